@@ -1,0 +1,103 @@
+# make demo    set everything up and let the embedded model answer
+# make test    set everything up and run the tests
+# make bench   set everything up, with llama.cpp's own tools beside it, and measure
+# make lint    ruff, pyright, clang-format
+# make stubs   write cyllama/llama/llama_cpp.pyi anew
+# make clean   remove everything that was built
+#
+# Needs python3 >= 3.10 (with venv and headers), a C++ compiler and make. Everything else goes into .venv/ and build/.
+
+PYTHON ?= python3
+CXX ?= g++
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.stamps
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/cmake/*)
+JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+
+.PHONY: demo test bench lint format stubs clean check
+.SUFFIXES:
+
+demo: $(STAMP)/install
+	@$(BIN)/cyllama --stats "Tell me a story about a fox."
+
+test: $(STAMP)/test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)/test $(STAMP)/tools
+	@$(BIN)/python benchmarks/decode.py
+
+lint: $(STAMP)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp
+	$(BIN)/pyright
+
+format: $(STAMP)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i ext/*.cpp ext/*.hpp
+
+stubs: $(STAMP)/dev
+	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi
+	$(BIN)/ruff check --fix --quiet cyllama/llama/llama_cpp.pyi
+	$(BIN)/ruff format --quiet cyllama/llama/llama_cpp.pyi
+
+clean:
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
+
+# -------------------------------------------------------------------------------------------------------------- set-up
+
+# Says what is missing, in words, before a page of compiler output would.
+check:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. On Debian: apt install python3 python3-venv python3-dev" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "$(PYTHON) is `$(PYTHON) --version`, but cyllama needs Python 3.10 or newer (choose one with make PYTHON=...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) has no venv module. On Debian: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' \
+	  || { echo "Python.h, the header of $(PYTHON), is missing. On Debian: apt install python3-dev" >&2; exit 1; }
+	@command -v $(CXX) >/dev/null || { echo "$(CXX), a C++ compiler, is missing. On Debian: apt install g++ (or choose one with make CXX=...)" >&2; exit 1; }
+
+$(STAMP)/venv: | check
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@mkdir -p $(STAMP) && touch $@
+
+# An editable install: Python files are used where they lie, the extension is compiled into build/. Of pip's words only the
+# compiler's progress is shown; all of them are in .venv/install.log.
+$(STAMP)/install: $(NATIVE) | $(STAMP)/venv
+	@echo "Building cyllama; the first time, llama.cpp is compiled too, which takes some minutes."
+	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --verbose --disable-pip-version-check $(PIP_ARGS) -e . \
+	  > .venv/install.log 2>&1 & pid=$$!; \
+	tail -n +1 -f --pid=$$pid .venv/install.log 2>/dev/null | awk -v tty=$$(test -t 1 && echo 1) "$$PROGRESS" || true; \
+	wait $$pid || { tail -n 40 .venv/install.log >&2; echo "The build failed; all of its output is in .venv/install.log" >&2; exit 1; }
+	@touch $@
+
+# ninja's lines "[12/277] Building CXX object ...": one that is written over on a terminal, every 25th elsewhere.
+define PROGRESS
+/^ *\[[0-9]+\/[0-9]+\]/ {
+    sub(/^ */, ""); sub(/(CXX|C) object .*\//, "")
+    if (tty) { printf "\r%-78.78s", $$0; fflush(); open = 1 }
+    else if (n++ % 25 == 0) { print; fflush() }
+}
+END { if (open) print "" }
+endef
+export PROGRESS
+
+# With cyllama installed, these add what the extra names and leave cyllama itself alone.
+$(STAMP)/test $(STAMP)/dev: $(STAMP)/install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyllama[$(@F)]'
+	@touch $@
+
+# The same llama.cpp, built the same way, with its own benchmarks: what benchmarks/ compares with.
+$(STAMP)/tools: $(NATIVE) | $(STAMP)/venv
+	@echo "Building llama-bench, llama-batched-bench and llama-server."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --target build/tools-requirements --upgrade \
+	  cmake ninja `$(PYTHON) -c 'import re; print(*re.findall("\"([^\"]+)\"", re.search("requires = (.*)", open("pyproject.toml").read())[1]))'`
+	@PYTHONPATH=build/tools-requirements build/tools-requirements/bin/cmake -G Ninja -S . -B build/tools \
+	  -DCMAKE_MAKE_PROGRAM=$(CURDIR)/build/tools-requirements/bin/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -DCYLLAMA_BUILD_TOOLS=ON > build/tools.log
+	@PYTHONPATH=build/tools-requirements build/tools-requirements/bin/cmake --build build/tools --target tools
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m cyllama` is the `cyllama` command."""
+
+from .cli import main
+
+main()

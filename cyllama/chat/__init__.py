@@ -1,0 +1,5 @@
+"""Messages to prompt."""
+
+from .template import Message, render
+
+__all__ = ["Message", "render"]

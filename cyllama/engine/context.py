@@ -1,0 +1,166 @@
+"""The one context that generations run in: when it is created, reused, replaced and released."""
+
+from __future__ import annotations
+
+import logging
+
+from ..config import ModelConfig
+from ..errors import ContextMemoryError
+from ..llama.llama_cpp import (
+    GGMLType,
+    LlamaBatch,
+    LlamaContext,
+    LlamaContextParams,
+    LlamaFlashAttnType,
+    LlamaModel,
+    LlamaRopeScalingType,
+    devices,
+)
+from .hardware import available_memory, physical_cores
+from .kv_cache import KVCache
+from .stats import Stats
+
+logger = logging.getLogger(__name__)
+
+PADDING = 256  # llama.cpp pads a context to this
+CACHE_BITS = {  # bits per value, ggml's block scales included
+    "f32": 32.0,
+    "f16": 16.0,
+    "bf16": 16.0,
+    "q8_0": 8.5,
+    "q5_1": 6.0,
+    "q5_0": 5.5,
+    "q4_1": 5.0,
+    "q4_0": 4.5,
+    "iq4_nl": 4.5,
+}
+
+
+def padded(n_tokens: int) -> int:
+    """Round up to a size that llama.cpp would round up to anyway."""
+    return -(-n_tokens // PADDING) * PADDING
+
+
+class GenerationContext:
+    """At most one :class:`LlamaContext`, with the batch and the KV cache that belong to it.
+
+    Only the engine's thread uses it.
+
+    Attributes:
+        context: The context, or ``None``.
+        batch: Space for the tokens of one step.
+        kv_cache: What the context's sequences hold.
+    """
+
+    def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats) -> None:
+        self._model = model
+        self._config = config
+        self._stats = stats
+        self.context: LlamaContext | None = None
+        self.batch = LlamaBatch(1)
+        self.kv_cache: KVCache | None = None
+
+    def prepare(self, n_ctx: int, *, fixed: bool, n_batch: int) -> None:
+        """Have a context of at least ``n_ctx`` tokens with an empty KV cache.
+
+        Args:
+            n_ctx: Tokens that have to fit.
+            fixed: Whether a new context gets exactly this size, and not room to grow.
+            n_batch: Most tokens of one step, if a context has to be created.
+
+        Raises:
+            ContextMemoryError: There is not enough memory for it. No context exists then.
+        """
+        if self.kv_cache is not None and n_ctx <= self._stats.n_ctx:
+            self.kv_cache.clear()
+            self._stats.context_reuses += 1
+            return
+        roomy = n_ctx if fixed else max(n_ctx, min(2 * self._stats.n_ctx, self._model.n_ctx_train))
+        self.release()
+        try:
+            self._create(roomy, n_batch)
+        except ContextMemoryError:
+            if roomy == n_ctx:
+                raise
+            self._create(n_ctx, n_batch)
+
+    def release(self) -> None:
+        """Give everything back."""
+        if self.context is not None:
+            self.context.close()
+        self.context = None
+        self.kv_cache = None
+        self._stats.n_ctx = 0
+
+    def _create(self, n_ctx: int, n_batch: int) -> None:
+        self._check_memory(n_ctx)
+        params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch)
+        try:
+            context = LlamaContext(self._model, params)
+        except (MemoryError, RuntimeError) as error:
+            raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
+        self.context = context
+        self.batch = LlamaBatch(context.n_batch)
+        self.kv_cache = KVCache(context)
+        self._stats.contexts_created += 1
+        self._stats.n_ctx = n_ctx
+        logger.debug("created a context of %d tokens", n_ctx)
+
+    def _check_memory(self, n_ctx: int) -> None:
+        """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
+        needed, available = kv_cache_bytes(self._model, self._config, padded(n_ctx)), available_memory()
+        if needed is not None and available is not None and needed > available:
+            raise ContextMemoryError(
+                f"a context of n_ctx={n_ctx} tokens needs {_gib(needed)} for its KV cache, but {_gib(available)} of "
+                f"memory are available. {WAY_OUT}"
+            )
+
+
+WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or a smaller type_k and type_v in ModelConfig"
+
+
+def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
+    """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told.
+
+    Keys and values of every layer, for every token: exact for plain transformers, unknown for models with a sliding window
+    or a recurrent state, whose cache is smaller.
+    """
+    on_gpu = config.n_gpu_layers != 0 and config.offload_kqv and any(d.type != "cpu" for d in devices())
+    if on_gpu or model.n_swa or model.is_recurrent or model.is_hybrid or not model.n_head:
+        return None
+    metadata = model.metadata
+    prefix = f"{metadata.get('general.architecture')}.attention."
+    head = model.n_embd // model.n_head
+    values = [int(metadata.get(f"{prefix}{part}_length", head)) for part in ("key", "value")]
+    bits = values[0] * CACHE_BITS[config.type_k] + values[1] * CACHE_BITS[config.type_v]
+    return int(n_ctx * model.n_layer * model.n_head_kv * bits / 8)
+
+
+def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int) -> LlamaContextParams:
+    """Return llama.cpp's parameters for a context of one sequence."""
+    params = LlamaContextParams()
+    params.n_ctx = n_ctx
+    params.n_batch = min(n_batch, n_ctx)
+    params.n_ubatch = min(config.n_ubatch, params.n_batch)
+    params.n_seq_max = 1
+    params.n_outputs_max = 1  # only the last token of a prompt needs logits: no buffer for n_batch of them
+    params.n_threads = config.n_threads or physical_cores()
+    params.n_threads_batch = config.n_threads_batch or params.n_threads
+    params.threadpool_poll = config.threadpool_poll
+    params.flash_attn_type = LlamaFlashAttnType[config.flash_attn.upper()]
+    params.type_k = GGMLType[config.type_k.upper()]
+    params.type_v = GGMLType[config.type_v.upper()]
+    if config.rope_scaling_type:
+        params.rope_scaling_type = LlamaRopeScalingType[config.rope_scaling_type.upper()]
+    same_name: tuple[str, ...] = ("offload_kqv", "op_offload", "swa_full", "rope_freq_base", "rope_freq_scale")
+    same_name += ("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_orig_ctx")
+    for name in same_name:
+        setattr(params, name, getattr(config, name))
+    params.no_perf = True
+    return params
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
+
+

@@ -1,0 +1,62 @@
+"""What of this machine the process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+CPU = Path("/sys/devices/system/cpu")
+
+
+def physical_cores() -> int:
+    """Return the number of physical cores this process may use, at least 1.
+
+    Counts what its CPU affinity allows, hyper-threads of one core once, and no more than a container's quota.
+    """
+    try:
+        cpus = os.sched_getaffinity(0)
+    except AttributeError:  # not Linux: no affinity, no quota
+        return max(1, os.cpu_count() or 1)
+    cores = {_core_of(cpu) for cpu in cpus}
+    return max(1, min(len(cores), _cpu_quota() or len(cores)))
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process could still allocate, or ``None`` where that cannot be told."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    limit, used = _read_int(CGROUP / "memory.max"), _read_int(CGROUP / "memory.current")
+    return available if limit is None or used is None else min(available, max(0, limit - used))
+
+
+def _core_of(cpu: int) -> tuple[str, str]:
+    """Return what identifies the physical core of a logical one; unknown topology makes each a core of its own."""
+    topology = CPU / f"cpu{cpu}" / "topology"
+    try:
+        return (topology / "physical_package_id").read_text(), (topology / "core_id").read_text()
+    except OSError:
+        return ("", str(cpu))
+
+
+def _cpu_quota() -> int | None:
+    """Return the whole cores that a cgroup grants, rounded up, or ``None`` for no limit."""
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        quota = _read_int(CGROUP / "cpu" / "cpu.cfs_quota_us") or -1
+        period = _read_int(CGROUP / "cpu" / "cpu.cfs_period_us") or 100_000
+    if quota == "max" or int(quota) <= 0:
+        return None
+    return max(1, -(-int(quota) // int(period)))
+
+
+def _read_int(path: Path) -> int | None:
+    """Return the number in a file, ``None`` if there is none or it says "max"."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,112 @@
+"""A native sampler chain from a :class:`~cyllama.config.GenerationConfig`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..config import MAX_HISTORY, GenerationConfig
+from ..errors import ConfigError
+from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
+
+MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.cpp's `common`
+
+
+def make_sampler(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, prompt: Sequence[int]) -> LlamaSampler:
+    """Return the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
+
+    Args:
+        config: What to sample.
+        vocab: The vocabulary of the model.
+        n_ctx: What a look-back of -1 stands for.
+        prompt: Tokens that penalties count as seen.
+
+    Raises:
+        ConfigError: ``logit_bias`` names a token id that the vocabulary has not.
+    """
+    sampler = LlamaSampler.chain(list(_samplers(config, vocab, n_ctx)))
+    look_back = _look_back(config, n_ctx)
+    if look_back:
+        sampler.accept(list(prompt[-look_back:]))
+    return sampler
+
+
+def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:
+    seed = LLAMA_DEFAULT_SEED if config.seed is None else config.seed
+    biases = _biases(config, vocab)
+    if biases:
+        yield LlamaSampler.logit_bias(vocab.n_tokens, biases)
+    if config.mirostat:
+        yield LlamaSampler.temp(config.temperature)
+        if config.mirostat == 1:
+            yield LlamaSampler.mirostat(vocab.n_tokens, seed, config.mirostat_tau, config.mirostat_eta, MIROSTAT_M)
+        else:
+            yield LlamaSampler.mirostat_v2(seed, config.mirostat_tau, config.mirostat_eta)
+        return
+    yield from _penalties(config, vocab, n_ctx)
+    if config.temperature == 0:
+        yield LlamaSampler.greedy()
+        return
+    if config.top_n_sigma > 0:
+        yield LlamaSampler.top_n_sigma(config.top_n_sigma)
+    if config.top_k:
+        yield LlamaSampler.top_k(config.top_k)
+    if config.typical_p < 1:
+        yield LlamaSampler.typical(config.typical_p)
+    if config.top_p < 1:
+        yield LlamaSampler.top_p(config.top_p)
+    if config.min_p > 0:
+        yield LlamaSampler.min_p(config.min_p)
+    if config.xtc_probability > 0:
+        yield LlamaSampler.xtc(config.xtc_probability, config.xtc_threshold, seed=seed)
+    yield LlamaSampler.temp(config.temperature)
+    yield LlamaSampler.dist(seed)
+
+
+def _penalties(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:
+    if _penalises(config):
+        yield LlamaSampler.penalties(
+            vocab.n_tokens,
+            _resolve(config.penalty_last_n, n_ctx),
+            config.repeat_penalty,
+            config.frequency_penalty,
+            config.presence_penalty,
+        )
+    if config.dry_multiplier > 0:
+        yield LlamaSampler.dry(
+            vocab,
+            config.dry_multiplier,
+            config.dry_base,
+            config.dry_allowed_length,
+            _resolve(config.dry_penalty_last_n, n_ctx),
+            list(config.dry_sequence_breakers),
+        )
+
+
+def _penalises(config: GenerationConfig) -> bool:
+    strengths = (config.repeat_penalty, config.frequency_penalty, config.presence_penalty)
+    return config.penalty_last_n != 0 and strengths != (1.0, 0.0, 0.0)
+
+
+def _look_back(config: GenerationConfig, n_ctx: int) -> int:
+    """Return how many tokens of the prompt the samplers want to see."""
+    if config.mirostat:
+        return 0
+    penalties = _resolve(config.penalty_last_n, n_ctx) if _penalises(config) else 0
+    dry = _resolve(config.dry_penalty_last_n, n_ctx) if config.dry_multiplier > 0 else 0
+    return max(penalties, dry)
+
+
+def _resolve(last_n: int, n_ctx: int) -> int:
+    return min(n_ctx, MAX_HISTORY) if last_n < 0 else last_n
+
+
+def _biases(config: GenerationConfig, vocab: LlamaVocab) -> list[tuple[int, float]]:
+    biases = dict.fromkeys(vocab.suppress_tokens(), -math.inf)
+    for token, bias in config.logit_bias.items():
+        if token >= vocab.n_tokens:
+            raise ConfigError(f"logit_bias: token id {token} is out of range, the vocabulary has {vocab.n_tokens} tokens")
+        biases[token] = bias
+    if config.ignore_eos:
+        biases |= dict.fromkeys(vocab.eog_tokens(), -math.inf)
+    return list(biases.items())

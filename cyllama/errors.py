@@ -1,0 +1,67 @@
+"""Every exception that cyllama raises on purpose.
+
+All derive from :class:`CyllamaError`; each also derives from the built-in exception that a caller would catch who has
+never heard of cyllama. After any of them the :class:`~cyllama.LLM` is usable.
+"""
+
+from __future__ import annotations
+
+
+class CyllamaError(Exception):
+    """Base of everything that cyllama raises on purpose."""
+
+
+class ModelNotFoundError(CyllamaError, FileNotFoundError):
+    """There is no file at the model's path."""
+
+
+class ModelLoadError(CyllamaError, RuntimeError):
+    """The model's file cannot be read, is damaged, or is no model that can generate text."""
+
+
+class ModelAccessError(ModelLoadError, OSError):
+    """The model's path is a directory, or a file that may not be read."""
+
+
+class UnsupportedModelError(CyllamaError, NotImplementedError):
+    """The model cannot do what was asked of it, such as generating text with an encoder."""
+
+
+class ConfigError(CyllamaError, ValueError):
+    """A configuration value is out of its range."""
+
+
+class ConfigTypeError(CyllamaError, TypeError):
+    """A configuration has the wrong type, or an option does not exist."""
+
+
+class PromptError(CyllamaError, ValueError):
+    """A prompt, text or token id cannot be processed as given."""
+
+
+class PromptTypeError(PromptError, TypeError):
+    """A prompt or text has the wrong type."""
+
+
+class ChatTemplateError(CyllamaError, ValueError):
+    """The model's chat template refuses the messages, or there is none."""
+
+
+class ContextSizeError(CyllamaError, ValueError):
+    """A prompt does not fit into the context."""
+
+
+class ContextMemoryError(CyllamaError, MemoryError):
+    """There is not enough memory for a context of the requested size."""
+
+
+class DecodeError(CyllamaError, RuntimeError):
+    """llama.cpp failed while it evaluated tokens. What was generated before is in :attr:`partial_text`."""
+
+    def __init__(self, message: str, partial_text: str = "") -> None:
+        super().__init__(message)
+        self.partial_text = partial_text
+
+
+class ForkedError(CyllamaError, RuntimeError):
+    """The process was forked after the model was loaded: the threads that compute exist in the parent only."""

@@ -1,0 +1,14 @@
+"""The binding to llama.cpp: :mod:`cyllama.llama.llama_cpp`, compiled from ``ext/``."""
+
+from __future__ import annotations
+
+try:
+    from . import llama_cpp
+except ModuleNotFoundError as error:  # a source tree that was never built, or one that shadows the installed package
+    raise ImportError(
+        "cyllama's extension module is not beside its Python files. If this is a source tree, build it with `make`, or "
+        "`pip install -e .`; if cyllama is installed elsewhere, run Python from another folder than its source tree.",
+        name=error.name,
+    ) from error
+
+__all__ = ["llama_cpp"]

@@ -1,0 +1,44 @@
+// Tokens on their way into a context.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include <vector>
+
+#include "guard.hpp"
+#include "llama.h"
+
+namespace nb = nanobind;
+
+/// A llama_batch of fixed capacity in memory of its own.
+class LlamaBatch : public Guarded {
+  public:
+    LlamaBatch(int32_t capacity, int32_t n_seq_max);
+
+    void add(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits);
+    void add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id, bool logits_last);
+    void clear() { n_tokens_ = 0; }
+
+    int32_t size() const { return n_tokens_; }
+    int32_t capacity() const { return capacity_; }
+    int32_t n_seq_max() const { return n_seq_max_; }
+    const std::vector<int8_t> & logits() const { return logits_; }
+    /// The view that llama_decode takes; valid until the next change.
+    llama_batch get();
+
+  private:
+    void check_space(size_t n) const;
+
+    const int32_t capacity_;
+    const int32_t n_seq_max_;
+    int32_t n_tokens_ = 0;
+    std::vector<llama_token> tokens_;
+    std::vector<llama_pos> positions_;
+    std::vector<int32_t> n_seq_ids_;
+    std::vector<llama_seq_id> seq_ids_; // n_seq_max per token
+    std::vector<llama_seq_id *> seq_id_rows_;
+    std::vector<int8_t> logits_;
+};
+
+void init_batch(nb::module_ & m);

@@ -1,0 +1,557 @@
+#include "context.hpp"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "sampler.hpp"
+
+// ---------------------------------------------------------------------------------------------------------------- handle
+
+namespace {
+
+// Whether attention is causal, which llama.cpp tells nobody: as the parameters say, else as the file does.
+bool is_causal(const llama_model * model, const llama_context_params & params) {
+    if (params.attention_type != LLAMA_ATTENTION_TYPE_UNSPECIFIED) {
+        return params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
+    }
+    char architecture[128] = {}, value[16] = {};
+    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
+    const std::string key = std::string(architecture) + ".attention.causal";
+    return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 || std::string(value) != "false";
+}
+
+} // namespace
+
+ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params)
+    : context(context), model(std::move(model)), threadpool_poll(params.threadpool_poll),
+      threadpool_prio(params.threadpool_prio) {
+    const llama_model * m = llama_get_model(context);
+    has_encoder = llama_model_has_encoder(m);
+    embeddings = params.embeddings;
+    causal = is_causal(m, params);
+    kv_unified = params.kv_unified;
+    n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(m));
+    n_seq_max = static_cast<int32_t>(llama_n_seq_max(context));
+    const uint32_t n_batch = llama_n_batch(context);
+    n_outputs_max = static_cast<int32_t>(params.n_outputs_max == 0 || has_encoder ? n_batch : params.n_outputs_max);
+}
+
+ContextHandle::~ContextHandle() {
+    if (!forked()) { // a forked child has none of the threads that freeing would wait for
+        free();
+    }
+}
+
+void ContextHandle::free() {
+    llama_free(context);
+    context = nullptr;
+    if (threadpool_batch != threadpool) {
+        ggml_threadpool_free(threadpool_batch);
+    }
+    if (threadpool) {
+        ggml_threadpool_free(threadpool);
+    }
+    threadpool = threadpool_batch = nullptr;
+}
+
+void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_threads_batch) {
+    const auto create = [&](int32_t n) {
+        ggml_threadpool_params params = ggml_threadpool_params_default(n);
+        params.poll = static_cast<uint32_t>(handle.threadpool_poll);
+        params.prio = static_cast<ggml_sched_priority>(handle.threadpool_prio);
+        return ggml_threadpool_new(&params);
+    };
+    llama_detach_threadpool(handle.context);
+    if (handle.threadpool_batch != handle.threadpool) {
+        ggml_threadpool_free(handle.threadpool_batch);
+    }
+    if (handle.threadpool) {
+        ggml_threadpool_free(handle.threadpool);
+    }
+    handle.threadpool = create(n_threads);
+    handle.threadpool_batch = n_threads_batch == n_threads ? handle.threadpool : create(n_threads_batch);
+    llama_set_n_threads(handle.context, n_threads, n_threads_batch);
+    llama_attach_threadpool(handle.context, handle.threadpool, handle.threadpool_batch);
+}
+
+ContextUse::ContextUse(const LlamaContext & context) : handle_(context.handle), guard_(*handle_, "context") {
+    if (!handle_->context) {
+        throw std::runtime_error("the context is closed");
+    }
+}
+
+void ContextUse::check_sequence(llama_seq_id seq_id) const {
+    if (seq_id < 0 || seq_id >= handle_->n_seq_max) {
+        throw nb::value_error(("sequence id " + std::to_string(seq_id) + " is out of range: the context was created with "
+                               "n_seq_max=" + std::to_string(handle_->n_seq_max))
+                                  .c_str());
+    }
+}
+
+int32_t ContextUse::check_output(int32_t index) const {
+    const auto & outputs = handle_->outputs;
+    const bool valid = index < 0 ? -index <= handle_->n_outputs
+                                 : index < static_cast<int32_t>(outputs.size()) && outputs[index];
+    if (!valid) {
+        throw nb::index_error(("token " + std::to_string(index) + " of the last batch has no output: the batch had " +
+                               std::to_string(outputs.size()) + " tokens, " + std::to_string(handle_->n_outputs) +
+                               " of them with logits")
+                                  .c_str());
+    }
+    return index;
+}
+
+// -------------------------------------------------------------------------------------------------------------- creation
+
+namespace {
+
+constexpr int32_t kMaxThreads = GGML_MAX_N_THREADS;
+
+void check_range(const char * name, int64_t value, int64_t low, int64_t high) {
+    if (value < low || value > high) {
+        throw nb::value_error((std::string(name) + " must be from " + std::to_string(low) + " to " +
+                               std::to_string(high) + ", not " + std::to_string(value))
+                                  .c_str());
+    }
+}
+
+// Refuses what llama.cpp would answer with an abort of the process.
+void check_params(const LlamaContextParams & params, const llama_model * model) {
+    constexpr int64_t kMaxTokens = INT32_MAX - 1024;
+    check_range("n_ctx", params.n_ctx, 0, kMaxTokens);
+    check_range("n_batch", params.n_batch, 1, kMaxTokens);
+    check_range("n_ubatch", params.n_ubatch, 0, kMaxTokens);
+    check_range("n_threads", params.n_threads, 1, kMaxThreads);
+    check_range("n_threads_batch", params.n_threads_batch, 1, kMaxThreads);
+    check_range("threadpool_poll", params.threadpool_poll, 0, 100);
+    check_range("threadpool_prio", params.threadpool_prio, GGML_SCHED_PRIO_LOW, GGML_SCHED_PRIO_REALTIME);
+    const int64_t n_ctx = params.n_ctx ? params.n_ctx : llama_model_n_ctx_train(model);
+    int64_t n_seq_limit = std::min<int64_t>({static_cast<int64_t>(llama_max_parallel_sequences()), n_ctx, params.n_batch});
+    if (params.n_outputs_max) {
+        n_seq_limit = std::min<int64_t>(n_seq_limit, params.n_outputs_max);
+    }
+    check_range("n_seq_max (limited by n_ctx, n_batch and n_outputs_max)", params.n_seq_max, 1,
+                std::max<int64_t>(n_seq_limit, 1));
+    if (!llama_model_has_decoder(model) && !llama_model_has_encoder(model)) {
+        throw std::runtime_error("the model has neither a decoder nor an encoder");
+    }
+}
+
+bool call_back(ContextHandle & handle, PyObject * callback, nb::object args, bool on_error) {
+    nb::gil_scoped_acquire gil;
+    try {
+        return nb::cast<bool>(nb::handle(callback)(*nb::borrow<nb::tuple>(args)));
+    } catch (nb::python_error & error) {
+        if (!handle.callback_error) {
+            handle.callback_error.emplace(std::move(error));
+        }
+    } catch (const std::exception &) { // the callback returned no bool
+    }
+    return on_error;
+}
+
+bool on_abort(void * data) {
+    auto & handle = *static_cast<ContextHandle *>(data);
+    if (handle.abort.load(std::memory_order_relaxed)) {
+        return true;
+    }
+    if (!handle.on_abort) {
+        return false;
+    }
+    nb::gil_scoped_acquire gil;
+    return call_back(handle, handle.on_abort, nb::make_tuple(), true);
+}
+
+bool on_eval(ggml_tensor * tensor, bool ask, void * data) {
+    auto & handle = *static_cast<ContextHandle *>(data);
+    nb::gil_scoped_acquire gil;
+    return call_back(handle, handle.on_eval, nb::make_tuple(to_str(ggml_get_name(tensor)), ask), false);
+}
+
+std::vector<llama_sampler_seq_config> to_sampler_configs(const LlamaContextParams & params) {
+    std::vector<llama_sampler_seq_config> configs;
+    if (params.sampler_list.is_none()) {
+        return configs;
+    }
+    for (nb::handle item : params.sampler_list) {
+        const auto [seq_id, sampler] = nb::cast<std::pair<llama_seq_id, LlamaSampler *>>(item);
+        check_range("the sequence id of a sampler", seq_id, 0, static_cast<int64_t>(params.n_seq_max) - 1);
+        Guard guard(*sampler->handle, "sampler");
+        if (!sampler->handle->sampler || !llama_sampler_chain_get(sampler->handle->sampler, -1)) {
+            throw nb::value_error("samplers of a context must be chains: LlamaSampler.chain([...])");
+        }
+        if (sampler->handle->in_graph) {
+            throw nb::value_error("a sampler chain can belong to one context only");
+        }
+        configs.push_back({seq_id, sampler->handle->sampler});
+    }
+    return configs;
+}
+
+void create_context(LlamaContext * self, const LlamaModel & model_object, nb::object params_object) {
+    LogDelivery delivery;
+    refresh_log_level();
+    if (params_object.is_none()) {
+        params_object = nb::cast(LlamaContextParams());
+    }
+    // The context keeps a copy: changing the parameters afterwards must not free a callback in use.
+    nb::object own = nb::cast(LlamaContextParams(nb::cast<const LlamaContextParams &>(params_object)));
+    const auto & source = nb::cast<const LlamaContextParams &>(own);
+    ModelUse model(model_object.handle);
+    check_params(source, model.get());
+
+    llama_context_params params = source;
+    std::vector<llama_sampler_seq_config> samplers = to_sampler_configs(source);
+    params.samplers = samplers.empty() ? nullptr : samplers.data();
+    params.n_samplers = samplers.size();
+    std::optional<ContextUse> other;
+    if (!source.other_context.is_none()) {
+        other.emplace(nb::cast<const LlamaContext &>(source.other_context));
+        params.ctx_other = other->get();
+    }
+    params.abort_callback = nullptr; // set below, once there is a handle to pass
+    params.cb_eval = source.on_eval.is_none() ? nullptr : on_eval;
+    // llama.cpp takes the callback's data at creation only, so that the handle has to exist before the context.
+    auto * storage = static_cast<ContextHandle *>(::operator new(sizeof(ContextHandle)));
+    params.cb_eval_user_data = storage;
+
+    clear_logged_errors();
+    llama_context * context = nullptr;
+    {
+        nb::gil_scoped_release release;
+        context = llama_init_from_model(model.get(), params);
+    }
+    if (!context) {
+        ::operator delete(storage);
+        throw std::runtime_error("cannot create a context of n_ctx=" + std::to_string(params.n_ctx) + ": " +
+                                 logged_errors("llama.cpp gave no reason"));
+    }
+    std::shared_ptr<ContextHandle> handle(new (storage) ContextHandle(model_object.handle, context, source));
+    handle->on_abort = source.on_abort.is_none() ? nullptr : source.on_abort.ptr();
+    handle->on_eval = source.on_eval.is_none() ? nullptr : source.on_eval.ptr();
+    llama_set_abort_callback(context, on_abort, handle.get());
+    attach_threadpools(*handle, params.n_threads, params.n_threads_batch);
+    for (size_t i = 0; i < samplers.size(); ++i) {
+        nb::cast<std::pair<llama_seq_id, LlamaSampler *>>(source.sampler_list[i]).second->handle->in_graph = true;
+    }
+    model_object.handle->add_context(handle);
+    new (self) LlamaContext{std::move(handle), std::move(own)};
+}
+
+// -------------------------------------------------------------------------------------------------------------- decoding
+
+std::string sequence_positions(const ContextUse & use) {
+    std::string text;
+    for (llama_seq_id s = 0; s < use->n_seq_max && s < 8; ++s) {
+        text += (s ? ", " : "") + std::to_string(s) + ": " +
+                std::to_string(llama_memory_seq_pos_max(llama_get_memory(use.get()), s));
+    }
+    return text;
+}
+
+// Refuses what llama.cpp would answer with an abort of the process. Returns the number of outputs.
+int32_t check_batch(const ContextUse & use, const llama_batch & batch, bool encode) {
+    if (batch.n_tokens == 0) {
+        throw nb::value_error("the batch is empty");
+    }
+    const auto n_batch = static_cast<int32_t>(llama_n_batch(use.get()));
+    const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(use.get()));
+    const bool whole = encode || !use->causal || !llama_get_memory(use.get());
+    if (batch.n_tokens > (whole ? std::min(n_batch, n_ubatch) : n_batch)) {
+        throw nb::value_error(("the batch has " + std::to_string(batch.n_tokens) + " tokens, more than " +
+                               (whole ? "n_ubatch=" + std::to_string(n_ubatch) : "n_batch=" + std::to_string(n_batch)) +
+                               ": split it, or create the context with a larger one")
+                                  .c_str());
+    }
+    int32_t n_outputs = 0;
+    for (int32_t i = 0; i < batch.n_tokens; ++i) {
+        if (batch.token[i] < 0 || batch.token[i] >= use->n_vocab) {
+            throw nb::value_error(("token id " + std::to_string(batch.token[i]) +
+                                   " is out of range: the vocabulary has ids 0 to " + std::to_string(use->n_vocab - 1))
+                                      .c_str());
+        }
+        for (int32_t s = 0; s < batch.n_seq_id[i]; ++s) {
+            use.check_sequence(batch.seq_id[i][s]);
+        }
+        n_outputs += batch.logits[i] || use->embeddings || encode;
+    }
+    if (n_outputs > use->n_outputs_max) {
+        throw nb::value_error(("the batch asks for the outputs of " + std::to_string(n_outputs) +
+                               " tokens, but the context has space for n_outputs_max=" + std::to_string(use->n_outputs_max))
+                                  .c_str());
+    }
+    return n_outputs;
+}
+
+// Runs llama_decode or llama_encode below the lock and without the GIL; `then` follows in the same breath on success.
+template <class Then>
+int run_batch(const ContextUse & use, LlamaBatch & python_batch, bool encode, Then && then) {
+    Guard batch_guard(python_batch, "batch");
+    const llama_batch batch = python_batch.get();
+    const int32_t n_outputs = check_batch(use, batch, encode);
+    use->outputs.clear();
+    use->n_outputs = 0;
+    clear_logged_errors();
+    int status = 0;
+    {
+        nb::gil_scoped_release release;
+        status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
+        if (status == 0) {
+            const auto & logits = python_batch.logits();
+            use->outputs.assign(logits.begin(), logits.begin() + batch.n_tokens);
+            if (use->embeddings || encode) {
+                std::fill(use->outputs.begin(), use->outputs.end(), int8_t{1});
+            }
+            use->n_outputs = n_outputs;
+            then();
+        }
+    }
+    if (use->callback_error) {
+        nb::python_error error = std::move(*use->callback_error);
+        use->callback_error.reset();
+        throw error;
+    }
+    if (status == -1) {
+        throw nb::value_error(("llama.cpp refuses the batch: " + logged_errors("invalid input") +
+                               ". Last position by sequence: {" + sequence_positions(use) + "}")
+                                  .c_str());
+    }
+    if (status < 0) {
+        throw std::runtime_error("decoding failed with status " + std::to_string(status) + ": " +
+                                 logged_errors("out of memory or a failure of the backend"));
+    }
+    return status;
+}
+
+int decode(const LlamaContext & self, LlamaBatch & batch) {
+    return run_batch(ContextUse(self), batch, false, [] {});
+}
+
+void encode(const LlamaContext & self, LlamaBatch & batch) {
+    ContextUse use(self);
+    if (!use->has_encoder) {
+        throw nb::value_error("the model has no encoder: use decode()");
+    }
+    run_batch(use, batch, true, [] {});
+}
+
+std::pair<int, std::vector<llama_token>> decode_and_sample(const LlamaContext & self, LlamaBatch & batch,
+                                                           const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
+    ContextUse use(self);
+    const auto & logits = batch.logits();
+    for (const auto & [index, sampler] : samplers) {
+        if (index < 0 || index >= batch.size() || !(logits[index] || use->embeddings)) {
+            throw nb::index_error(("token " + std::to_string(index) + " of the batch has no logits to sample from").c_str());
+        }
+    }
+    std::vector<llama_token> tokens;
+    tokens.reserve(samplers.size());
+    const int status = run_batch(use, batch, false, [&] {
+        for (const auto & [index, sampler] : samplers) {
+            tokens.push_back(sample(*sampler->handle, use.get(), index));
+        }
+    });
+    return {status, std::move(tokens)};
+}
+
+// --------------------------------------------------------------------------------------------------------------- outputs
+
+using FloatView = nb::ndarray<nb::memview, float, nb::ndim<1>, nb::c_contig>;
+
+// A copy: llama.cpp's own buffer changes with the next decode.
+FloatView copy_floats(const float * source, size_t n) {
+    if (!source) {
+        throw std::runtime_error("the context has no such output: see LlamaContextParams.embeddings and pooling_type");
+    }
+    auto * data = new float[n];
+    std::copy(source, source + n, data);
+    nb::capsule owner(data, [](void * p) noexcept { delete[] static_cast<float *>(p); });
+    return FloatView(data, {n}, owner);
+}
+
+FloatView get_logits_ith(const LlamaContext & self, int32_t index) {
+    ContextUse use(self);
+    return copy_floats(llama_get_logits_ith(use.get(), use.check_output(index)), static_cast<size_t>(use->n_vocab));
+}
+
+size_t n_embd_out(const ContextUse & use) {
+    return static_cast<size_t>(llama_model_n_embd_out(llama_get_model(use.get())));
+}
+
+FloatView get_embeddings_ith(const LlamaContext & self, int32_t index) {
+    ContextUse use(self);
+    use.check_output(index);
+    if (!use->embeddings || llama_pooling_type(use.get()) != LLAMA_POOLING_TYPE_NONE) {
+        return copy_floats(nullptr, 0);
+    }
+    return copy_floats(llama_get_embeddings_ith(use.get(), index), n_embd_out(use));
+}
+
+FloatView get_embeddings_seq(const LlamaContext & self, llama_seq_id seq_id) {
+    ContextUse use(self);
+    use.check_sequence(seq_id);
+    const bool rank = llama_pooling_type(use.get()) == LLAMA_POOLING_TYPE_RANK;
+    const size_t n = rank ? llama_model_n_cls_out(llama_get_model(use.get())) : n_embd_out(use);
+    return copy_floats(llama_get_embeddings_seq(use.get(), seq_id), n);
+}
+
+// A property that reads one value of the context.
+template <auto function> auto read() {
+    return [](const LlamaContext & self) { return function(ContextUse(self).get()); };
+}
+
+// ---------------------------------------------------------------------------------------------------- garbage collection
+
+int traverse(PyObject * self, visitproc visit, void * arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (nb::inst_ready(self)) {
+        Py_VISIT(nb::inst_ptr<LlamaContext>(self)->params.ptr());
+    }
+    return 0;
+}
+
+int clear(PyObject * self) {
+    auto * context = nb::inst_ptr<LlamaContext>(self);
+    if (nb::inst_ready(self)) {
+        context->handle->on_abort = nullptr;
+        context->handle->on_eval = nullptr;
+        context->params = nb::none();
+    }
+    return 0;
+}
+
+PyType_Slot slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {0, nullptr},
+};
+
+void close_context(LlamaContext & self) {
+    if (self.handle->forked()) {
+        return; // the memory is the parent's to free, and its threads do not exist here
+    }
+    Guard guard(*self.handle, "context");
+    nb::gil_scoped_release release;
+    if (self.handle->context) {
+        self.handle->free();
+    }
+}
+
+} // namespace
+
+void init_context(nb::module_ & m) {
+    nb::class_<LlamaContext> context(
+        m, "LlamaContext", nb::type_slots(slots),
+        "A KV cache and the threads that compute with it (llama_context).\n\n"
+        "Any number of threads may use one: they wait for each other. The GIL is released while anything is computed.\n"
+        "A context keeps its model alive. It is a context manager that closes itself.\n\n"
+        ">>> context = LlamaContext(model)\n"
+        ">>> batch = LlamaBatch(512)\n"
+        ">>> batch.add_sequence(model.vocab.tokenize(\"Hello\"))\n"
+        ">>> context.decode(batch)\n"
+        "0\n"
+        ">>> token = LlamaSampler.greedy().sample(context)");
+    context
+        .def("__init__", &create_context, nb::arg("model"), nb::arg("params") = nb::none(),
+             nb::sig("def __init__(self, model: LlamaModel, params: LlamaContextParams | None = None) -> None"),
+             "Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.\n\n"
+             "Raises ValueError for a parameter out of range, RuntimeError with llama.cpp's reason if it cannot be created,\n"
+             "for instance for lack of memory.")
+        .def("close", &close_context,
+             "Free the KV cache, the buffers and the threads at once; waits for a decode in another thread. Closing a\n"
+             "closed context does nothing; every other use raises RuntimeError.")
+        .def_prop_ro(
+            "closed",
+            [](const LlamaContext & self) {
+                Guard guard(*self.handle, "context");
+                return self.handle->context == nullptr;
+            },
+            "Whether it, or its model, was closed.")
+        .def("__enter__", [](nb::object self) { return self; })
+        .def(
+            "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
+            nb::sig("def __exit__(self, *args: object) -> None"))
+        .def("decode", &decode, nb::arg("batch"),
+             "Evaluate a batch (llama_decode).\n\n"
+             "Returns 0, or 1 if the KV cache has no space for it (nothing changed), or 2 if it was aborted (the sequences\n"
+             "may have lost positions: see seq_pos_max). Raises ValueError for a batch that cannot be evaluated, such as one\n"
+             "with a token id out of range or with positions that do not follow the sequence's last one.")
+        .def("decode_and_sample", &decode_and_sample, nb::arg("batch"), nb::arg("samplers"),
+             "Evaluate a batch and sample from it, without taking the GIL in between.\n\n"
+             "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use. Returns\n"
+             "the status of decode() and one token for each sampler, none if the status is not 0.")
+        .def("encode", &encode, nb::arg("batch"),
+             "Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).")
+        .def(
+            "abort", [](const LlamaContext & self) { self.handle->abort.store(true); },
+            "Make the decode that runs in another thread, and every later one, return 2 as soon as possible (on the CPU),\n"
+            "until clear_abort(). Never waits.")
+        .def(
+            "clear_abort", [](const LlamaContext & self) { self.handle->abort.store(false); }, "Undo abort().")
+        .def("get_logits_ith", &get_logits_ith, nb::arg("i") = -1, nb::sig("def get_logits_ith(self, i: int = -1) -> memoryview"),
+             "Logits of token `i` of the last batch, or of the -i-th last output: a copy, float32 of shape (n_vocab,).\n\n"
+             "Raises IndexError if that token has none.")
+        .def("get_embeddings_ith", &get_embeddings_ith, nb::arg("i") = -1, nb::sig("def get_embeddings_ith(self, i: int = -1) -> memoryview"),
+             "Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).")
+        .def("get_embeddings_seq", &get_embeddings_seq, nb::arg("seq_id") = 0, nb::sig("def get_embeddings_seq(self, seq_id: int = 0) -> memoryview"),
+             "Pooled embedding of a sequence of the last batch, or the scores of a rank model: a copy, float32.")
+        .def_prop_ro("n_ctx", read<llama_n_ctx>(), "Tokens that fit, padded by llama.cpp.")
+        .def_prop_ro("n_ctx_seq", read<llama_n_ctx_seq>(), "Tokens that fit in one sequence.")
+        .def_prop_ro("n_batch", read<llama_n_batch>(), "Most tokens of one decode.")
+        .def_prop_ro("n_ubatch", read<llama_n_ubatch>(), "Most tokens computed at once.")
+        .def_prop_ro("n_seq_max", read<llama_n_seq_max>(), "Number of sequences.")
+        .def_prop_ro("n_rs_seq", read<llama_n_rs_seq>(), "Snapshots of the recurrent state per sequence.")
+        .def_prop_ro("n_threads", read<llama_n_threads>(), "Threads for single tokens.")
+        .def_prop_ro("n_threads_batch", read<llama_n_threads_batch>(), "Threads for batches.")
+        .def_prop_ro("pooling_type", read<llama_pooling_type>(), "How embeddings are pooled.")
+        .def(
+            "set_n_threads",
+            [](const LlamaContext & self, int32_t n_threads, int32_t n_threads_batch) {
+                ContextUse use(self);
+                check_range("n_threads", n_threads, 1, kMaxThreads);
+                check_range("n_threads_batch", n_threads_batch, 1, kMaxThreads);
+                nb::gil_scoped_release release;
+                attach_threadpools(*use, n_threads, n_threads_batch);
+            },
+            nb::arg("n_threads"), nb::arg("n_threads_batch"), "Replace the thread pools.")
+        .def(
+            "set_embeddings",
+            [](const LlamaContext & self, bool embeddings) {
+                ContextUse use(self);
+                use->embeddings = embeddings;
+                llama_set_embeddings(use.get(), embeddings);
+            },
+            nb::arg("embeddings"), "Whether decode() computes embeddings.")
+        .def(
+            "set_causal_attn",
+            [](const LlamaContext & self, bool causal_attn) {
+                ContextUse use(self);
+                use->causal = causal_attn;
+                llama_set_causal_attn(use.get(), causal_attn);
+            },
+            nb::arg("causal_attn"), "Whether tokens attend to earlier ones only.")
+        .def(
+            "synchronize",
+            [](const LlamaContext & self) {
+                ContextUse use(self);
+                nb::gil_scoped_release release;
+                llama_synchronize(use.get());
+            },
+            "Wait until all computations are finished; reading outputs does this by itself.")
+        .def("__repr__", [](nb::object self) {
+            const auto & context = nb::cast<const LlamaContext &>(self);
+            Guard guard(*context.handle, "context");
+            llama_context * c = context.handle->context;
+            return c ? "<LlamaContext n_ctx=" + std::to_string(llama_n_ctx(c)) + " n_seq_max=" +
+                           std::to_string(llama_n_seq_max(c)) + ">"
+                     : std::string("<LlamaContext (closed)>");
+        });
+    init_memory(context);
+    init_state(context);
+}

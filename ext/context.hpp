@@ -1,0 +1,66 @@
+// A context: the KV cache, the outputs of the last batch and the threads that compute them.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "batch.hpp"
+#include "guard.hpp"
+#include "model.hpp"
+#include "params.hpp"
+
+/// Owns a llama_context and its thread pools. Every use of `context` happens below the lock.
+struct ContextHandle : Guarded {
+    ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params);
+    ~ContextHandle();
+
+    /// Frees everything. To be called below the lock, or when nobody else can hold it.
+    void free();
+
+    llama_context * context;
+    const std::shared_ptr<ModelHandle> model;
+    ggml_threadpool_t threadpool = nullptr;
+    ggml_threadpool_t threadpool_batch = nullptr;
+    int threadpool_poll;
+    int threadpool_prio;
+    std::atomic<bool> abort{false};
+    bool has_encoder, embeddings, causal, kv_unified;
+    int32_t n_vocab, n_seq_max, n_outputs_max;
+    std::vector<int8_t> outputs; // which tokens of the last batch have logits
+    int32_t n_outputs = 0;
+    PyObject * on_abort = nullptr; // borrowed from the LlamaContext, which outlives every decode
+    PyObject * on_eval = nullptr;
+    std::optional<nb::python_error> callback_error;
+};
+
+/// The Python class LlamaContext.
+struct LlamaContext {
+    std::shared_ptr<ContextHandle> handle;
+    nb::object params; // keeps callbacks, samplers and the other context alive
+};
+
+/// A context locked for the length of a scope; throws if it is closed.
+class ContextUse {
+  public:
+    explicit ContextUse(const LlamaContext & context);
+    llama_context * get() const { return handle_->context; }
+    ContextHandle * operator->() const { return handle_.get(); }
+    ContextHandle & operator*() const { return *handle_; }
+
+    void check_sequence(llama_seq_id seq_id) const;
+    /// Index of an output of the last batch as llama.cpp takes it; throws if that token has none.
+    int32_t check_output(int32_t index) const;
+
+  private:
+    std::shared_ptr<ContextHandle> handle_; // declared first: it must outlive the guard
+    Guard guard_;
+};
+
+/// Attaches new thread pools of n_threads and n_threads_batch threads.
+void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_threads_batch);
+
+void init_context(nb::module_ & m);
+void init_memory(nb::class_<LlamaContext> & context);
+void init_state(nb::class_<LlamaContext> & context);

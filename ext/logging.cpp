@@ -1,0 +1,108 @@
+#include "logging.hpp"
+
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "llama.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+struct Record {
+    int level;
+    std::string text;
+};
+
+constexpr int kDebug = 10, kInfo = 20, kWarning = 30, kError = 40; // levels of Python's logging module
+constexpr size_t kMaxPending = 10000;                               // a flood without a reader must not eat the memory
+
+std::mutex queue_mutex;
+std::vector<Record> queue;            // guarded by queue_mutex
+std::atomic<bool> pending{false};     // whether queue has anything
+std::atomic<int> threshold{kWarning}; // the logger's level
+thread_local std::string line;        // what this thread has logged since its last newline
+thread_local int line_level = kInfo;
+thread_local std::string errors;
+
+int python_level(ggml_log_level level) {
+    switch (level) {
+        case GGML_LOG_LEVEL_ERROR: return kError;
+        case GGML_LOG_LEVEL_WARN: return kWarning;
+        case GGML_LOG_LEVEL_INFO: return kInfo;
+        default: return kDebug;
+    }
+}
+
+void finish_line() {
+    if (line_level >= kError) {
+        errors += (errors.empty() ? "" : "; ") + line;
+    }
+    if (line_level >= threshold.load(std::memory_order_relaxed)) {
+        std::lock_guard<std::mutex> lock(queue_mutex);
+        if (queue.size() < kMaxPending) {
+            queue.push_back({line_level, line});
+            pending.store(true, std::memory_order_release);
+        }
+    }
+    line.clear();
+}
+
+// Called by llama.cpp from any thread, with or without the GIL, possibly below a lock: only takes notes.
+void on_log(ggml_log_level level, const char * text, void *) {
+    if (level != GGML_LOG_LEVEL_CONT) {
+        line_level = python_level(level);
+    }
+    for (const char * p = text; *p; ++p) {
+        if (*p == '\n') {
+            finish_line();
+        } else {
+            line += *p;
+        }
+    }
+}
+
+nb::object logger() { return nb::module_::import_("logging").attr("getLogger")("cyllama.llama"); }
+
+void deliver() {
+    std::vector<Record> records;
+    {
+        std::lock_guard<std::mutex> lock(queue_mutex);
+        records.swap(queue);
+        pending.store(false, std::memory_order_release);
+    }
+    nb::object log = logger().attr("log");
+    for (const Record & record : records) {
+        nb::object text = nb::steal(PyUnicode_DecodeUTF8(record.text.data(), record.text.size(), "replace"));
+        log(record.level, "%s", text);
+    }
+}
+
+} // namespace
+
+LogDelivery::~LogDelivery() {
+    if (!pending.load(std::memory_order_acquire) || !nb::is_alive()) {
+        return;
+    }
+    nb::error_scope keep_current_error; // a handler must not disturb an exception that is on its way
+    try {
+        deliver();
+    } catch (nb::python_error & error) {
+        error.discard_as_unraisable("delivering llama.cpp's log");
+    } catch (...) {
+    }
+}
+
+void refresh_log_level() { threshold.store(nb::cast<int>(logger().attr("getEffectiveLevel")())); }
+
+void clear_logged_errors() { errors.clear(); }
+
+std::string logged_errors(const std::string & otherwise) { return errors.empty() ? otherwise : errors; }
+
+void init_logging(nb::module_ & m) {
+    llama_log_set(on_log, nullptr);
+    m.def("refresh_log_level", &refresh_log_level,
+          "Read the level of logger \"cyllama.llama\" anew; records below it are dropped before they reach Python.\n\n"
+          "Loading a model and creating a context do this by themselves: call it after changing the level in between.");
+}

@@ -1,0 +1,24 @@
+// llama.cpp's log as records of Python's `logging`, logger "cyllama.llama".
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string>
+
+/// Delivers pending log records when a scope ends, with the GIL held and no native lock: a handler may call anything.
+class LogDelivery {
+  public:
+    LogDelivery() = default;
+    ~LogDelivery();
+    LogDelivery(const LogDelivery &) = delete;
+    LogDelivery & operator=(const LogDelivery &) = delete;
+};
+
+/// Reads the logger's level, below which records are dropped at once. Called where a load or a context creation starts.
+void refresh_log_level();
+
+/// Forgets, and later returns, the errors that llama.cpp has logged on this thread: the reason of a failed call.
+void clear_logged_errors();
+std::string logged_errors(const std::string & otherwise);
+
+void init_logging(nanobind::module_ & m);

@@ -1,0 +1,20 @@
+#include <nanobind/nanobind.h>
+
+#include "batch.hpp"
+#include "context.hpp"
+#include "logging.hpp"
+#include "modules.hpp"
+#include "params.hpp"
+
+NB_MODULE(llama_cpp, m) {
+    m.doc() = "llama.cpp, bound thin, exact and memory-safe: names and meanings are those of llama.h.";
+    init_logging(m);
+    init_backend(m);
+    init_params(m);
+    init_vocab(m);
+    init_model(m);
+    init_batch(m);
+    init_context(m);
+    init_sampler(m);
+    init_chat(m);
+}

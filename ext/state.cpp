@@ -1,0 +1,322 @@
+// Saving and restoring a context's state, whole or of one sequence, as bytes or as a file.
+//
+// llama.cpp trusts the bytes it restores, and damaged ones can abort the process. So a state travels in an envelope that
+// names the model and carries a checksum: what is damaged or foreign is refused before llama.cpp sees it.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "context.hpp"
+
+namespace {
+
+constexpr uint32_t kMagic = 0x53594c43; // "CLYS"
+constexpr uint32_t kVersion = 1;
+constexpr llama_seq_id kWhole = -1;
+
+struct Header {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t kind;     // 0: the whole context, 1: one sequence
+    uint32_t n_tokens; // token ids between the header and the state
+    uint64_t model;    // fingerprint
+    uint64_t size;     // of the state in bytes
+    uint64_t checksum; // of the token ids and the state
+};
+
+// A 64-bit checksum at memory speed: four independent lanes of multiply and rotate.
+uint64_t checksum(const uint8_t * data, size_t size) {
+    constexpr uint64_t kPrime = 0x9e3779b185ebca87ULL;
+    uint64_t lanes[4] = {size, kPrime, ~size, ~kPrime};
+    size_t i = 0;
+    for (; i + 32 <= size; i += 32) {
+        for (int lane = 0; lane < 4; ++lane) {
+            uint64_t word;
+            std::memcpy(&word, data + i + 8 * lane, 8);
+            lanes[lane] = (lanes[lane] ^ word) * kPrime;
+            lanes[lane] = (lanes[lane] << 29) | (lanes[lane] >> 35);
+        }
+    }
+    uint64_t hash = lanes[0];
+    for (int lane = 1; lane < 4; ++lane) {
+        hash = (hash ^ lanes[lane]) * kPrime;
+        hash ^= hash >> 32;
+    }
+    for (; i < size; ++i) {
+        hash = (hash ^ data[i]) * kPrime;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+uint64_t fingerprint(const llama_model * model) {
+    char name[128] = {};
+    llama_model_desc(model, name, sizeof name);
+    const uint64_t numbers[] = {llama_model_n_params(model),
+                                llama_model_size(model),
+                                static_cast<uint64_t>(llama_model_n_layer(model)),
+                                static_cast<uint64_t>(llama_model_n_embd(model)),
+                                static_cast<uint64_t>(llama_model_n_head_kv(model)),
+                                static_cast<uint64_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))};
+    return checksum(reinterpret_cast<const uint8_t *>(numbers), sizeof numbers) ^
+           checksum(reinterpret_cast<const uint8_t *>(name), sizeof name);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ save
+
+size_t state_size(const ContextUse & use, llama_seq_id seq_id, uint32_t flags) {
+    return seq_id == kWhole ? llama_state_get_size(use.get()) : llama_state_seq_get_size_ext(use.get(), seq_id, flags);
+}
+
+std::vector<uint8_t> save(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama_token> & tokens,
+                          uint32_t flags) {
+    if (seq_id != kWhole) {
+        use.check_sequence(seq_id);
+    }
+    if (flags & LLAMA_STATE_SEQ_FLAGS_ON_DEVICE) {
+        throw nb::value_error("LLAMA_STATE_SEQ_FLAGS_ON_DEVICE leaves no bytes to save");
+    }
+    const size_t size = state_size(use, seq_id, flags);
+    const size_t head = sizeof(Header) + tokens.size() * sizeof(llama_token);
+    std::vector<uint8_t> bytes(head + size);
+    if (!tokens.empty()) {
+        std::memcpy(bytes.data() + sizeof(Header), tokens.data(), tokens.size() * sizeof(llama_token));
+    }
+    uint8_t * state = bytes.data() + head;
+    const size_t written = seq_id == kWhole ? llama_state_get_data(use.get(), state, size)
+                                            : llama_state_seq_get_data_ext(use.get(), state, size, seq_id, flags);
+    if (written == 0 || written > size) {
+        throw std::runtime_error("cannot save the state: " + logged_errors("llama.cpp gave no reason"));
+    }
+    bytes.resize(head + written);
+    const Header header{kMagic,
+                        kVersion,
+                        seq_id == kWhole ? 0u : 1u,
+                        static_cast<uint32_t>(tokens.size()),
+                        fingerprint(llama_get_model(use.get())),
+                        written,
+                        checksum(bytes.data() + sizeof(Header), bytes.size() - sizeof(Header))};
+    std::memcpy(bytes.data(), &header, sizeof header);
+    return bytes;
+}
+
+nb::bytes get_data(const LlamaContext & self, llama_seq_id seq_id, uint32_t flags) {
+    ContextUse use(self);
+    clear_logged_errors();
+    std::vector<uint8_t> bytes;
+    {
+        nb::gil_scoped_release release;
+        bytes = save(use, seq_id, {}, flags);
+    }
+    return nb::bytes(bytes.data(), bytes.size());
+}
+
+[[noreturn]] void raise_os_error(const std::string & path, int error) {
+    errno = error;
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw nb::python_error();
+}
+
+// Returns 0 or an errno. A new file takes the place of an old one only when it is complete.
+int write_file(const std::string & path, const std::vector<uint8_t> & bytes) {
+    const std::string partial = path + ".partial";
+    errno = 0;
+    FILE * file = std::fopen(partial.c_str(), "wb");
+    if (!file) {
+        return errno;
+    }
+    const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+    int error = written ? 0 : errno;
+    if (std::fclose(file) != 0 && !error) {
+        error = errno;
+    }
+    if (!error && std::rename(partial.c_str(), path.c_str()) != 0) {
+        error = errno;
+    }
+    if (error) {
+        std::remove(partial.c_str());
+    }
+    return error;
+}
+
+void save_file(const LlamaContext & self, const std::string & path, llama_seq_id seq_id,
+               const std::vector<llama_token> & tokens) {
+    ContextUse use(self);
+    clear_logged_errors();
+    int error = 0;
+    {
+        nb::gil_scoped_release release;
+        error = write_file(path, save(use, seq_id, tokens, 0));
+    }
+    if (error) {
+        raise_os_error(path, error);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- restore
+
+[[noreturn]] void refuse(const std::string & why) { throw nb::value_error(("not a usable state: " + why).c_str()); }
+
+Header check(const ContextUse & use, const uint8_t * data, size_t size, llama_seq_id seq_id) {
+    Header header;
+    if (size < sizeof header) {
+        refuse("it has " + std::to_string(size) + " bytes, fewer than a header");
+    }
+    std::memcpy(&header, data, sizeof header);
+    if (header.magic != kMagic) {
+        refuse("it was not saved by this library");
+    }
+    if (header.version != kVersion) {
+        refuse("it has version " + std::to_string(header.version) + ", but this library reads version " +
+               std::to_string(kVersion));
+    }
+    if (header.kind != (seq_id == kWhole ? 0u : 1u)) {
+        refuse(header.kind ? "it holds one sequence: use the state_seq_ methods" : "it holds a whole context: use the state_ methods");
+    }
+    const size_t rest = size - sizeof header;
+    if (header.n_tokens > rest / sizeof(llama_token) || header.size != rest - header.n_tokens * sizeof(llama_token)) {
+        refuse("it is truncated");
+    }
+    if (header.checksum != checksum(data + sizeof header, rest)) {
+        refuse("its checksum is wrong: it is damaged");
+    }
+    if (header.model != fingerprint(llama_get_model(use.get()))) {
+        refuse("it was saved with another model");
+    }
+    return header;
+}
+
+std::vector<llama_token> restore(const ContextUse & use, const uint8_t * data, size_t size, llama_seq_id seq_id,
+                                 uint32_t flags) {
+    if (seq_id != kWhole) {
+        use.check_sequence(seq_id);
+    }
+    const Header header = check(use, data, size, seq_id);
+    std::vector<llama_token> tokens(header.n_tokens);
+    if (!tokens.empty()) {
+        std::memcpy(tokens.data(), data + sizeof header, tokens.size() * sizeof(llama_token));
+    }
+    const uint8_t * state = data + sizeof header + tokens.size() * sizeof(llama_token);
+    use->outputs.clear();
+    use->n_outputs = 0;
+    const size_t read = seq_id == kWhole ? llama_state_set_data(use.get(), state, header.size)
+                                         : llama_state_seq_set_data_ext(use.get(), state, header.size, seq_id, flags);
+    if (read == 0) {
+        throw std::runtime_error("cannot restore the state: " +
+                                 logged_errors("it does not fit this context (n_ctx, n_seq_max, kv_unified, type_k, type_v)"));
+    }
+    return tokens;
+}
+
+void set_data(const LlamaContext & self, nb::bytes data, llama_seq_id seq_id, uint32_t flags) {
+    ContextUse use(self);
+    clear_logged_errors();
+    const auto * bytes = static_cast<const uint8_t *>(data.data());
+    const size_t size = data.size();
+    nb::gil_scoped_release release;
+    restore(use, bytes, size, seq_id, flags);
+}
+
+int read_file(const std::string & path, std::vector<uint8_t> & bytes) {
+    errno = 0;
+    FILE * file = std::fopen(path.c_str(), "rb");
+    if (!file) {
+        return errno;
+    }
+    uint8_t buffer[1 << 16];
+    size_t n = 0;
+    errno = 0;
+    while ((n = std::fread(buffer, 1, sizeof buffer, file)) > 0) {
+        bytes.insert(bytes.end(), buffer, buffer + n);
+    }
+    const int error = std::ferror(file) ? errno : 0;
+    std::fclose(file);
+    return error;
+}
+
+std::vector<llama_token> load_file(const LlamaContext & self, const std::string & path, llama_seq_id seq_id) {
+    ContextUse use(self);
+    clear_logged_errors();
+    std::vector<llama_token> tokens;
+    int error = 0;
+    {
+        nb::gil_scoped_release release;
+        std::vector<uint8_t> bytes;
+        error = read_file(path, bytes);
+        if (!error) {
+            tokens = restore(use, bytes.data(), bytes.size(), seq_id, 0);
+        }
+    }
+    if (error) {
+        raise_os_error(path, error);
+    }
+    return tokens;
+}
+
+constexpr const char * kRefusals =
+    "\n\nRaises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this "
+    "context.";
+
+} // namespace
+
+void init_state(nb::class_<LlamaContext> & context) {
+    const std::string refusals = kRefusals;
+    context
+        .def(
+            "state_get_data", [](const LlamaContext & self) { return get_data(self, kWhole, 0); },
+            "The state of all sequences, as bytes for state_set_data.")
+        .def(
+            "state_set_data", [](const LlamaContext & self, nb::bytes data) { set_data(self, std::move(data), kWhole, 0); },
+            nb::arg("data"), ("Restore what state_get_data returned." + refusals).c_str())
+        .def(
+            "state_save_file",
+            [](const LlamaContext & self, const std::string & path, const std::vector<llama_token> & tokens) {
+                save_file(self, path, kWhole, tokens);
+            },
+            nb::arg("path"), nb::arg("tokens") = std::vector<llama_token>(),
+            "Save the state of all sequences, and token ids of your choice beside it. The file is complete or absent.")
+        .def(
+            "state_load_file",
+            [](const LlamaContext & self, const std::string & path) { return load_file(self, path, kWhole); },
+            nb::arg("path"), ("Restore what state_save_file saved. Returns the token ids." + refusals).c_str())
+        .def(
+            "state_seq_get_data",
+            [](const LlamaContext & self, llama_seq_id seq_id, uint32_t flags) {
+                ContextUse(self).check_sequence(seq_id);
+                return get_data(self, seq_id, flags);
+            },
+            nb::arg("seq_id"), nb::arg("flags") = 0,
+            "The state of one sequence, as bytes for state_seq_set_data.\n\n"
+            "`flags` may be LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: only what cannot be rolled back (recurrent states,\n"
+            "sliding windows).")
+        .def(
+            "state_seq_set_data",
+            [](const LlamaContext & self, nb::bytes data, llama_seq_id seq_id, uint32_t flags) {
+                ContextUse(self).check_sequence(seq_id);
+                set_data(self, std::move(data), seq_id, flags);
+            },
+            nb::arg("data"), nb::arg("seq_id"), nb::arg("flags") = 0,
+            ("Replace a sequence by what state_seq_get_data returned, with the same flags." + refusals).c_str())
+        .def(
+            "state_seq_save_file",
+            [](const LlamaContext & self, const std::string & path, llama_seq_id seq_id,
+               const std::vector<llama_token> & tokens) {
+                ContextUse(self).check_sequence(seq_id);
+                save_file(self, path, seq_id, tokens);
+            },
+            nb::arg("path"), nb::arg("seq_id"), nb::arg("tokens") = std::vector<llama_token>(),
+            "Save one sequence, and its token ids beside it. The file is complete or absent.")
+        .def(
+            "state_seq_load_file",
+            [](const LlamaContext & self, const std::string & path, llama_seq_id seq_id) {
+                ContextUse(self).check_sequence(seq_id);
+                return load_file(self, path, seq_id);
+            },
+            nb::arg("path"), nb::arg("seq_id"),
+            ("Replace a sequence by what state_seq_save_file saved. Returns the token ids." + refusals).c_str());
+}
