@@ -5,9 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..errors import ModelNotFoundError
+
 TINY_CHAT = Path(__file__).parent / "tiny-chat.gguf"
 
 
 def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
-    """Return the file to load: ``None`` stands for the embedded model, ``~`` for the home folder."""
-    return TINY_CHAT if model_path is None else Path(model_path).expanduser()
+    """Return the file to load: ``None`` stands for the embedded model, ``~`` for the home folder.
+
+    Raises:
+        ModelNotFoundError: The path is empty, or no text that a file system would know.
+    """
+    if model_path is None:
+        return TINY_CHAT
+    path = os.fsdecode(model_path)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        path = ""
+    if not path:
+        raise ModelNotFoundError(f"there is no model file at {model_path!r}")
+    return Path(path).expanduser()

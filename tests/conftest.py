@@ -1,0 +1,34 @@
+"""What all tests share: the embedded model, loaded once, and questions it is known to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyllama import LLM
+from cyllama.models import TINY_CHAT
+
+
+def ask(llm: LLM, question: str, **options: object) -> str:
+    """Put a question to a chat model and return its answer."""
+    return llm(llm.render([{"role": "user", "content": question}]), **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def tiny_chat() -> Path:
+    return TINY_CHAT
+
+
+@pytest.fixture(scope="session")
+def _loaded() -> Iterator[LLM]:
+    with LLM(temperature=0) as llm:
+        yield llm
+
+
+@pytest.fixture
+def llm(_loaded: LLM) -> LLM:
+    """The embedded model at temperature 0, without a context."""
+    _loaded.close()
+    return _loaded

@@ -1,0 +1,115 @@
+"""The command line, as a person or a script would use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUESTION = "What is the capital of France?"
+
+
+def run(*arguments: str, stdin: str | None = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cyllama", *arguments],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        env={**os.environ, "COLUMNS": "200", **(env or {})},
+        check=False,
+    )
+
+
+def test_a_prompt_is_answered():
+    result = run("--temperature", "0", QUESTION)
+    assert (result.stdout, result.stderr, result.returncode) == ("The capital of France is Paris.\n", "", 0)
+
+
+def test_the_prompt_may_come_on_standard_input():
+    assert run("--temperature", "0", stdin=f"{QUESTION}\n").stdout == "The capital of France is Paris.\n"
+
+
+def test_raw_continues_the_prompt_without_a_template():
+    rendered = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+    assert run("--raw", "--temperature", "0", rendered).stdout == "The capital of France is Paris.\n"
+    assert run("--raw", "--temperature", "0", QUESTION).stdout != "The capital of France is Paris.\n"
+
+
+def test_json_has_the_answer_and_its_figures():
+    answer = json.loads(run("--json", "--temperature", "0", "-n", "4", QUESTION).stdout)
+    assert answer["text"] == "The capital of F"
+    assert answer["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 4
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + 4
+    assert answer["model"] == "tiny-chat"
+    assert set(answer["timings"]) == {"queued", "prompt", "generation"}
+
+
+def test_stats_go_to_standard_error():
+    result = run("--stats", "--temperature", "0", QUESTION)
+    assert result.stdout == "The capital of France is Paris.\n"
+    assert "17 prompt tokens" in result.stderr
+    assert "tokens/s, finished by 'stop'" in result.stderr
+
+
+def test_a_seed_makes_the_answer_reproducible():
+    story = "Tell me a story about a fox."
+    assert run("--seed", "7", story).stdout == run("--seed", "7", story).stdout
+
+
+def test_n_ctx_is_honoured():
+    result = run("--n-ctx", "10", QUESTION)
+    assert result.returncode == 2
+    assert "17 tokens but n_ctx is 10" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "nowhere.gguf", "Hi"], "cyllama: there is no model file at 'nowhere.gguf'\n"),
+        (["info", "-m", "nowhere.gguf"], "cyllama: there is no model file at 'nowhere.gguf'\n"),
+        (["--temperature", "-1", "Hi"], "cyllama: GenerationConfig.temperature: input should be greater than or equal to 0"),
+        (["-n", "-3", "Hi"], "cyllama: GenerationConfig.max_tokens: "),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(arguments: list[str], message: str):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unknown_option_is_explained():
+    result = run("--temprature", "0", "Hi")
+    assert result.returncode == 2
+    assert "--temprature" in result.stderr
+
+
+def test_a_file_that_is_no_model(tmp_path: Path):
+    path = tmp_path / "notes [draft].gguf"
+    path.write_text("no model")
+    result = run("-m", str(path), "Hi")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "notes [draft].gguf" in result.stderr
+
+
+def test_info_shows_build_devices_and_metadata():
+    text = run("info").stdout
+    for expected in ("llama.cpp", "b10605", "CPU", "tiny-chat.gguf", "general.name", "llama.context_length", "2048"):
+        assert expected in text
+
+
+def test_output_that_nobody_reads_is_no_traceback():
+    command = f'{sys.executable} -m cyllama --temperature 0 "Tell me a story about a fox." | head -c 4'
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.stdout, result.stderr) == ("Once", "")
+
+
+def test_non_ascii_text_in_and_out():
+    result = run("--temperature", "0", 'Repeat after me: "李明 🦊"', env={"PYTHONIOENCODING": "utf-8"})
+    assert "李明" in result.stdout
