@@ -15,6 +15,7 @@ from .errors import (
     ChatTemplateError,
     ConfigError,
     ConfigTypeError,
+    ContextError,
     ContextMemoryError,
     ContextSizeError,
     CyllamaError,
@@ -25,6 +26,7 @@ from .errors import (
     ModelNotFoundError,
     PromptError,
     PromptTypeError,
+    StreamNotFinishedError,
     UnsupportedModelError,
 )
 from .llm import LLM
@@ -43,6 +45,7 @@ __all__ = [
     "ChatTemplateError",
     "ConfigError",
     "ConfigTypeError",
+    "ContextError",
     "ContextMemoryError",
     "ContextSizeError",
     "CyllamaError",
@@ -60,6 +63,7 @@ __all__ = [
     "Response",
     "Stats",
     "Stream",
+    "StreamNotFinishedError",
     "Timings",
     "UnsupportedModelError",
     "Usage",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -16,22 +17,24 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from . import __version__
-from .errors import CyllamaError
+from .errors import CyllamaError, PromptError
 from .llama import llama_cpp
 from .llm import LLM
 from .response import Response
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ModelOption = Annotated[str | None, typer.Option("-m", "--model", help="GGUF file; the embedded tiny-chat by default.")]
 
 
-@app.command()
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cyllama {__version__}, llama.cpp b{llama_cpp.build_number()}")
+        raise typer.Exit
+
+
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input if left out.")] = None,
     model: ModelOption = None,
@@ -43,12 +46,18 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Answer a prompt: cyllama "Tell me a story about a fox"."""
+    """Answer a prompt: cyllama "Tell me a story about a fox".
+
+    `cyllama info` shows the build, the devices and a model's metadata.
+    """
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "n_ctx": n_ctx}
     given = {name: value for name, value in options.items() if value is not None}
+    text = _read_prompt(prompt)
     with _load(model, verbose=verbose, **given) as llm:
-        text = _read_prompt(prompt)
         if not raw and llm.model.chat_template() is not None:
             text = llm.render([{"role": "user", "content": text}])
         response = llm(text) if as_json else _print_stream(llm, text)
@@ -83,24 +92,27 @@ def info(model: ModelOption = None) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: ``cyllama info`` for information, everything else is a prompt."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = app
+    command, name = generate_app, "cyllama"
     if arguments[:1] == ["info"]:
-        command, arguments = _info_app, arguments[1:]
+        command, name, arguments = info_app, "cyllama info", arguments[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows what it can
     try:
-        command(arguments, prog_name="cyllama", standalone_mode=True)
+        command(arguments, prog_name=name)
     except CyllamaError as error:
         err.print(f"cyllama: {escape(str(error))}")
         sys.exit(EXIT_ERROR)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        sys.stderr.close()
-        sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        err.print()
-        sys.exit(EXIT_INTERRUPTED)
 
 
-_info_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_info_app.command()(info)
+def _make_app(function: Callable[..., None]) -> typer.Typer:
+    settings = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=settings)
+    app.command()(function)
+    return app
+
+
+generate_app, info_app = _make_app(generate), _make_app(info)
 
 
 @contextmanager
@@ -118,8 +130,12 @@ def _read_prompt(prompt: str | None) -> str:
     if prompt is not None:
         return prompt
     if sys.stdin.isatty():
-        raise typer.BadParameter("there is no prompt: give one as an argument, or on standard input")
-    return sys.stdin.read().rstrip("\n")
+        raise PromptError("there is no prompt: give one as an argument, or on standard input")
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"standard input is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
 
 
 def _print_stream(llm: LLM, prompt: str) -> Response:
@@ -127,7 +143,6 @@ def _print_stream(llm: LLM, prompt: str) -> Response:
         for chunk in stream:
             print(chunk, end="", flush=True)
     print()
-    assert stream.response is not None
     return stream.response
 
 

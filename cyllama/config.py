@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
 from .errors import ConfigError, ConfigTypeError
@@ -14,10 +14,14 @@ from .errors import ConfigError, ConfigTypeError
 MAX_TOKENS_LIMIT = 2**31 - 1024  # llama.cpp counts tokens in int32
 MAX_HISTORY = 2**24  # tokens that a sampler may look back at
 
+FLOAT_MAX = 3.4e38  # llama.cpp computes in float32
+
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS_LIMIT)]
 PositiveCount = Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=FLOAT_MAX, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-FLOAT_MAX, le=FLOAT_MAX, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=2**20)]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -25,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 class Config(BaseModel):
     """A frozen set of options that checks its values when it is made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     def __init__(self, /, **options: Any) -> None:
         """Raise :class:`ConfigError` for a value out of range and :class:`ConfigTypeError` for an unknown option."""
@@ -72,11 +76,11 @@ class GenerationConfig(Config):
         dry_sequence_breakers: Strings that end a repetition.
         xtc_probability: Chance of excluding the top choices; 0 turns it off.
         xtc_threshold: Probability above which a token is a top choice.
-        top_n_sigma: Keep tokens within this many standard deviations of the best logit; negative turns it off.
+        top_n_sigma: Keep tokens within this many standard deviations of the best logit; 0 or less turns it off.
         mirostat: 1 or 2 select with a target surprise instead of the methods above; 0 turns it off.
         mirostat_tau: The target surprise, in bits.
         mirostat_eta: How fast it is approached.
-        seed: Makes a generation reproducible; ``None`` draws a new seed every time.
+        seed: Makes a generation reproducible, from 0 to 2**32 - 2; ``None`` draws a new seed every time.
         stop_sequences: Generation ends before the first of these.
         logit_bias: Added to the logits of these token ids; ``-inf`` forbids a token.
         ignore_eos: Never end by an end-of-generation token.
@@ -92,24 +96,24 @@ class GenerationConfig(Config):
     top_p: Probability = 0.95
     min_p: Probability = 0.05
     typical_p: Probability = 1.0
-    repeat_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    repeat_penalty: Annotated[float, Field(gt=0, le=FLOAT_MAX, allow_inf_nan=False)] = 1.0
     penalty_last_n: Annotated[int, Field(ge=-1, le=MAX_HISTORY)] = 64
-    frequency_penalty: FiniteFloat = 0.0
-    presence_penalty: FiniteFloat = 0.0
+    frequency_penalty: Finite = 0.0
+    presence_penalty: Finite = 0.0
     dry_multiplier: NonNegative = 0.0
     dry_base: NonNegative = 1.75
     dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 2
     dry_penalty_last_n: Annotated[int, Field(ge=-1, le=MAX_HISTORY)] = 64
-    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    dry_sequence_breakers: tuple[Text, ...] = ("\n", ":", '"', "*")
     xtc_probability: Probability = 0.0
     xtc_threshold: Probability = 0.1
-    top_n_sigma: FiniteFloat = -1.0
+    top_n_sigma: Finite = -1.0
     mirostat: Literal[0, 1, 2] = 0
     mirostat_tau: NonNegative = 5.0
     mirostat_eta: NonNegative = 0.1
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    stop_sequences: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    logit_bias: dict[Annotated[int, Field(ge=0)], float] = Field(default_factory=dict)
+    seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
+    stop_sequences: tuple[Text, ...] = ()
+    logit_bias: dict[Annotated[int, Field(ge=0, strict=False)], float] = Field(default_factory=dict)
     ignore_eos: bool = False
     n_ctx: PositiveCount | None = None
     n_batch: PositiveCount = 2048
@@ -119,7 +123,7 @@ class GenerationConfig(Config):
     @field_validator("stop_sequences", "dry_sequence_breakers", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return (value,) if isinstance(value, str) else _to_tuple(value)
 
     @field_validator("logit_bias")
     @classmethod
@@ -176,7 +180,9 @@ class ModelConfig(Config):
     devices: tuple[str, ...] = ()
     load_mode: Literal["auto", "none", "mmap", "mlock", "mmap_mlock", "direct_io"] = "auto"
     check_tensors: bool = False
-    kv_overrides: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    kv_overrides: dict[
+        Annotated[str, Field(max_length=127)], bool | int | float | Annotated[str, Field(max_length=127)]
+    ] = Field(default_factory=dict)
     n_threads: Annotated[int, Field(ge=1, le=512)] | None = None
     n_threads_batch: Annotated[int, Field(ge=1, le=512)] | None = None
     threadpool_poll: Annotated[int, Field(ge=0, le=100)] = 50
@@ -190,11 +196,16 @@ class ModelConfig(Config):
     rope_scaling_type: Literal["none", "linear", "yarn", "longrope"] | None = None
     rope_freq_base: NonNegative = 0.0
     rope_freq_scale: NonNegative = 0.0
-    yarn_ext_factor: FiniteFloat = -1.0
-    yarn_attn_factor: FiniteFloat = -1.0
-    yarn_beta_fast: FiniteFloat = -1.0
-    yarn_beta_slow: FiniteFloat = -1.0
+    yarn_ext_factor: Finite = -1.0
+    yarn_attn_factor: Finite = -1.0
+    yarn_beta_fast: Finite = -1.0
+    yarn_beta_slow: Finite = -1.0
     yarn_orig_ctx: Count = 0
+
+    @field_validator("tensor_split", "devices", mode="before")
+    @classmethod
+    def _a_list_will_do(cls, value: Any) -> Any:
+        return _to_tuple(value)
 
 
 def as_config(kind: type[ConfigT], value: Any) -> ConfigT:
@@ -219,7 +230,13 @@ def check_option_names(owner: str, names: Iterable[str], known: Iterable[str]) -
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+            if name in ModelConfig.model_fields:
+                hint = ": it belongs to ModelConfig, and to LLM(...)"
             raise ConfigTypeError(f"{owner} has no option {name!r}{hint}")
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _describe(owner: str, error: ValidationError) -> str:

@@ -51,6 +51,10 @@ class ContextSizeError(CyllamaError, ValueError):
     """A prompt does not fit into the context."""
 
 
+class ContextError(CyllamaError, RuntimeError):
+    """llama.cpp cannot create a context with these options."""
+
+
 class ContextMemoryError(CyllamaError, MemoryError):
     """There is not enough memory for a context of the requested size."""
 
@@ -61,6 +65,10 @@ class DecodeError(CyllamaError, RuntimeError):
     def __init__(self, message: str, partial_text: str = "") -> None:
         super().__init__(message)
         self.partial_text = partial_text
+
+
+class StreamNotFinishedError(CyllamaError, AttributeError):
+    """A stream has its response when it is exhausted or closed, and not before."""
 
 
 class ForkedError(CyllamaError, RuntimeError):

@@ -15,11 +15,10 @@ from typing_extensions import Self
 
 from .chat import Message, render
 from .config import GenerationConfig, ModelConfig, as_config, check_option_names
-from .engine import Engine, Request, Stats
-from .engine.context import padded
-from .engine.sampling import make_sampler
+from .engine import Engine, Request, Stats, make_sampler, padded
 from .errors import (
     ConfigError,
+    ConfigTypeError,
     ContextSizeError,
     ForkedError,
     ModelAccessError,
@@ -29,7 +28,7 @@ from .errors import (
     PromptTypeError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaLoadMode, LlamaModel, LlamaModelParams, LlamaSplitMode, LlamaVocab
+from .llama.llama_cpp import LlamaLoadMode, LlamaModel, LlamaModelParams, LlamaSplitMode, LlamaVocab, devices, max_devices
 from .models import resolve_model_path
 from .response import Response
 from .stream import Stream
@@ -52,7 +51,7 @@ class LLM:
         model_path: A GGUF file; ``None`` for the embedded tiny-chat.
         config: Defaults for every generation, a :class:`GenerationConfig` or a dict of its options.
         model_config: How to load the model, a :class:`ModelConfig` or a dict of its options.
-        verbose: Show llama.cpp's log on stderr.
+        verbose: Show the log on stderr: attaches a handler to the logger "cyllama", for the whole process.
         progress_callback: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
         **overrides: Options of :class:`GenerationConfig` and :class:`ModelConfig` by name.
 
@@ -79,9 +78,12 @@ class LLM:
         self._model_config = as_config(ModelConfig, model_config).merge(**loading)
         if verbose:
             _show_log()
+        _check_callable("progress_callback", progress_callback)
         self._path = resolve_model_path(model_path)
         self._model = _load(os.fspath(self._path), self._model_config, progress_callback)
         self._vocab = self._model.vocab
+        self._name = self._model.metadata.get("general.name") or self._path.stem
+        self._can_generate = self._model.has_decoder and not self._model.has_encoder
         self._stats = Stats()
         self._lock = threading.RLock()  # around _engine: re-entrant, since a signal handler may call close()
         self._engine: Engine | None = None
@@ -113,6 +115,17 @@ class LLM:
         **overrides: Any,
     ) -> Stream: ...
 
+    @overload
+    def __call__(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        stream: bool,
+        on_token: Callable[[str], object] | None = None,
+        **overrides: Any,
+    ) -> Response | Stream: ...
+
     def __call__(
         self,
         prompt: str | Sequence[int],
@@ -142,10 +155,14 @@ class LLM:
             PromptError: The prompt is empty, or cannot be made into tokens.
             ContextSizeError: It is longer than the context may become.
             ContextMemoryError: There is not enough memory for a context.
+            ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed; the error holds the text so far.
+            UnsupportedModelError: The model is an encoder.
+            ForkedError: The process was forked after the model was loaded.
             ConfigError: An option has a value out of its range.
             ConfigTypeError: There is no such option, or the config has the wrong type.
         """
+        _check_callable("on_token", on_token)
         merged = self._merge(config, overrides)
         request = self._make_request(prompt, merged, streaming=stream or on_token is not None)
         self._submit(request)
@@ -154,9 +171,7 @@ class LLM:
             return chunks
         for _ in chunks:
             pass
-        response = chunks.response
-        assert response is not None
-        return response
+        return chunks.response
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool | None = None) -> list[int]:
         """Return the token ids of ``text``, the same as a prompt of it would have.
@@ -171,6 +186,7 @@ class LLM:
 
         Raises:
             PromptError: The text has lone surrogates.
+            ConfigError: ``add_bos`` is set, but the model has no such token.
         """
         if not isinstance(text, str):
             raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
@@ -192,7 +208,7 @@ class LLM:
         Raises:
             PromptError: An id is out of the vocabulary's range.
         """
-        self._check_tokens(ids)
+        self._check_tokens(ids, expected="a list of token ids")
         data = self._vocab.detokenize(list(ids), remove_special=True, unparse_special=True)
         return data.decode("utf-8", errors="replace")
 
@@ -263,7 +279,7 @@ class LLM:
     @property
     def model_name(self) -> str:
         """The model's name: what its file says, else the file's own."""
-        return self._model.metadata.get("general.name") or self._path.stem
+        return self._name
 
     @property
     def model(self) -> LlamaModel:
@@ -291,9 +307,12 @@ class LLM:
         return self._config.merge(**(options | overrides))
 
     def _make_request(self, prompt: str | Sequence[int], config: GenerationConfig, *, streaming: bool) -> Request:
-        if self._model.has_encoder or not self._model.has_decoder:
+        if not self._can_generate:
             raise UnsupportedModelError(f"{self.model_name} cannot generate text: it has an encoder, or no decoder")
         tokens = self._prompt_tokens(prompt, config)
+        for token in config.logit_bias:
+            if token >= self._vocab.n_tokens:
+                raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
         n_ctx, required = self._context_size(len(tokens), config)
         vocab = self._vocab
         return Request(
@@ -315,15 +334,18 @@ class LLM:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
         return tokens
 
-    def _check_tokens(self, ids: Sequence[int]) -> None:
+    def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
-            raise PromptTypeError(f"expected a str or a list of token ids, not {type(ids).__name__}: {ids!r:.80}")
+            raise PromptTypeError(f"expected {expected}, not {type(ids).__name__}: {ids!r:.80}")
         n_tokens = self._vocab.n_tokens
         for token in ids:
-            if not isinstance(token, int):
+            if not isinstance(token, int) or isinstance(token, bool):
                 raise PromptTypeError(f"a token id is an int, not {type(token).__name__}: {token!r:.80}")
             if not 0 <= token < n_tokens:
-                raise PromptError(f"token id {token} is out of range: the vocabulary has ids 0 to {n_tokens - 1}")
+                raise PromptError(self._out_of_range(token))
+
+    def _out_of_range(self, token: int) -> str:
+        return f"token id {token} is out of range: the vocabulary has ids 0 to {self._vocab.n_tokens - 1}"
 
     def _context_size(self, n_prompt: int, config: GenerationConfig) -> tuple[int, int]:
         """Return the most tokens of the conversation, and the size that the context must have at least."""
@@ -345,16 +367,22 @@ class LLM:
         return limit, min(padded(n_prompt + config.max_tokens), limit)
 
     def _submit(self, request: Request) -> None:
-        if os.getpid() != self._process:
-            raise ForkedError(
-                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in the "
-                "child, or start processes with multiprocessing's 'spawn'"
-            )
+        self._check_process()
         with self._lock:
             if self._engine is None:
                 self._engine = Engine(self._model, self._model_config, self._stats, self._stopped_engine)
                 self._stopped_engine = None
             self._engine.submit(request)
+
+    def _in_own_process(self) -> bool:
+        return os.getpid() == self._process
+
+    def _check_process(self) -> None:
+        if not self._in_own_process():
+            raise ForkedError(
+                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in the "
+                "child, or start processes with multiprocessing's 'spawn'"
+            )
 
     def _cancel(self, request: Request) -> None:
         request.cancelled = True
@@ -363,12 +391,12 @@ class LLM:
             engine.cancel(request)
 
     def _stop_engine(self) -> None:
-        if os.getpid() != self._process:
-            return  # the parent's threads do not exist here
+        if not self._in_own_process():
+            return
         with self._lock:
-            engine, self._engine = self._engine, None
-            if engine is not None:
-                self._stopped_engine = engine  # the next one waits for it, should it not be done yet
+            # The next engine waits for the one that stops, and so does whoever else calls this meanwhile.
+            engine = self._engine or self._stopped_engine
+            self._engine, self._stopped_engine = None, engine
         if engine is not None:
             engine.stop()
 
@@ -402,6 +430,11 @@ def _close_all() -> None:
         llm.close()
 
 
+def _check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
+
+
 def _split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     generation, loading = GenerationConfig.model_fields, ModelConfig.model_fields
     check_option_names("LLM", overrides, [*generation, *loading])
@@ -412,6 +445,12 @@ def _split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def _load(path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None) -> LlamaModel:
+    names = [device.name for device in devices()]
+    for name in config.devices:
+        if name not in names:
+            raise ConfigError(f"there is no device {name!r}: this build has {', '.join(names)}")
+    if len(config.tensor_split) > max_devices():
+        raise ConfigError(f"tensor_split has {len(config.tensor_split)} values for at most {max_devices()} devices")
     params = LlamaModelParams()
     params.n_gpu_layers = config.n_gpu_layers
     params.main_gpu = config.main_gpu
@@ -428,9 +467,7 @@ def _load(path: str, config: ModelConfig, progress: Callable[[float], bool | Non
         raise ModelNotFoundError(f"there is no model file at {path!r}") from None
     except OSError as error:
         raise ModelAccessError(f"cannot read the model at {path!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelLoadError(str(error)) from error
-    except RuntimeError as error:
+    except (ValueError, RuntimeError) as error:
         raise ModelLoadError(str(error)) from error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
+from .errors import StreamNotFinishedError
 from .response import Response
 
 if TYPE_CHECKING:
@@ -32,16 +33,24 @@ class Stream(Iterator[str]):
         self._request = request
         self._on_token = on_token
         self._response: Response | None = None
-        self._ended = False
 
     @property
-    def response(self) -> Response | None:
-        """The whole response, once the stream is exhausted or closed; ``None`` before."""
+    def response(self) -> Response:
+        """The whole response, once the stream is exhausted or closed.
+
+        After an error it holds the text so far, and is "cancelled".
+
+        Raises:
+            StreamNotFinishedError: It is not.
+        """
+        if self._response is None:
+            raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
         return self._response
 
     def __next__(self) -> str:
-        if self._ended:
+        if self._response is not None:
             raise StopIteration
+        self._llm._check_process()
         try:
             chunk = self._request.chunks.get()
             if chunk is not None and self._on_token is not None:
@@ -56,12 +65,16 @@ class Stream(Iterator[str]):
 
     def cancel(self) -> None:
         """End the generation within one step. Chunks that were generated before can still be read."""
-        self._llm._cancel(self._request)
+        if self._response is None:
+            self._llm._cancel(self._request)
 
     def close(self) -> None:
-        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete."""
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
+
+        An error of the generation that iterating would raise is not raised here.
+        """
         self.cancel()
-        while not self._ended:
+        while self._response is None and self._llm._in_own_process():
             if self._request.chunks.get() is None:
                 self._end(raise_error=False)
 
@@ -72,11 +85,10 @@ class Stream(Iterator[str]):
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_ended", True):
-            self.cancel()
+        self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
-        self._ended = True
+        self._request.chunks.put(None)  # for whoever else is reading this stream
         self._response = self._llm._to_response(self._request)
         if raise_error and self._request.error is not None:
             raise self._request.error

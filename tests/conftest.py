@@ -23,7 +23,7 @@ def tiny_chat() -> Path:
 
 @pytest.fixture(scope="session")
 def _loaded() -> Iterator[LLM]:
-    with LLM(temperature=0) as llm:
+    with LLM(temperature=0, n_threads=1) as llm:  # a second thread would only wait for a busy machine's other work
         yield llm
 
 

@@ -15,6 +15,7 @@ from cyllama import (
     ChatTemplateError,
     ConfigError,
     ConfigTypeError,
+    ContextError,
     ContextMemoryError,
     ContextSizeError,
     CyllamaError,
@@ -167,8 +168,11 @@ def test_a_prompt_longer_than_n_ctx(llm: LLM):
         ("n_ctx", 2**70),
         ("max_tokens", -1),
         ("max_tokens", 1.5),
+        ("max_tokens", True),
+        ("max_tokens", "5"),
         ("temperature", math.nan),
         ("temperature", math.inf),
+        ("temperature", 1e300),
         ("temperature", -0.1),
         ("temperature", "hot"),
         ("top_p", 1.1),
@@ -181,11 +185,12 @@ def test_a_prompt_longer_than_n_ctx(llm: LLM):
         ("penalty_last_n", 2**31),
         ("mirostat", 3),
         ("seed", -1),
-        ("seed", 2**32),
+        ("seed", 2**32 - 1),
         ("n_batch", 0),
         ("n_batch", 2**40),
         ("stop_sequences", [""]),
         ("stop_sequences", [5]),
+        ("dry_sequence_breakers", ["\ud800"]),
         ("logit_bias", {0: math.nan}),
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", [1]),
@@ -219,7 +224,7 @@ def test_a_model_option_out_of_range(tiny_chat: Path, name: str, value: Any):
 
 
 def test_a_device_that_does_not_exist(tiny_chat: Path):
-    with pytest.raises(ModelLoadError, match='no device "TPU7"'):
+    with pytest.raises(ConfigError, match="no device 'TPU7': this build has CPU"):
         LLM(tiny_chat, devices=["TPU7"])
 
 
@@ -260,7 +265,7 @@ def test_a_huge_max_tokens_ends_with_the_context(llm: LLM):
 
 
 def test_a_quantized_v_cache_without_flash_attention(tiny_chat: Path):
-    with LLM(tiny_chat, type_v="q8_0", flash_attn="disabled") as llm, pytest.raises(ContextMemoryError, match="flash_attn"):
+    with LLM(tiny_chat, type_v="q8_0", flash_attn="disabled") as llm, pytest.raises(ContextError, match="flash_attn"):
         llm(CAPITAL)
 
 

@@ -104,6 +104,27 @@ def test_info_shows_build_devices_and_metadata():
         assert expected in text
 
 
+def test_info_takes_a_model_and_explains_itself(tiny_chat: Path):
+    assert "tiny-chat.gguf" in run("info", "-m", str(tiny_chat)).stdout
+    assert "Usage: cyllama info" in run("info", "-h").stdout
+
+
+def test_version():
+    assert run("--version").stdout.startswith("cyllama ")
+
+
+def test_standard_input_that_is_no_text():
+    command = f"printf 'caf\\351' | {sys.executable} -m cyllama"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stderr) == (2, "cyllama: standard input is not UTF-8: byte 3 is 0xe9\n")
+
+
+def test_a_terminal_without_unicode_shows_what_it_can():
+    result = run("--temperature", "0", 'Repeat after me: "李明 🦊"', env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "??" in result.stdout
+
+
 def test_output_that_nobody_reads_is_no_traceback():
     command = f'{sys.executable} -m cyllama --temperature 0 "Tell me a story about a fox." | head -c 4'
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -11,14 +12,15 @@ import threading
 
 import pytest
 
-from cyllama import LLM, Response
+from cyllama import LLM, Response, StreamNotFinishedError
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_the_chunks_of_a_stream_add_up_to_the_response(llm: LLM):
     stream = llm(STORY, stream=True)
-    assert stream.response is None
+    with pytest.raises(StreamNotFinishedError, match="read it to its end"):
+        _ = stream.response
     chunks = list(stream)
     assert len(chunks) > 50
     assert all(chunks)
@@ -33,7 +35,6 @@ def test_chunks_come_while_the_rest_is_still_being_generated(llm: LLM):
             next(stream)
         before = llm.stats.tokens_generated
         next(stream)
-    assert stream.response is not None
     assert before < 100_000 - llm.count_tokens(STORY)
     assert stream.response.finish_reason == "cancelled"
 
@@ -52,7 +53,6 @@ def test_stop_sequences_are_cut_from_streams_as_from_responses(llm: LLM, max_tok
     stream = llm(STORY, stop_sequences=[stop], stream=True)
     text = "".join(stream)
     assert text == whole[: whole.index(stop)] == llm(STORY, stop_sequences=stop)
-    assert stream.response is not None
     assert stream.response.finish_reason == "stop"
 
 
@@ -84,7 +84,6 @@ def test_leaving_the_with_block_ends_the_generation(llm: LLM):
     with llm(STORY, stream=True, max_tokens=None, ignore_eos=True) as stream:
         for _ in stream:
             break
-    assert stream.response is not None
     assert stream.response.finish_reason == "cancelled"
     generated = llm.stats.tokens_generated
     assert llm(STORY, max_tokens=2).usage.completion_tokens == llm.stats.tokens_generated - generated
@@ -212,3 +211,63 @@ def test_signal_handlers_may_close(llm: LLM):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert llm(STORY, max_tokens=2).finish_reason == "length"
+
+
+def test_two_readers_of_one_stream_share_its_chunks_and_both_end(llm: LLM):
+    stream = llm(STORY, stream=True)
+    parts: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: parts.append(list(stream))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(len(chunk) for part in parts for chunk in part) == len(stream.response)
+
+
+def test_closing_while_another_thread_reads_ends_both(llm: LLM):
+    stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    next(stream)
+    thread = threading.Thread(target=lambda: list(stream))
+    thread.start()
+    stream.close()
+    thread.join()
+    assert stream.response.finish_reason == "cancelled"
+
+
+def test_cancelling_one_generation_never_touches_the_next(llm: LLM):
+    """The one in flight is aborted while the next is admitted: whoever comes next must not be aborted in its place."""
+    expected = llm(STORY, max_tokens=5)
+    answers: list[str] = []
+    for _ in range(100):
+        stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+        next(stream)
+        thread = threading.Thread(target=lambda: answers.append(llm(STORY, max_tokens=5)))
+        thread.start()
+        stream.close()
+        stream.close()
+        thread.join()
+    assert answers == [expected] * 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_stream_in_a_forked_child_is_refused_and_not_waited_for():
+    code = f"""
+    import os, warnings
+    warnings.simplefilter("ignore")
+    from cyllama import LLM, ForkedError
+    llm = LLM(n_threads=1)
+    with llm({STORY!r}, stream=True) as stream:
+        next(stream)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                next(stream)
+            except ForkedError:
+                stream.close()
+                os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), stream.response.finish_reason)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (result.stdout, result.stderr) == ("7 cancelled\n", "")

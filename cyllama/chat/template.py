@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from ..errors import ChatTemplateError
+from ..errors import ChatTemplateError, PromptError
 from ..llama.llama_cpp import LlamaChatTemplates, LlamaModel
 
 
@@ -23,15 +23,28 @@ def render(model: LlamaModel, messages: Sequence[Message]) -> str:
 
     Raises:
         ChatTemplateError: The model has no template, or it refuses the messages.
+        PromptError: A message has lone surrogates.
     """
     if model.chat_template() is None:
         raise ChatTemplateError("the model has no chat template: pass a prompt as text instead of messages")
-    if not messages:
+    pairs = [_role_and_content(message) for message in messages]
+    if not pairs:
         raise ChatTemplateError("there are no messages")
     try:
-        pairs = [(message["role"], message["content"]) for message in messages]
         return LlamaChatTemplates(model).apply(pairs)
-    except (KeyError, TypeError) as error:
-        raise ChatTemplateError(f"a message is a dict with 'role' and 'content', both str: {error}") from error
     except RuntimeError as error:
         raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
+
+
+def _role_and_content(message: object) -> tuple[str, str]:
+    if not isinstance(message, Mapping):
+        raise ChatTemplateError(f"a message is a dict with 'role' and 'content', not {type(message).__name__}")
+    for key in ("role", "content"):
+        value = message.get(key)
+        if not isinstance(value, str):
+            raise ChatTemplateError(f"the {key!r} of a message is a str, not {type(value).__name__}: {value!r:.80}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(f"the {key!r} of a message has a lone surrogate at index {error.start}") from error
+    return message["role"], message["content"]

@@ -4,8 +4,10 @@ A :class:`Request` goes to the :class:`Engine`, whose thread is the only one tha
 goes into the next batch, its :class:`KVCache` which sequence holds which tokens.
 """
 
+from .context import padded
 from .engine import Engine
 from .request import Request
+from .sampling import make_sampler
 from .stats import Stats
 
-__all__ = ["Engine", "Request", "Stats"]
+__all__ = ["Engine", "Request", "Stats", "make_sampler", "padded"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..config import ModelConfig
-from ..errors import ContextMemoryError
+from ..errors import ContextError, ContextMemoryError
 from ..llama.llama_cpp import (
     GGMLType,
     LlamaBatch,
@@ -70,6 +70,7 @@ class GenerationContext:
 
         Raises:
             ContextMemoryError: There is not enough memory for it. No context exists then.
+            ContextError: llama.cpp cannot create one with these options.
         """
         if self.kv_cache is not None and n_ctx <= self._stats.n_ctx:
             self.kv_cache.clear()
@@ -98,7 +99,9 @@ class GenerationContext:
         try:
             context = LlamaContext(self._model, params)
         except (MemoryError, RuntimeError) as error:
-            raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
+            if "alloc" in str(error):
+                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
+            raise ContextError(str(error)) from error
         self.context = context
         self.batch = LlamaBatch(context.n_batch)
         self.kv_cache = KVCache(context)

@@ -7,7 +7,7 @@ import threading
 from queue import Empty, SimpleQueue
 
 from ..config import ModelConfig
-from ..errors import CyllamaError, DecodeError
+from ..errors import DecodeError
 from ..llama.llama_cpp import LlamaModel
 from .context import GenerationContext
 from .request import Request
@@ -35,6 +35,7 @@ class Engine:
         self._scheduler = Scheduler()
         self._context = GenerationContext(model, config, stats)
         self._stopping = False
+        self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
         self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-engine", daemon=True)
         self._thread.start()
 
@@ -117,7 +118,7 @@ class Engine:
             self._step()
         except Exception as error:  # whatever failed, nobody may wait forever, and the next request starts afresh
             for request in list(self._scheduler.running):
-                request.fail(_decode_error(error, request))
+                request.fail(error)
                 self._scheduler.remove(request)
             self._context.release()
 
@@ -134,12 +135,15 @@ class Engine:
             if sample:
                 assert request.sampler is not None
                 samplers.append((len(batch) - 1, request.sampler))
-        context.clear_abort()
-        if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
-            return
+        with self._abort_lock:
+            context.clear_abort()
+            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
+                return
         status, sampled = context.decode_and_sample(batch, samplers)
+        if status == ABORTED and self._nobody_waits():
+            return  # the next request starts with an empty cache
         if status == ABORTED:
-            return  # every request is cancelled, and the next one starts with an empty cache
+            raise DecodeError("llama.cpp aborted the decode")
         if status == NO_SPACE:
             raise DecodeError("the KV cache has no space left")
         tokens_sampled = iter(sampled)
@@ -165,15 +169,8 @@ class Engine:
 
     def _abort_if_unwanted(self) -> None:
         """Abort the decode in flight if nobody waits for its outcome. Called from any thread."""
-        context = self._context.context
-        if context is not None and self._nobody_waits():
-            context.abort()
+        with self._abort_lock:
+            context = self._context.context
+            if context is not None and self._scheduler.running and self._nobody_waits():
+                context.abort()
 
-
-def _decode_error(error: Exception, request: Request) -> CyllamaError:
-    if isinstance(error, DecodeError):
-        return error
-    text = request.text
-    result = DecodeError(f"the generation failed after {len(request.tokens)} tokens: {error}", partial_text=text)
-    result.__cause__ = error
-    return result

@@ -30,7 +30,9 @@ def available_memory() -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     limit, used = _read_int(CGROUP / "memory.max"), _read_int(CGROUP / "memory.current")
-    return available if limit is None or used is None else min(available, max(0, limit - used))
+    if limit is None or used is None:
+        return available
+    return min(available, max(0, limit - used + _reclaimable()))
 
 
 def _core_of(cpu: int) -> tuple[str, str]:
@@ -52,6 +54,15 @@ def _cpu_quota() -> int | None:
     if quota == "max" or int(quota) <= 0:
         return None
     return max(1, -(-int(quota) // int(period)))
+
+
+def _reclaimable() -> int:
+    """Return the bytes of a cgroup's file cache that the kernel would drop first, such as pages of a mapped model."""
+    try:
+        fields = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return int(fields["inactive_file"])
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 def _read_int(path: Path) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from ..config import GenerationConfig
+from ..errors import DecodeError
 from ..llama.llama_cpp import LlamaSampler
 from ..response import FinishReason, Timings, Usage
 from .detokenizer import Detokenizer
@@ -51,7 +52,7 @@ class Request:
         self.n_evaluated = 0
         self.chunks: SimpleQueue[str | None] = SimpleQueue()
         self.finish_reason: FinishReason | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.cancelled = False
         self._streaming = streaming
         self._parts: list[str] = []
@@ -60,7 +61,9 @@ class Request:
         if config.max_tokens is not None:
             self._max_tokens = min(self._max_tokens, config.max_tokens)
         self._submitted = time.perf_counter()
-        self._started = self._first_token = self._finished = self._submitted
+        self._started: float | None = None
+        self._first_token: float | None = None
+        self._finished = self._submitted
 
     @property
     def prompt_is_evaluated(self) -> bool:
@@ -85,10 +88,10 @@ class Request:
     @property
     def timings(self) -> Timings:
         """Seconds so far."""
+        started = self._finished if self._started is None else self._started
+        first_token = self._finished if self._first_token is None else self._first_token
         return Timings(
-            queued=self._started - self._submitted,
-            prompt=self._first_token - self._started,
-            generation=self._finished - self._first_token,
+            queued=started - self._submitted, prompt=first_token - started, generation=self._finished - first_token
         )
 
     def next_tokens(self, limit: int) -> list[int]:
@@ -100,11 +103,11 @@ class Request:
     def start(self) -> None:
         """Begin the request's turn."""
         self.sampler = self.make_sampler()
-        self._started = self._first_token = self._finished = time.perf_counter()
+        self._started = time.perf_counter()
 
     def accept(self, token: int, piece: bytes | None) -> bool:
         """Take a sampled token; ``piece`` is its bytes, or ``None`` if it ends the generation. Returns whether it goes on."""
-        if not self.tokens:
+        if self._first_token is None:
             self._first_token = time.perf_counter()
         self.tokens.append(token)
         if piece is None:
@@ -124,11 +127,18 @@ class Request:
         self._emit(self._detokenizer.finish())
         self._end(reason)
 
-    def fail(self, error: BaseException) -> None:
-        """End the request with an error."""
-        if self.finish_reason is None:
+    def fail(self, error: Exception) -> None:
+        """End the request with an error. What fails after it has begun is a :class:`DecodeError` with the text so far."""
+        if self.finish_reason is not None:
+            return
+        self._emit(self._detokenizer.finish())
+        if self.sampler is not None:
+            message = f"the generation failed after {len(self.tokens)} tokens: {error}"
+            self.error = DecodeError(message, partial_text=self.text)
+            self.error.__cause__ = error
+        else:
             self.error = error
-            self._end("cancelled")
+        self._end("cancelled")
 
     def _emit(self, text: str) -> None:
         if text:
@@ -140,6 +150,4 @@ class Request:
         self.finish_reason = reason
         self.sampler = None
         self._finished = time.perf_counter()
-        if not self.tokens:
-            self._first_token = self._finished
         self.chunks.put(None)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..config import MAX_HISTORY, GenerationConfig
-from ..errors import ConfigError
 from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
 
 MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.cpp's `common`
@@ -20,9 +19,6 @@ def make_sampler(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, prompt
         vocab: The vocabulary of the model.
         n_ctx: What a look-back of -1 stands for.
         prompt: Tokens that penalties count as seen.
-
-    Raises:
-        ConfigError: ``logit_bias`` names a token id that the vocabulary has not.
     """
     sampler = LlamaSampler.chain(list(_samplers(config, vocab, n_ctx)))
     look_back = _look_back(config, n_ctx)
@@ -103,10 +99,7 @@ def _resolve(last_n: int, n_ctx: int) -> int:
 
 def _biases(config: GenerationConfig, vocab: LlamaVocab) -> list[tuple[int, float]]:
     biases = dict.fromkeys(vocab.suppress_tokens(), -math.inf)
-    for token, bias in config.logit_bias.items():
-        if token >= vocab.n_tokens:
-            raise ConfigError(f"logit_bias: token id {token} is out of range, the vocabulary has {vocab.n_tokens} tokens")
-        biases[token] = bias
+    biases |= config.logit_bias
     if config.ignore_eos:
         biases |= dict.fromkeys(vocab.eog_tokens(), -math.inf)
     return list(biases.items())
