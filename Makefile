@@ -26,7 +26,7 @@ demo: $(STAMP)/install
 test: $(STAMP)/test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(STAMP)/test $(STAMP)/tools
+bench: $(STAMP)/bench
 	@$(BIN)/python benchmarks/decode.py
 
 lint: $(STAMP)/dev
@@ -42,8 +42,6 @@ format: $(STAMP)/dev
 
 stubs: $(STAMP)/dev
 	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi
-	$(BIN)/ruff check --fix --quiet cyllama/llama/llama_cpp.pyi
-	$(BIN)/ruff format --quiet cyllama/llama/llama_cpp.pyi
 
 clean:
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
@@ -91,13 +89,17 @@ $(STAMP)/test $(STAMP)/dev: $(STAMP)/install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyllama[$(@F)]'
 	@touch $@
 
-# The same llama.cpp, built the same way, with its own benchmarks: what benchmarks/ compares with.
-$(STAMP)/tools: $(NATIVE) | $(STAMP)/venv
-	@echo "Building llama-bench, llama-batched-bench and llama-server."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --target build/tools-requirements --upgrade \
-	  cmake ninja `$(PYTHON) -c 'import re; print(*re.findall("\"([^\"]+)\"", re.search("requires = (.*)", open("pyproject.toml").read())[1]))'`
-	@PYTHONPATH=build/tools-requirements build/tools-requirements/bin/cmake -G Ninja -S . -B build/tools \
-	  -DCMAKE_MAKE_PROGRAM=$(CURDIR)/build/tools-requirements/bin/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
-	  -DCYLLAMA_BUILD_TOOLS=ON > build/tools.log
-	@PYTHONPATH=build/tools-requirements build/tools-requirements/bin/cmake --build build/tools --target tools
+# What benchmarks/ compares with: llama.cpp's own tools, built the same way, and the extension with OpenMP.
+REQUIREMENTS = $(shell $(BIN)/python -c 'import re; print(*re.findall(r"\"(.+?)\"", re.search(r"^requires = (.*)", open("pyproject.toml").read(), re.M)[1]))')
+NATIVE_CMAKE = $(CURDIR)/build/venv/bin/cmake -G Ninja -S . -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python \
+  -DCMAKE_MAKE_PROGRAM=$(CURDIR)/build/venv/bin/ninja
+
+$(STAMP)/bench: $(NATIVE) $(STAMP)/test
+	@echo "Building llama-bench, llama-batched-bench and llama-server, and cyllama with OpenMP."
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) cmake ninja pydantic $(REQUIREMENTS)
+	@$(NATIVE_CMAKE) -B build/tools -DCYLLAMA_BUILD_TOOLS=ON > build/tools.log
+	@build/venv/bin/cmake --build build/tools --target tools
+	@$(NATIVE_CMAKE) -B build/openmp -DGGML_OPENMP=ON > build/openmp.log
+	@build/venv/bin/cmake --build build/openmp --target llama_cpp
 	@touch $@

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure one build of cyllama from outside: prints JSON with tokens per second and the cost of a one-token call.
 
-    python benchmarks/generate_rate.py model.gguf --tokens 128 --mode stream
+python benchmarks/generate_rate.py model.gguf --tokens 128 --mode stream
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from cyllama import LLM
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaSampler
@@ -19,7 +20,7 @@ from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams
 PROMPT = [7, 8, 9]
 
 
-def stream_rate(llm: LLM, n_tokens: int, **options: float) -> float:
+def stream_rate(llm: LLM, n_tokens: int, **options: Any) -> float:
     """Stream a generation; return tokens per second from the first token to the last, as the engine clocked it."""
     with llm(PROMPT, max_tokens=n_tokens, ignore_eos=True, stream=True, **options) as stream:
         for _ in stream:
@@ -40,7 +41,7 @@ def in_new_thread(function: Callable[[], float]) -> float:
 
 
 def one_token_overhead(llm: LLM, n_calls: int = 20, n_ctx: int = 4096) -> float:
-    """Return the seconds that a one-token call in a reused context takes beyond its native clear, decode and arg-max."""
+    """Return the seconds that a one-token call in a reused context takes beyond its native step."""
     llm.close()  # its threads would spin beside those of the native context
     native = _native_step_seconds(llm, n_calls, n_ctx)
     llm(PROMPT, max_tokens=1, n_ctx=n_ctx)
@@ -53,9 +54,7 @@ def one_token_overhead(llm: LLM, n_calls: int = 20, n_ctx: int = 4096) -> float:
 
 
 def _native_step_seconds(llm: LLM, n_calls: int, n_ctx: int) -> float:
-    params = LlamaContextParams()
-    params.n_ctx, params.n_outputs_max = n_ctx, 1
-    params.n_threads = params.n_threads_batch = llm.model_config.n_threads or 1
+    params = _context_params(llm, n_ctx)
     batch, sampler = LlamaBatch(len(PROMPT)), LlamaSampler.greedy()
     batch.add_sequence(PROMPT)
     seconds = []
@@ -68,11 +67,39 @@ def _native_step_seconds(llm: LLM, n_calls: int, n_ctx: int) -> float:
     return statistics.median(seconds[1:])
 
 
+def direct_rate(llm: LLM, n_tokens: int) -> float:
+    """Decode on a new thread for every request, as bindings do that leave the choice of thread to their callers."""
+    llm.close()
+    params = _context_params(llm, n_ctx=512)
+    batch, sampler = LlamaBatch(1), LlamaSampler.greedy()
+
+    def decode() -> float:
+        context.kv_cache_clear(clear_data=False)
+        token = PROMPT[0]
+        start = time.perf_counter()
+        for position in range(n_tokens):
+            batch.clear()
+            batch.add(token, position, logits=True)
+            _, [token] = context.decode_and_sample(batch, [(0, sampler)])
+        return n_tokens / (time.perf_counter() - start)
+
+    with LlamaContext(llm.model, params) as context:
+        return statistics.median(in_new_thread(decode) for _ in range(5))
+
+
+def _context_params(llm: LLM, n_ctx: int) -> LlamaContextParams:
+    params = LlamaContextParams()
+    params.n_ctx, params.n_outputs_max = n_ctx, 1
+    params.n_threads = params.n_threads_batch = llm.model_config.n_threads or 1
+    return params
+
+
 MODES: dict[str, Callable[[LLM, int], float]] = {
     "stream": stream_rate,
     "thread": lambda llm, n: in_new_thread(lambda: stream_rate(llm, n)),
     "sampled": lambda llm, n: stream_rate(llm, n, temperature=0.8),
     "overhead": lambda llm, _: one_token_overhead(llm),
+    "direct": direct_rate,
 }
 
 
@@ -90,7 +117,8 @@ def main() -> None:
     with LLM(args.model, temperature=0, n_ctx=4096, **options) as llm:
         stream_rate(llm, 16)
         rates = {
-            mode: statistics.median(MODES[mode](llm, args.tokens) for _ in range(args.runs)) for mode in args.mode or MODES
+            mode: statistics.median(MODES[mode](llm, args.tokens) for _ in range(args.runs))
+            for mode in args.mode or MODES
         }
     print(json.dumps(rates))
 

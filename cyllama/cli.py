@@ -46,7 +46,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")] = False,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
@@ -121,7 +121,9 @@ def _load(model: str | None, *, verbose: bool = False, **options: Any) -> Iterat
     columns = (TextColumn("loading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or verbose) as progress:
         task = progress.add_task("load", total=1.0)
-        llm = LLM(model, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **options)
+        llm = LLM(
+            model, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **options
+        )
     with llm:
         yield llm
 

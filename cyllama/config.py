@@ -1,9 +1,9 @@
-"""What can be configured: how a model is loaded (:class:`ModelConfig`) and how text is generated (:class:`GenerationConfig`)."""
+"""What can be configured: how a model is loaded, and how text is generated."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -51,12 +51,12 @@ class Config(BaseModel):
 
 
 class GenerationConfig(Config):
-    """How text is generated. The sampling defaults are llama.cpp's.
+    r"""How text is generated. The sampling defaults are llama.cpp's.
 
     Every option can also be given to ``LLM(...)`` and to a single call by its name.
 
-    >>> GenerationConfig(temperature=0, max_tokens=64, stop_sequences=["\\n"])
-    GenerationConfig(max_tokens=64, temperature=0.0, stop_sequences=('\\n',))
+    >>> GenerationConfig(temperature=0, max_tokens=64, stop_sequences=["\n"])
+    GenerationConfig(max_tokens=64, temperature=0.0, stop_sequences=('\n',))
 
     Attributes:
         max_tokens: Most tokens to generate; ``None`` goes on to the end of the context.
@@ -104,7 +104,7 @@ class GenerationConfig(Config):
     dry_base: NonNegative = 1.75
     dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 2
     dry_penalty_last_n: Annotated[int, Field(ge=-1, le=MAX_HISTORY)] = 64
-    dry_sequence_breakers: tuple[Text, ...] = ("\n", ":", '"', "*")
+    dry_sequence_breakers: Sequence[Text] = ("\n", ":", '"', "*")
     xtc_probability: Probability = 0.0
     xtc_threshold: Probability = 0.1
     top_n_sigma: Finite = -1.0
@@ -112,7 +112,7 @@ class GenerationConfig(Config):
     mirostat_tau: NonNegative = 5.0
     mirostat_eta: NonNegative = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
-    stop_sequences: tuple[Text, ...] = ()
+    stop_sequences: Sequence[Text] = ()
     logit_bias: dict[Annotated[int, Field(ge=0, strict=False)], float] = Field(default_factory=dict)
     ignore_eos: bool = False
     n_ctx: PositiveCount | None = None
@@ -176,8 +176,8 @@ class ModelConfig(Config):
     n_gpu_layers: Annotated[int, Field(ge=-1, lt=2**31)] = -1
     main_gpu: Annotated[int, Field(ge=0, lt=2**31)] = 0
     split_mode: Literal["none", "layer", "row", "tensor"] = "layer"
-    tensor_split: tuple[NonNegative, ...] = ()
-    devices: tuple[str, ...] = ()
+    tensor_split: Sequence[NonNegative] = ()
+    devices: Sequence[Text] = ()
     load_mode: Literal["auto", "none", "mmap", "mlock", "mmap_mlock", "direct_io"] = "auto"
     check_tensors: bool = False
     kv_overrides: dict[
@@ -220,7 +220,9 @@ def as_config(kind: type[ConfigT], value: Any) -> ConfigT:
         return value
     if isinstance(value, Mapping):
         return kind(**value)
-    raise ConfigTypeError(f"expected a {kind.__name__} or a dict of its options, not {type(value).__name__}: {value!r:.80}")
+    raise ConfigTypeError(
+        f"expected a {kind.__name__} or a dict of its options, not {type(value).__name__}: {value!r:.80}"
+    )
 
 
 def check_option_names(owner: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -28,7 +28,15 @@ from .errors import (
     PromptTypeError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaLoadMode, LlamaModel, LlamaModelParams, LlamaSplitMode, LlamaVocab, devices, max_devices
+from .llama.llama_cpp import (
+    LlamaLoadMode,
+    LlamaModel,
+    LlamaModelParams,
+    LlamaSplitMode,
+    LlamaVocab,
+    devices,
+    max_devices,
+)
 from .models import resolve_model_path
 from .response import Response
 from .stream import Stream
@@ -37,8 +45,8 @@ from .stream import Stream
 class LLM:
     """A language model in this process.
 
-    Calling it generates text. The model is loaded at once; a context is created by the first generation, reused by later
-    ones while it is large enough, replaced by a larger one when it is not, and given back by :meth:`close`. Every
+    Calling it generates text. The model is loaded at once; a context is created by the first generation, reused by
+    later ones while it is large enough, replaced by a larger one when it is not, and given back by :meth:`close`. Every
     generation starts from a clean state: the same prompt, config and seed give the same text, whatever ran before.
 
     Any number of threads may call one ``LLM``; they take turns.
@@ -91,7 +99,7 @@ class LLM:
         self._process = os.getpid()
         _alive.add(self)
 
-    # --------------------------------------------------------------------------------------------------------- generating
+    # -------------------- generating
 
     @overload
     def __call__(
@@ -226,7 +234,7 @@ class LLM:
         """
         return render(self._model, messages)
 
-    # ------------------------------------------------------------------------------------------------------------ context
+    # -------------------- context
 
     def reset_context(self) -> None:
         """Drop the context; the next generation creates a fresh one. Generations in flight end as "cancelled"."""
@@ -235,8 +243,8 @@ class LLM:
     def close(self) -> None:
         """Give back the context and all that belongs to it, at once.
 
-        Generations in flight end as "cancelled". The model stays loaded, and the instance usable: a new context is created
-        on demand. Closing twice is closing once.
+        Generations in flight end as "cancelled". The model stays loaded, and the instance usable: a new context is
+        created on demand. Closing twice is closing once.
         """
         self._stop_engine()
 
@@ -254,7 +262,7 @@ class LLM:
         except Exception:  # there is nobody left to tell
             return
 
-    # --------------------------------------------------------------------------------------------------------- properties
+    # -------------------- properties
 
     @property
     def stats(self) -> Stats:
@@ -297,7 +305,7 @@ class LLM:
     def __reduce__(self) -> Any:
         raise TypeError("an LLM cannot be pickled or copied: it owns a loaded model. Pass its path and load it there")
 
-    # ----------------------------------------------------------------------------------------------------------- internal
+    # -------------------- internal
 
     def _merge(self, config: GenerationConfig | dict[str, Any] | None, overrides: dict[str, Any]) -> GenerationConfig:
         if config is None and not overrides:
@@ -359,8 +367,8 @@ class LLM:
         limit = self._model.n_ctx_train
         if n_prompt > limit:
             raise ContextSizeError(
-                f"the prompt has {n_prompt} tokens but the model was trained for a context of {limit}: shorten the prompt, "
-                f"or set n_ctx in GenerationConfig (and RoPE scaling in ModelConfig) to go beyond"
+                f"the prompt has {n_prompt} tokens but the model was trained for a context of {limit}: shorten the "
+                f"prompt, or set n_ctx in GenerationConfig (and RoPE scaling in ModelConfig) to go beyond"
             )
         if config.max_tokens is None:
             return limit, limit
@@ -380,8 +388,8 @@ class LLM:
     def _check_process(self) -> None:
         if not self._in_own_process():
             raise ForkedError(
-                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in the "
-                "child, or start processes with multiprocessing's 'spawn'"
+                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in "
+                "the child, or start processes with multiprocessing's 'spawn'"
             )
 
     def _cancel(self, request: Request) -> None:
@@ -425,7 +433,7 @@ _alive: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """End all engine threads while the interpreter is still whole: a thread that wakes up in its ruins would crash it."""
+    """End all engine threads while the interpreter is whole: one that wakes up in its ruins would crash it."""
     for llm in list(_alive):
         llm.close()
 

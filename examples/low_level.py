@@ -21,7 +21,6 @@ from cyllama.llama.llama_cpp import (
     LlamaModel,
     LlamaSampler,
 )
-
 from cyllama.models import TINY_CHAT
 
 N_CTX = 512

@@ -2,6 +2,16 @@
 
 #include <string>
 
+// llama.cpp subtracts positions from each other: beyond half of the range, such a difference would overflow.
+static void check_positions(llama_pos pos, size_t n) {
+    constexpr llama_pos kMaxPosition = 1 << 30;
+    if (pos < 0 || pos > kMaxPosition || n > static_cast<size_t>(kMaxPosition - pos) + 1) {
+        throw nb::value_error(("positions must be from 0 to 1073741824: " + std::to_string(n) + " from " +
+                               std::to_string(pos) + " are out of range")
+                                  .c_str());
+    }
+}
+
 LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity), n_seq_max_(n_seq_max) {
     constexpr int32_t kMaxCapacity = 1 << 24;
     if (capacity < 1 || capacity > kMaxCapacity) {
@@ -39,9 +49,7 @@ void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_s
                                std::to_string(seq_ids.size()))
                                   .c_str());
     }
-    if (pos < 0) {
-        throw nb::value_error(("a position cannot be negative: " + std::to_string(pos)).c_str());
-    }
+    check_positions(pos, 1);
     const int32_t i = n_tokens_;
     tokens_[i] = token;
     positions_[i] = pos;
@@ -54,9 +62,7 @@ void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_s
 void LlamaBatch::add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id,
                               bool logits_last) {
     check_space(tokens.size());
-    if (pos < 0 || tokens.size() > static_cast<size_t>(INT32_MAX - pos)) {
-        throw nb::value_error(("positions from " + std::to_string(pos) + " are out of range").c_str());
-    }
+    check_positions(pos, tokens.size());
     const std::vector<llama_seq_id> seq_ids{seq_id};
     for (size_t i = 0; i < tokens.size(); ++i) {
         add(tokens[i], pos + static_cast<llama_pos>(i), seq_ids, logits_last && i + 1 == tokens.size());

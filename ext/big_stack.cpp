@@ -1,7 +1,9 @@
 #include "big_stack.hpp"
 
 #include <exception>
-#include <system_error>
+#include <stdexcept>
+
+#include "logging.hpp"
 
 #ifdef _WIN32
 #include <thread>
@@ -11,14 +13,17 @@ void run_on_big_stack(size_t, const std::function<void()> & work) { work(); }
 #else
 #include <pthread.h>
 
+#include <string>
+#include <utility>
+
 namespace {
 
-constexpr size_t kBytesPerLevel = 1024; // libstdc++'s regex executor takes about half of this
-constexpr size_t kBase = 8 << 20;
+constexpr size_t kBase = 8 << 20; // what any thread has
 
 struct Task {
     const std::function<void()> & work;
     std::exception_ptr error;
+    std::string logged;
 };
 
 void * run(void * data) {
@@ -28,26 +33,31 @@ void * run(void * data) {
     } catch (...) {
         task.error = std::current_exception();
     }
+    task.logged = logged_errors("");
     return nullptr;
 }
 
 } // namespace
 
-void run_on_big_stack(size_t depth, const std::function<void()> & work) {
-    Task task{work, nullptr};
+void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
+    constexpr size_t kPage = 1 << 16; // some systems insist on whole pages
+    const size_t size = (kBase + bytes + kPage - 1) / kPage * kPage;
+    Task task{work, nullptr, {}};
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     // The memory is only reserved: pages that the recursion never reaches are never touched.
-    int failed = pthread_attr_setstacksize(&attributes, kBase + depth * kBytesPerLevel);
+    int failed = pthread_attr_setstacksize(&attributes, size);
     pthread_t thread;
     if (!failed) {
         failed = pthread_create(&thread, &attributes, run, &task);
     }
     pthread_attr_destroy(&attributes);
     if (failed) {
-        throw std::system_error(failed, std::generic_category(), "cannot start a thread to tokenise a long text");
+        throw std::runtime_error("the text is too long: there is no memory for a stack of " +
+                                 std::to_string(size >> 20) + " MiB to work on it");
     }
     pthread_join(thread, nullptr);
+    set_logged_errors(std::move(task.logged));
     if (task.error) {
         std::rethrow_exception(task.error);
     }

@@ -4,6 +4,6 @@
 #include <cstddef>
 #include <functional>
 
-/// Runs `work` on a thread whose stack is large enough for `depth` levels of recursion, and waits for it. What it throws is
-/// thrown here. Where such a thread cannot be had, std::system_error.
-void run_on_big_stack(size_t depth, const std::function<void()> & work);
+/// Runs `work` on a thread with a stack of `bytes`, and waits for it. What it throws is thrown here, what it logs counts as
+/// logged here. Where such a thread cannot be had, std::runtime_error.
+void run_on_big_stack(size_t bytes, const std::function<void()> & work);

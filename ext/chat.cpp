@@ -3,8 +3,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
+#include <utility>
+
+#include "big_stack.hpp"
 #include "chat.h"
 #include "guard.hpp"
+#include "log.h"
 #include "model.hpp"
 #include "modules.hpp"
 
@@ -12,7 +17,19 @@ namespace {
 
 struct LlamaChatTemplates {
     common_chat_templates_ptr templates;
+    size_t stack; // bytes to work on it: parser and interpreter recurse as deep as the source is nested
 };
+
+constexpr size_t kStackPerByte = 16 << 10;
+
+common_chat_templates_ptr compile(const llama_model * model, const std::string & source) {
+    try {
+        return common_chat_templates_init(model, source);
+    } catch (const std::exception &) { // which has lost its message
+        common_chat_template(source, "", "");
+        throw;
+    }
+}
 
 using Message = std::pair<std::string, std::string>;
 
@@ -27,8 +44,9 @@ nb::str apply(const LlamaChatTemplates & self, const std::vector<Message> & mess
     }
     std::string prompt;
     {
-        nb::gil_scoped_release release;
-        prompt = common_chat_templates_apply(self.templates.get(), inputs).prompt;
+        WithoutGil release;
+        run_on_big_stack(self.stack,
+                         [&] { prompt = common_chat_templates_apply(self.templates.get(), inputs).prompt; });
     }
     return to_str(prompt);
 }
@@ -36,13 +54,22 @@ nb::str apply(const LlamaChatTemplates & self, const std::vector<Message> & mess
 } // namespace
 
 void init_chat(nb::module_ & m) {
+    common_log_set_verbosity_thold(-1); // it writes to stderr; what matters is thrown
     nb::class_<LlamaChatTemplates>(m, "LlamaChatTemplates",
                                    "A model's chat template, or another one in its place (common_chat_templates).")
         .def(
             "__init__",
             [](LlamaChatTemplates * self, const LlamaModel & model_object, const std::string & chat_template) {
+                LogDelivery delivery;
                 ModelUse model(model_object.handle);
-                new (self) LlamaChatTemplates{common_chat_templates_init(model.get(), chat_template)};
+                const char * own = llama_model_chat_template(model.get(), nullptr);
+                const size_t size = !chat_template.empty() ? chat_template.size() : own ? std::strlen(own) : 0;
+                LlamaChatTemplates result{nullptr, size * kStackPerByte};
+                {
+                    WithoutGil release;
+                    run_on_big_stack(result.stack, [&] { result.templates = compile(model.get(), chat_template); });
+                }
+                new (self) LlamaChatTemplates(std::move(result));
             },
             nb::arg("model"), nb::arg("chat_template") = "",
             "Compile `chat_template`, Jinja source, or if it is empty the model's own.\n\n"

@@ -7,39 +7,33 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <tuple>
+#include <future>
+#include <set>
+#include <system_error>
+#include <thread>
 
 #include "sampler.hpp"
 
 // ---------------------------------------------------------------------------------------------------------------- handle
 
-namespace {
-
-// Whether attention is causal, which llama.cpp tells nobody: as the parameters say, else as the file does.
-bool is_causal(const llama_model * model, const llama_context_params & params) {
-    if (params.attention_type != LLAMA_ATTENTION_TYPE_UNSPECIFIED) {
-        return params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
-    }
-    char architecture[128] = {}, value[16] = {};
-    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
-    const std::string key = std::string(architecture) + ".attention.causal";
-    return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 || std::string(value) != "false";
-}
-
-} // namespace
-
-ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params)
-    : context(context), model(std::move(model)), threadpool_poll(params.threadpool_poll),
-      threadpool_prio(params.threadpool_prio) {
+ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params,
+                             std::shared_ptr<ContextHandle> other, GraphSamplers samplers)
+    : context(context), model(std::move(model)), other(std::move(other)), samplers(std::move(samplers)),
+      threadpool_poll(params.threadpool_poll), threadpool_prio(params.threadpool_prio) {
     const llama_model * m = llama_get_model(context);
     has_encoder = llama_model_has_encoder(m);
     embeddings = params.embeddings;
-    causal = is_causal(m, params);
+    causal = params.attention_type == LLAMA_ATTENTION_TYPE_UNSPECIFIED ? this->model->causal
+                                                                       : params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
     kv_unified = params.kv_unified;
+    // Shifting positions rotates K: ggml aborts for BF16, and llama.cpp crashes for quantized K with some sizes of heads.
+    can_shift = llama_get_memory(context) && llama_memory_can_shift(llama_get_memory(context)) &&
+                (params.type_k == GGML_TYPE_F16 || params.type_k == GGML_TYPE_F32);
     n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(m));
     n_seq_max = static_cast<int32_t>(llama_n_seq_max(context));
     const uint32_t n_batch = llama_n_batch(context);
-    n_outputs_max = static_cast<int32_t>(params.n_outputs_max == 0 || has_encoder ? n_batch : params.n_outputs_max);
+    n_outputs_max = static_cast<int32_t>(params.n_outputs_max == 0 || has_encoder ? n_batch
+                                                                                  : std::min(params.n_outputs_max, n_batch));
 }
 
 ContextHandle::~ContextHandle() {
@@ -58,6 +52,7 @@ void ContextHandle::free() {
         ggml_threadpool_free(threadpool);
     }
     threadpool = threadpool_batch = nullptr;
+    outputs.clear();
 }
 
 void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_threads_batch) {
@@ -80,9 +75,15 @@ void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_thr
     llama_attach_threadpool(handle.context, handle.threadpool, handle.threadpool_batch);
 }
 
-ContextUse::ContextUse(const LlamaContext & context) : handle_(context.handle), guard_(*handle_, "context") {
+ContextUse::ContextUse(const LlamaContext & context)
+    : handle_(context.handle),
+      other_guard_(handle_->other ? std::make_optional<Guard>(*handle_->other, "context") : std::nullopt),
+      guard_(*handle_, "context", handle_->other != nullptr) {
     if (!handle_->context) {
         throw std::runtime_error("the context is closed");
+    }
+    if (handle_->other && !handle_->other->context) {
+        throw std::runtime_error("the context that this one depends on (ctx_other) is closed");
     }
 }
 
@@ -96,15 +97,23 @@ void ContextUse::check_sequence(llama_seq_id seq_id) const {
 
 int32_t ContextUse::check_output(int32_t index) const {
     const auto & outputs = handle_->outputs;
-    const bool valid = index < 0 ? -index <= handle_->n_outputs
-                                 : index < static_cast<int32_t>(outputs.size()) && outputs[index];
-    if (!valid) {
+    const auto n = static_cast<int32_t>(outputs.size());
+    int32_t i = index;
+    if (index < 0) { // count from the end
+        int32_t left = index;
+        for (i = n - 1; i >= 0; --i) {
+            if (outputs[i] != ContextHandle::kNoOutput && ++left == 0) {
+                break;
+            }
+        }
+    }
+    if (i < 0 || i >= n || outputs[i] == ContextHandle::kNoOutput) {
+        const auto n_outputs = n - std::count(outputs.begin(), outputs.end(), ContextHandle::kNoOutput);
         throw nb::index_error(("token " + std::to_string(index) + " of the last batch has no output: the batch had " +
-                               std::to_string(outputs.size()) + " tokens, " + std::to_string(handle_->n_outputs) +
-                               " of them with logits")
+                               std::to_string(n) + " tokens, " + std::to_string(n_outputs) + " of them with logits")
                                   .c_str());
     }
-    return index;
+    return i;
 }
 
 // -------------------------------------------------------------------------------------------------------------- creation
@@ -117,6 +126,14 @@ void check_range(const char * name, int64_t value, int64_t low, int64_t high) {
     if (value < low || value > high) {
         throw nb::value_error((std::string(name) + " must be from " + std::to_string(low) + " to " +
                                std::to_string(high) + ", not " + std::to_string(value))
+                                  .c_str());
+    }
+}
+
+void check_embeddings(bool embeddings, int64_t n_outputs_max, int64_t n_ubatch) {
+    if (embeddings && n_outputs_max < n_ubatch) {
+        throw nb::value_error(("embeddings are outputs of all tokens: n_outputs_max=" + std::to_string(n_outputs_max) +
+                               " must not be smaller than n_ubatch=" + std::to_string(n_ubatch))
                                   .c_str());
     }
 }
@@ -138,20 +155,50 @@ void check_params(const LlamaContextParams & params, const llama_model * model) 
     }
     check_range("n_seq_max (limited by n_ctx, n_batch and n_outputs_max)", params.n_seq_max, 1,
                 std::max<int64_t>(n_seq_limit, 1));
+    const int64_t n_ubatch = std::min<int64_t>({params.n_ubatch ? params.n_ubatch : params.n_batch, params.n_batch,
+                                                GGML_PAD(n_ctx, 256)});
+    check_embeddings(params.embeddings, params.n_outputs_max ? params.n_outputs_max : n_ubatch, n_ubatch);
     if (!llama_model_has_decoder(model) && !llama_model_has_encoder(model)) {
         throw std::runtime_error("the model has neither a decoder nor an encoder");
     }
+    if (llama_model_has_encoder(model) && llama_model_has_decoder(model) && params.n_seq_max > 1 && !params.kv_unified) {
+        throw nb::value_error("an encoder-decoder model needs kv_unified=True for several sequences");
+    }
 }
 
-bool call_back(ContextHandle & handle, PyObject * callback, nb::object args, bool on_error) {
-    nb::gil_scoped_acquire gil;
+// ggml aborts where a thread cannot be had: see that there are enough before it asks for them.
+void check_threads(int32_t n) {
+    std::promise<void> done;
+    const std::shared_future<void> end = done.get_future().share();
+    std::vector<std::thread> threads;
+    bool failed = false;
     try {
-        return nb::cast<bool>(nb::handle(callback)(*nb::borrow<nb::tuple>(args)));
-    } catch (nb::python_error & error) {
-        if (!handle.callback_error) {
-            handle.callback_error.emplace(std::move(error));
+        for (int32_t i = 1; i < n; ++i) {
+            threads.emplace_back([end] { end.wait(); });
         }
-    } catch (const std::exception &) { // the callback returned no bool
+    } catch (const std::system_error &) {
+        failed = true;
+    }
+    done.set_value();
+    for (std::thread & thread : threads) {
+        thread.join();
+    }
+    if (failed) {
+        throw std::runtime_error("cannot start " + std::to_string(n) + " threads: choose a smaller n_threads");
+    }
+}
+
+template <class... Args> bool call_back(ContextHandle & handle, PyObject * callback, bool on_error, const Args &... args) {
+    try {
+        return call_python([&] {
+            const int result = PyObject_IsTrue(nb::handle(callback)(args...).ptr());
+            if (result < 0) {
+                throw nb::python_error();
+            }
+            return result != 0;
+        });
+    } catch (nb::python_error & error) {
+        handle.callback_error.emplace(std::move(error));
     }
     return on_error;
 }
@@ -161,60 +208,89 @@ bool on_abort(void * data) {
     if (handle.abort.load(std::memory_order_relaxed)) {
         return true;
     }
-    if (!handle.on_abort) {
-        return false;
+    if (!handle.on_abort || handle.callback_error) {
+        return handle.callback_error.has_value();
     }
-    nb::gil_scoped_acquire gil;
-    return call_back(handle, handle.on_abort, nb::make_tuple(), true);
+    WithGil gil;
+    return call_back(handle, handle.on_abort, true);
 }
 
 bool on_eval(ggml_tensor * tensor, bool ask, void * data) {
     auto & handle = *static_cast<ContextHandle *>(data);
-    nb::gil_scoped_acquire gil;
-    return call_back(handle, handle.on_eval, nb::make_tuple(to_str(ggml_get_name(tensor)), ask), false);
+    if (handle.callback_error) {
+        return false;
+    }
+    WithGil gil;
+    return call_back(handle, handle.on_eval, false, to_str(ggml_get_name(tensor)), ask);
 }
 
-std::vector<llama_sampler_seq_config> to_sampler_configs(const LlamaContextParams & params) {
-    std::vector<llama_sampler_seq_config> configs;
+GraphSamplers to_graph_samplers(const LlamaContextParams & params) {
+    GraphSamplers samplers;
     if (params.sampler_list.is_none()) {
-        return configs;
+        return samplers;
     }
     for (nb::handle item : params.sampler_list) {
-        const auto [seq_id, sampler] = nb::cast<std::pair<llama_seq_id, LlamaSampler *>>(item);
-        check_range("the sequence id of a sampler", seq_id, 0, static_cast<int64_t>(params.n_seq_max) - 1);
-        Guard guard(*sampler->handle, "sampler");
-        if (!sampler->handle->sampler || !llama_sampler_chain_get(sampler->handle->sampler, -1)) {
-            throw nb::value_error("samplers of a context must be chains: LlamaSampler.chain([...])");
+        std::pair<llama_seq_id, LlamaSampler *> entry;
+        if (!nb::try_cast(item, entry) || !entry.second) {
+            throw nb::type_error("samplers must be a list of pairs of a sequence id and a LlamaSampler");
         }
-        if (sampler->handle->in_graph) {
-            throw nb::value_error("a sampler chain can belong to one context only");
+        check_range("the sequence id of a sampler", entry.first, 0, static_cast<int64_t>(params.n_seq_max) - 1);
+        const auto & handle = entry.second->handle;
+        if (std::any_of(samplers.begin(), samplers.end(), [&](const auto & other) { return other.second == handle; }) ||
+            !samplers.emplace(entry.first, handle).second) {
+            throw nb::value_error("every sequence needs a sampler chain of its own: use clone()");
         }
-        configs.push_back({seq_id, sampler->handle->sampler});
     }
-    return configs;
+    return samplers;
 }
 
-void create_context(LlamaContext * self, const LlamaModel & model_object, nb::object params_object) {
+std::set<SamplerHandle *> by_address(const GraphSamplers & samplers) {
+    std::set<SamplerHandle *> result;
+    for (const auto & [seq_id, sampler] : samplers) {
+        result.insert(sampler.get());
+    }
+    return result;
+}
+
+void create_context(LlamaContext * self, const LlamaModel & model_object, const LlamaContextParams * params_object) {
     LogDelivery delivery;
     refresh_log_level();
-    if (params_object.is_none()) {
-        params_object = nb::cast(LlamaContextParams());
-    }
     // The context keeps a copy: changing the parameters afterwards must not free a callback in use.
-    nb::object own = nb::cast(LlamaContextParams(nb::cast<const LlamaContextParams &>(params_object)));
+    nb::object own = nb::cast(params_object ? *params_object : LlamaContextParams());
     const auto & source = nb::cast<const LlamaContextParams &>(own);
+    GraphSamplers samplers = to_graph_samplers(source); // runs Python code, before anything is locked
+    const LlamaContext * other = nullptr;
+    if (!source.other_context.is_none() && !nb::try_cast(source.other_context, other)) {
+        throw nb::type_error("ctx_other must be a LlamaContext");
+    }
+    std::optional<ContextUse> other_use;
+    if (other) {
+        other_use.emplace(*other);
+        if ((*other_use)->other) {
+            throw nb::value_error("a context that has a ctx_other cannot be one");
+        }
+    }
     ModelUse model(model_object.handle);
+    if (!model_object.handle->has_weights) {
+        throw std::runtime_error("the model was loaded without its weights (vocab_only or no_alloc): it cannot compute");
+    }
     check_params(source, model.get());
 
-    llama_context_params params = source;
-    std::vector<llama_sampler_seq_config> samplers = to_sampler_configs(source);
-    params.samplers = samplers.empty() ? nullptr : samplers.data();
-    params.n_samplers = samplers.size();
-    std::optional<ContextUse> other;
-    if (!source.other_context.is_none()) {
-        other.emplace(nb::cast<const LlamaContext &>(source.other_context));
-        params.ctx_other = other->get();
+    std::vector<std::unique_ptr<Guard>> guards; // held until the context exists
+    for (SamplerHandle * sampler : by_address(samplers)) {
+        guards.push_back(std::make_unique<Guard>(*sampler, "sampler", true));
+        check_graph_sampler(*sampler, model.n_vocab());
     }
+    std::vector<llama_sampler_seq_config> configs;
+    for (const auto & [seq_id, sampler] : samplers) {
+        sampler->in_graph = true; // for good: llama.cpp prepares a chain for one graph only, even if that fails
+        configs.push_back({seq_id, sampler->sampler});
+    }
+
+    llama_context_params params = source;
+    params.samplers = configs.empty() ? nullptr : configs.data();
+    params.n_samplers = configs.size();
+    params.ctx_other = other_use ? other_use->get() : nullptr;
     params.abort_callback = nullptr; // set below, once there is a handle to pass
     params.cb_eval = source.on_eval.is_none() ? nullptr : on_eval;
     // llama.cpp takes the callback's data at creation only, so that the handle has to exist before the context.
@@ -223,23 +299,25 @@ void create_context(LlamaContext * self, const LlamaModel & model_object, nb::ob
 
     clear_logged_errors();
     llama_context * context = nullptr;
-    {
-        nb::gil_scoped_release release;
+    try {
+        WithoutGil release;
+        check_threads(params.n_threads + (params.n_threads_batch == params.n_threads ? 0 : params.n_threads_batch));
         context = llama_init_from_model(model.get(), params);
+    } catch (...) {
+        ::operator delete(storage);
+        throw;
     }
     if (!context) {
         ::operator delete(storage);
         throw std::runtime_error("cannot create a context of n_ctx=" + std::to_string(params.n_ctx) + ": " +
                                  logged_errors("llama.cpp gave no reason"));
     }
-    std::shared_ptr<ContextHandle> handle(new (storage) ContextHandle(model_object.handle, context, source));
+    std::shared_ptr<ContextHandle> handle(new (storage) ContextHandle(
+        model_object.handle, context, source, other_use ? other_use->handle() : nullptr, std::move(samplers)));
     handle->on_abort = source.on_abort.is_none() ? nullptr : source.on_abort.ptr();
     handle->on_eval = source.on_eval.is_none() ? nullptr : source.on_eval.ptr();
     llama_set_abort_callback(context, on_abort, handle.get());
     attach_threadpools(*handle, params.n_threads, params.n_threads_batch);
-    for (size_t i = 0; i < samplers.size(); ++i) {
-        nb::cast<std::pair<llama_seq_id, LlamaSampler *>>(source.sampler_list[i]).second->handle->in_graph = true;
-    }
     model_object.handle->add_context(handle);
     new (self) LlamaContext{std::move(handle), std::move(own)};
 }
@@ -255,21 +333,29 @@ std::string sequence_positions(const ContextUse & use) {
     return text;
 }
 
-// Refuses what llama.cpp would answer with an abort of the process. Returns the number of outputs.
-int32_t check_batch(const ContextUse & use, const llama_batch & batch, bool encode) {
+// Refuses what llama.cpp would answer with an abort of the process. Returns what `ContextHandle::outputs` will be.
+std::vector<int16_t> check_batch(const ContextUse & use, const llama_batch & batch, bool encode) {
     if (batch.n_tokens == 0) {
         throw nb::value_error("the batch is empty");
     }
+    if (!encode && use->has_encoder && llama_model_has_decoder(llama_get_model(use.get())) && !use->encoded) {
+        throw nb::value_error("an encoder-decoder model needs encode() before decode()");
+    }
     const auto n_batch = static_cast<int32_t>(llama_n_batch(use.get()));
     const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(use.get()));
-    const bool whole = encode || !use->causal || !llama_get_memory(use.get());
+    const bool no_memory = !llama_get_memory(use.get());
+    const bool whole = encode || !use->causal || no_memory;
     if (batch.n_tokens > (whole ? std::min(n_batch, n_ubatch) : n_batch)) {
         throw nb::value_error(("the batch has " + std::to_string(batch.n_tokens) + " tokens, more than " +
                                (whole ? "n_ubatch=" + std::to_string(n_ubatch) : "n_batch=" + std::to_string(n_batch)) +
                                ": split it, or create the context with a larger one")
                                   .c_str());
     }
+    // llama.cpp would say that the cache is full
+    const bool streams = !use->kv_unified && use->n_seq_max > 1 && !llama_model_is_recurrent(llama_get_model(use.get()));
+    const bool output_all = use->embeddings || encode || no_memory;
     int32_t n_outputs = 0;
+    std::vector<int16_t> outputs(static_cast<size_t>(batch.n_tokens), ContextHandle::kNoOutput);
     for (int32_t i = 0; i < batch.n_tokens; ++i) {
         if (batch.token[i] < 0 || batch.token[i] >= use->n_vocab) {
             throw nb::value_error(("token id " + std::to_string(batch.token[i]) +
@@ -279,36 +365,68 @@ int32_t check_batch(const ContextUse & use, const llama_batch & batch, bool enco
         for (int32_t s = 0; s < batch.n_seq_id[i]; ++s) {
             use.check_sequence(batch.seq_id[i][s]);
         }
-        n_outputs += batch.logits[i] || use->embeddings || encode;
+        if (batch.n_seq_id[i] > 1 && streams) {
+            throw nb::value_error("a token can belong to several sequences only in a context with kv_unified=True");
+        }
+        if (!batch.logits[i] && !output_all) {
+            continue;
+        }
+        ++n_outputs;
+        outputs[i] = ContextHandle::kLogits;
+        for (int32_t s = 0; s < batch.n_seq_id[i] && !use->samplers.empty() && !encode; ++s) {
+            if (use->samplers.count(batch.seq_id[i][s])) {
+                if (batch.n_seq_id[i] > 1) {
+                    throw nb::value_error("a token with an output belongs to several sequences, and one of them is sampled in "
+                                          "the graph (LlamaContextParams.samplers)");
+                }
+                outputs[i] = static_cast<int16_t>(batch.seq_id[i][s]);
+            }
+        }
     }
     if (n_outputs > use->n_outputs_max) {
         throw nb::value_error(("the batch asks for the outputs of " + std::to_string(n_outputs) +
                                " tokens, but the context has space for n_outputs_max=" + std::to_string(use->n_outputs_max))
                                   .c_str());
     }
-    return n_outputs;
+    return outputs;
 }
+
+// Locks the samplers that the graph runs, without the GIL.
+class GraphSamplersLock {
+  public:
+    explicit GraphSamplersLock(const GraphSamplers & samplers) : samplers_(by_address(samplers)) {
+        for (SamplerHandle * sampler : samplers_) {
+            sampler->lock("sampler");
+        }
+    }
+    ~GraphSamplersLock() {
+        for (SamplerHandle * sampler : samplers_) {
+            sampler->unlock();
+        }
+    }
+    GraphSamplersLock(const GraphSamplersLock &) = delete;
+    GraphSamplersLock & operator=(const GraphSamplersLock &) = delete;
+
+  private:
+    const std::set<SamplerHandle *> samplers_;
+};
 
 // Runs llama_decode or llama_encode below the lock and without the GIL; `then` follows in the same breath on success.
 template <class Then>
-int run_batch(const ContextUse & use, LlamaBatch & python_batch, bool encode, Then && then) {
-    Guard batch_guard(python_batch, "batch");
-    const llama_batch batch = python_batch.get();
-    const int32_t n_outputs = check_batch(use, batch, encode);
+int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Then && then) {
+    std::vector<int16_t> outputs = check_batch(use, batch, encode);
     use->outputs.clear();
-    use->n_outputs = 0;
     clear_logged_errors();
     int status = 0;
     {
-        nb::gil_scoped_release release;
-        status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
-        if (status == 0) {
-            const auto & logits = python_batch.logits();
-            use->outputs.assign(logits.begin(), logits.begin() + batch.n_tokens);
-            if (use->embeddings || encode) {
-                std::fill(use->outputs.begin(), use->outputs.end(), int8_t{1});
-            }
-            use->n_outputs = n_outputs;
+        WithoutGil release;
+        {
+            GraphSamplersLock lock(use->samplers);
+            status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
+        }
+        if (status == 0 && !use->callback_error) {
+            use->outputs = std::move(outputs);
+            use->encoded = use->encoded || encode;
             then();
         }
     }
@@ -330,31 +448,41 @@ int run_batch(const ContextUse & use, LlamaBatch & python_batch, bool encode, Th
 }
 
 int decode(const LlamaContext & self, LlamaBatch & batch) {
-    return run_batch(ContextUse(self), batch, false, [] {});
+    ContextUse use(self);
+    Guard guard(batch, "batch", true);
+    return run_batch(use, batch.get(), false, [] {});
 }
 
 void encode(const LlamaContext & self, LlamaBatch & batch) {
     ContextUse use(self);
+    Guard guard(batch, "batch", true);
     if (!use->has_encoder) {
         throw nb::value_error("the model has no encoder: use decode()");
     }
-    run_batch(use, batch, true, [] {});
+    if (run_batch(use, batch.get(), true, [] {}) != 0) {
+        throw std::runtime_error("encoding was aborted");
+    }
 }
 
 std::pair<int, std::vector<llama_token>> decode_and_sample(const LlamaContext & self, LlamaBatch & batch,
                                                            const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
-    ContextUse use(self);
-    const auto & logits = batch.logits();
+    // Another thread may change the list, and so free the samplers, as soon as anything is waited for.
+    std::vector<std::pair<int32_t, std::shared_ptr<SamplerHandle>>> handles;
     for (const auto & [index, sampler] : samplers) {
-        if (index < 0 || index >= batch.size() || !(logits[index] || use->embeddings)) {
+        handles.emplace_back(index, sampler ? sampler->handle : throw nb::type_error("a sampler is None"));
+    }
+    ContextUse use(self);
+    Guard guard(batch, "batch", true);
+    for (const auto & [index, handle] : handles) {
+        if (index < 0 || index >= batch.size() || !(batch.logits()[index] || use->embeddings)) {
             throw nb::index_error(("token " + std::to_string(index) + " of the batch has no logits to sample from").c_str());
         }
     }
     std::vector<llama_token> tokens;
-    tokens.reserve(samplers.size());
-    const int status = run_batch(use, batch, false, [&] {
-        for (const auto & [index, sampler] : samplers) {
-            tokens.push_back(sample(*sampler->handle, use.get(), index));
+    tokens.reserve(handles.size());
+    const int status = run_batch(use, batch.get(), false, [&] {
+        for (const auto & [index, handle] : handles) {
+            tokens.push_back(sample(*handle, *use, index));
         }
     });
     return {status, std::move(tokens)};
@@ -377,7 +505,11 @@ FloatView copy_floats(const float * source, size_t n) {
 
 FloatView get_logits_ith(const LlamaContext & self, int32_t index) {
     ContextUse use(self);
-    return copy_floats(llama_get_logits_ith(use.get(), use.check_output(index)), static_cast<size_t>(use->n_vocab));
+    const int32_t i = use.check_output(index);
+    if (use->outputs[i] != ContextHandle::kLogits) {
+        throw std::runtime_error("the token was sampled in the graph (LlamaContextParams.samplers): its logits stayed there");
+    }
+    return copy_floats(llama_get_logits_ith(use.get(), i), static_cast<size_t>(use->n_vocab));
 }
 
 size_t n_embd_out(const ContextUse & use) {
@@ -386,11 +518,11 @@ size_t n_embd_out(const ContextUse & use) {
 
 FloatView get_embeddings_ith(const LlamaContext & self, int32_t index) {
     ContextUse use(self);
-    use.check_output(index);
+    const int32_t i = use.check_output(index);
     if (!use->embeddings || llama_pooling_type(use.get()) != LLAMA_POOLING_TYPE_NONE) {
         return copy_floats(nullptr, 0);
     }
-    return copy_floats(llama_get_embeddings_ith(use.get(), index), n_embd_out(use));
+    return copy_floats(llama_get_embeddings_ith(use.get(), i), n_embd_out(use));
 }
 
 FloatView get_embeddings_seq(const LlamaContext & self, llama_seq_id seq_id) {
@@ -436,10 +568,11 @@ void close_context(LlamaContext & self) {
     if (self.handle->forked()) {
         return; // the memory is the parent's to free, and its threads do not exist here
     }
-    Guard guard(*self.handle, "context");
-    nb::gil_scoped_release release;
-    if (self.handle->context) {
-        self.handle->free();
+    const auto handle = self.handle; // outlives the guard
+    Guard guard(*handle, "context");
+    WithoutGil release;
+    if (handle->context) {
+        handle->free();
     }
 }
 
@@ -473,7 +606,7 @@ void init_context(nb::module_ & m) {
                 return self.handle->context == nullptr;
             },
             "Whether it, or its model, was closed.")
-        .def("__enter__", [](nb::object self) { return self; })
+        .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaContext"))
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
@@ -516,7 +649,8 @@ void init_context(nb::module_ & m) {
                 ContextUse use(self);
                 check_range("n_threads", n_threads, 1, kMaxThreads);
                 check_range("n_threads_batch", n_threads_batch, 1, kMaxThreads);
-                nb::gil_scoped_release release;
+                WithoutGil release;
+                check_threads(n_threads + (n_threads_batch == n_threads ? 0 : n_threads_batch));
                 attach_threadpools(*use, n_threads, n_threads_batch);
             },
             nb::arg("n_threads"), nb::arg("n_threads_batch"), "Replace the thread pools.")
@@ -524,6 +658,7 @@ void init_context(nb::module_ & m) {
             "set_embeddings",
             [](const LlamaContext & self, bool embeddings) {
                 ContextUse use(self);
+                check_embeddings(embeddings, use->n_outputs_max, llama_n_ubatch(use.get()));
                 use->embeddings = embeddings;
                 llama_set_embeddings(use.get(), embeddings);
             },
@@ -540,7 +675,7 @@ void init_context(nb::module_ & m) {
             "synchronize",
             [](const LlamaContext & self) {
                 ContextUse use(self);
-                nb::gil_scoped_release release;
+                WithoutGil release;
                 llama_synchronize(use.get());
             },
             "Wait until all computations are finished; reading outputs does this by itself.")

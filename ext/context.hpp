@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -11,9 +12,13 @@
 #include "model.hpp"
 #include "params.hpp"
 
+struct SamplerHandle;
+using GraphSamplers = std::map<llama_seq_id, std::shared_ptr<SamplerHandle>>;
+
 /// Owns a llama_context and its thread pools. Every use of `context` happens below the lock.
 struct ContextHandle : Guarded {
-    ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params);
+    ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params,
+                  std::shared_ptr<ContextHandle> other, GraphSamplers samplers);
     ~ContextHandle();
 
     /// Frees everything. To be called below the lock, or when nobody else can hold it.
@@ -21,15 +26,19 @@ struct ContextHandle : Guarded {
 
     llama_context * context;
     const std::shared_ptr<ModelHandle> model;
+    const std::shared_ptr<ContextHandle> other; // whose memory this one reads
+    const GraphSamplers samplers;               // run in the graph
     ggml_threadpool_t threadpool = nullptr;
     ggml_threadpool_t threadpool_batch = nullptr;
     int threadpool_poll;
     int threadpool_prio;
     std::atomic<bool> abort{false};
-    bool has_encoder, embeddings, causal, kv_unified;
+    bool has_encoder, embeddings, causal, kv_unified, can_shift;
+    bool encoded = false;
     int32_t n_vocab, n_seq_max, n_outputs_max;
-    std::vector<int8_t> outputs; // which tokens of the last batch have logits
-    int32_t n_outputs = 0;
+    /// For every token of the last batch: kNoOutput, kLogits, or the sequence whose sampler in the graph took the logits.
+    std::vector<int16_t> outputs;
+    static constexpr int16_t kNoOutput = -2, kLogits = -1;
     PyObject * on_abort = nullptr; // borrowed from the LlamaContext, which outlives every decode
     PyObject * on_eval = nullptr;
     std::optional<nb::python_error> callback_error;
@@ -48,13 +57,15 @@ class ContextUse {
     llama_context * get() const { return handle_->context; }
     ContextHandle * operator->() const { return handle_.get(); }
     ContextHandle & operator*() const { return *handle_; }
+    const std::shared_ptr<ContextHandle> & handle() const { return handle_; }
 
     void check_sequence(llama_seq_id seq_id) const;
-    /// Index of an output of the last batch as llama.cpp takes it; throws if that token has none.
+    /// Index in the last batch of token `index`, or of the -index-th last output; throws if that token has none.
     int32_t check_output(int32_t index) const;
 
   private:
-    std::shared_ptr<ContextHandle> handle_; // declared first: it must outlive the guard
+    std::shared_ptr<ContextHandle> handle_; // declared first: it must outlive the guards
+    std::optional<Guard> other_guard_;
     Guard guard_;
 };
 

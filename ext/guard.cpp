@@ -1,5 +1,7 @@
 #include "guard.hpp"
 
+#include <chrono>
+
 #ifdef _WIN32
 #include <process.h>
 long current_process() { return _getpid(); }
@@ -7,6 +9,14 @@ long current_process() { return _getpid(); }
 #include <unistd.h>
 long current_process() { return getpid(); }
 #endif
+
+thread_local int native_holds = 0;
+
+void sleep_forever() {
+    for (;;) {
+        std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+}
 
 static void check_usable(const Guarded & guarded, const char * what) {
     if (guarded.forked()) {
@@ -24,18 +34,25 @@ void Guarded::lock(const char * what) {
     check_usable(*this, what);
     mutex.lock();
     owner.store(std::this_thread::get_id());
+    ++native_holds;
 }
 
 void Guarded::unlock() {
+    --native_holds;
     owner.store(std::thread::id());
     mutex.unlock();
 }
 
-Guard::Guard(Guarded & guarded, const char * what) : guarded_(guarded) {
+Guard::Guard(Guarded & guarded, const char * what, bool nested) : guarded_(guarded) {
     check_usable(guarded, what);
     if (!guarded.mutex.try_lock()) {
-        nb::gil_scoped_release release;
+        if (native_holds && !nested) {
+            throw std::runtime_error(std::string("this ") + what + " is in use by another thread: a callback cannot wait "
+                                                                   "for it, since that thread may wait for the callback");
+        }
+        WithoutGil release;
         guarded.mutex.lock();
     }
     guarded.owner.store(std::this_thread::get_id());
+    ++native_holds;
 }

@@ -4,6 +4,11 @@
 #include <mutex>
 #include <vector>
 
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+#include "guard.hpp"
 #include "llama.h"
 
 namespace nb = nanobind;
@@ -16,7 +21,8 @@ struct Record {
 };
 
 constexpr int kDebug = 10, kInfo = 20, kWarning = 30, kError = 40; // levels of Python's logging module
-constexpr size_t kMaxPending = 10000;                               // a flood without a reader must not eat the memory
+constexpr size_t kMaxPending = 10000; // a flood without a reader must not eat the memory
+constexpr size_t kMaxErrors = 4096;   // the same, in bytes
 
 std::mutex queue_mutex;
 std::vector<Record> queue;            // guarded by queue_mutex
@@ -36,7 +42,7 @@ int python_level(ggml_log_level level) {
 }
 
 void finish_line() {
-    if (line_level >= kError) {
+    if (line_level >= kError && errors.size() < kMaxErrors) {
         errors += (errors.empty() ? "" : "; ") + line;
     }
     if (line_level >= threshold.load(std::memory_order_relaxed)) {
@@ -87,21 +93,29 @@ LogDelivery::~LogDelivery() {
     }
     nb::error_scope keep_current_error; // a handler must not disturb an exception that is on its way
     try {
-        deliver();
+        call_python(deliver);
     } catch (nb::python_error & error) {
         error.discard_as_unraisable("delivering llama.cpp's log");
     } catch (...) {
     }
 }
 
-void refresh_log_level() { threshold.store(nb::cast<int>(logger().attr("getEffectiveLevel")())); }
+void refresh_log_level() {
+    call_python([] { threshold.store(nb::cast<int>(logger().attr("getEffectiveLevel")())); });
+}
 
 void clear_logged_errors() { errors.clear(); }
 
 std::string logged_errors(const std::string & otherwise) { return errors.empty() ? otherwise : errors; }
 
+void set_logged_errors(std::string text) { errors = std::move(text); }
+
 void init_logging(nb::module_ & m) {
     llama_log_set(on_log, nullptr);
+#ifndef _WIN32
+    // A child process must not inherit the lock from a thread that does not exist there.
+    pthread_atfork([] { queue_mutex.lock(); }, [] { queue_mutex.unlock(); }, [] { queue_mutex.unlock(); });
+#endif
     m.def("refresh_log_level", &refresh_log_level,
           "Read the level of logger \"cyllama.llama\" anew; records below it are dropped before they reach Python.\n\n"
           "Loading a model and creating a context do this by themselves: call it after changing the level in between.");

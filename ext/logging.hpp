@@ -20,5 +20,7 @@ void refresh_log_level();
 /// Forgets, and later returns, the errors that llama.cpp has logged on this thread: the reason of a failed call.
 void clear_logged_errors();
 std::string logged_errors(const std::string & otherwise);
+/// Takes over what another thread has logged on behalf of this one.
+void set_logged_errors(std::string text);
 
 void init_logging(nanobind::module_ & m);

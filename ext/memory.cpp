@@ -11,7 +11,7 @@ void kv_cache_clear(const LlamaContext & self, bool clear_data) {
         llama_memory_clear(memory_of(use), false);
         return;
     }
-    nb::gil_scoped_release release;
+    WithoutGil release;
     llama_memory_clear(memory_of(use), true);
 }
 
@@ -44,11 +44,19 @@ void seq_cp(const LlamaContext & self, llama_seq_id source, llama_seq_id target,
 void seq_keep(const LlamaContext & self, llama_seq_id seq_id) {
     ContextUse use(self);
     use.check_sequence(seq_id);
-    llama_memory_seq_keep(memory_of(use), seq_id);
+    if (use->kv_unified) {
+        llama_memory_seq_keep(memory_of(use), seq_id);
+        return;
+    }
+    for (llama_seq_id other = 0; other < use->n_seq_max; ++other) { // llama.cpp looks only at the sequence's own stream
+        if (other != seq_id) {
+            llama_memory_seq_rm(memory_of(use), other, -1, -1);
+        }
+    }
 }
 
 void check_shift(const ContextUse & use) {
-    if (!memory_of(use) || !llama_memory_can_shift(memory_of(use))) {
+    if (!use->can_shift) {
         throw std::runtime_error("the model's memory cannot shift positions (see can_shift)");
     }
 }
@@ -112,8 +120,7 @@ void init_memory(nb::class_<LlamaContext> & context) {
         .def_prop_ro(
             "can_shift",
             [](const LlamaContext & self) {
-                ContextUse use(self);
-                return memory_of(use) != nullptr && llama_memory_can_shift(memory_of(use));
+                return ContextUse(self)->can_shift;
             },
-            "Whether seq_add and seq_div work.");
+            "Whether seq_add and seq_div work: not with every model, and only if type_k is F16 or F32.");
 }

@@ -8,7 +8,9 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "context.hpp"
 #include "guard.hpp"
@@ -17,9 +19,16 @@
 
 // ---------------------------------------------------------------------------------------------------------------- handle
 
-ModelHandle::~ModelHandle() { llama_model_free(model_); }
+ModelHandle::~ModelHandle() {
+    if (!forked()) {
+        llama_model_free(model_);
+    }
+}
 
 void ModelHandle::add_context(const std::shared_ptr<ContextHandle> & context) {
+    if (forked()) {
+        return;
+    }
     std::lock_guard<std::mutex> lock(mutex_);
     std::vector<std::weak_ptr<ContextHandle>> alive;
     for (auto & other : contexts_) {
@@ -31,12 +40,16 @@ void ModelHandle::add_context(const std::shared_ptr<ContextHandle> & context) {
     contexts_ = std::move(alive);
 }
 
-bool ModelHandle::closed() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return closed_;
-}
+bool ModelHandle::closed() { return closed_; }
 
 void ModelHandle::close() {
+    if (forked()) { // the memory is the parent's to free
+        closed_ = true;
+        return;
+    }
+    if (native_holds) {
+        throw std::runtime_error("a model cannot be closed while this thread computes: not from a callback");
+    }
     std::lock_guard<std::mutex> one_at_a_time(close_mutex_);
     std::vector<std::weak_ptr<ContextHandle>> contexts;
     {
@@ -58,21 +71,36 @@ void ModelHandle::close() {
 }
 
 ModelUse::ModelUse(std::shared_ptr<ModelHandle> handle) : handle_(std::move(handle)) {
-    std::lock_guard<std::mutex> lock(handle_->mutex_);
+    std::unique_lock<std::mutex> lock(handle_->mutex_, std::defer_lock);
+    if (!handle_->forked()) {
+        lock.lock();
+    }
     if (handle_->closed_) {
         throw std::runtime_error("the model is closed");
     }
     ++handle_->users_;
+    ++native_holds;
 }
 
 ModelUse::~ModelUse() {
+    --native_holds;
+    if (handle_->forked()) {
+        return;
+    }
     std::lock_guard<std::mutex> lock(handle_->mutex_);
     if (--handle_->users_ == 0) {
         handle_->unused_.notify_all();
     }
 }
 
+void ModelUse::check_vocab() const {
+    if (llama_vocab_type(vocab()) == LLAMA_VOCAB_TYPE_NONE) {
+        throw std::runtime_error("the model has no vocabulary of text");
+    }
+}
+
 void ModelUse::check_token(llama_token token) const {
+    check_vocab();
     if (token < 0 || token >= n_vocab()) {
         throw nb::value_error(("token id " + std::to_string(token) + " is out of range: the vocabulary has ids 0 to " +
                                std::to_string(n_vocab() - 1))
@@ -84,9 +112,42 @@ nb::str to_str(const std::string & text) {
     return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 
+// ----------------------------------------------------------------------------------------------------------------- paths
+
+std::string to_path(nb::handle path) {
+    PyObject * bytes = nullptr;
+    if (!PyUnicode_FSConverter(path.ptr(), &bytes)) {
+        throw nb::python_error();
+    }
+    const nb::bytes owned = nb::steal<nb::bytes>(bytes);
+    return std::string(owned.c_str(), owned.size());
+}
+
+void raise_os_error(const std::string & path, int error) {
+    errno = error;
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw nb::python_error();
+}
+
+int check_regular(const std::string & path) {
+    std::error_code error;
+    const auto type = std::filesystem::status(path, error).type();
+    if (type == std::filesystem::file_type::directory) {
+        return EISDIR;
+    }
+    const bool fine = type == std::filesystem::file_type::regular || type == std::filesystem::file_type::not_found;
+    return fine ? 0 : error ? error.value() : EINVAL;
+}
+
 // --------------------------------------------------------------------------------------------------------------- loading
 
 namespace {
+
+// A message may contain text of the file's, which need not be UTF-8: what() could not carry it.
+[[noreturn]] void raise(PyObject * type, const std::string & message) {
+    PyErr_SetObject(type, to_str(message).ptr());
+    throw nb::python_error();
+}
 
 // What a load refers to while it runs.
 struct Load {
@@ -103,44 +164,39 @@ bool on_progress(float progress, void * data) {
         return true;
     }
     load.next_signal_check = now + std::chrono::milliseconds(50);
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     try {
-        if (PyErr_CheckSignals() != 0) { // Ctrl-C during a long load
-            throw nb::python_error();
-        }
-        return load.on_progress.is_none() || !load.on_progress(progress).is(nb::handle(Py_False));
+        return call_python([&] {
+            if (PyErr_CheckSignals() != 0) { // Ctrl-C during a long load
+                throw nb::python_error();
+            }
+            return load.on_progress.is_none() || !load.on_progress(progress).is(nb::handle(Py_False));
+        });
     } catch (nb::python_error & error) {
         load.error.emplace(std::move(error));
         return false;
     }
 }
 
-[[noreturn]] void raise_os_error(const std::string & path) {
-    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
-    throw nb::python_error();
-}
-
 // Refuses what is no GGUF file before llama.cpp sees it, with the operating system's own error where there is one.
 void check_file(const std::string & path) {
-    if (path.find('\0') != std::string::npos) {
-        throw nb::value_error("the path contains a NUL character");
+    if (const int error = check_regular(path)) {
+        raise_os_error(path, error);
     }
-    errno = 0;
     FILE * file = std::fopen(path.c_str(), "rb");
     if (!file) {
-        raise_os_error(path);
+        raise_os_error(path, errno);
     }
     char magic[4] = {};
     errno = 0;
     const size_t n = std::fread(magic, 1, sizeof magic, file);
     const int read_error = errno;
     std::fclose(file);
-    if (n < sizeof magic && read_error != 0) { // a directory, for one
-        errno = read_error;
-        raise_os_error(path);
+    if (n < sizeof magic && read_error != 0) {
+        raise_os_error(path, read_error);
     }
     if (n < sizeof magic || std::memcmp(magic, "GGUF", sizeof magic) != 0) {
-        throw nb::value_error((path + (n == 0 ? " is empty" : " does not start with \"GGUF\"") + ": not a GGUF file").c_str());
+        raise(PyExc_ValueError, path + (n == 0 ? " is empty" : " does not start with \"GGUF\"") + ": not a GGUF file");
     }
 }
 
@@ -202,15 +258,38 @@ std::vector<llama_model_kv_override> to_overrides(const std::map<std::string, Me
     return overrides;
 }
 
+// Whether attention is causal, which llama.cpp tells nobody.
+bool is_causal(const llama_model * model, const LlamaModelParams & params) {
+    char architecture[128] = {}, value[16] = {};
+    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
+    const std::string key = std::string(architecture) + ".attention.causal";
+    if (const auto found = params.overrides.find(key); found != params.overrides.end()) {
+        if (const bool * causal = std::get_if<bool>(&found->second)) {
+            return *causal;
+        }
+    }
+    if (llama_model_is_diffusion(model) || std::strcmp(architecture, "gemma-embedding") == 0) {
+        return false;
+    }
+    return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 || std::strcmp(value, "false") != 0;
+}
+
 std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaModelParams & source) {
+    constexpr size_t kMaxPattern = 1024; // std::regex recurses as deep as a pattern is long
     LogDelivery delivery;
     check_file(path);
     refresh_log_level();
+    if (source.no_alloc && !source.vocab_only && source.load_mode != LLAMA_LOAD_MODE_NONE) {
+        throw nb::value_error("no_alloc loads nothing: it needs load_mode=LlamaLoadMode.NONE");
+    }
 
     llama_model_params params = source;
     std::vector<ggml_backend_dev_t> devices = find_devices(source.device_names);
     std::vector<llama_model_tensor_buft_override> buffers;
     for (const auto & [pattern, type] : source.buffer_overrides) {
+        if (pattern.size() > kMaxPattern) {
+            throw nb::value_error("a pattern of tensor_buft_overrides is longer than 1024 bytes");
+        }
         buffers.push_back({pattern.c_str(), find_buffer_type(type)});
     }
     if (!buffers.empty()) {
@@ -236,16 +315,17 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
     clear_logged_errors();
     llama_model * model = nullptr;
     {
-        nb::gil_scoped_release release;
+        WithoutGil release;
+        check_metadata(path, params);
         model = llama_model_load_from_file(path.c_str(), params);
     }
     if (!model) {
         if (load.error) {
             throw std::move(*load.error);
         }
-        throw std::runtime_error("cannot load " + path + ": " + logged_errors("stopped by progress_callback"));
+        raise(PyExc_RuntimeError, "cannot load " + path + ": " + logged_errors("stopped by progress_callback"));
     }
-    return std::make_shared<ModelHandle>(model, path);
+    return std::make_shared<ModelHandle>(model, path, !source.vocab_only && !source.no_alloc, is_causal(model, source));
 }
 
 // -------------------------------------------------------------------------------------------------------------- metadata
@@ -284,6 +364,14 @@ template <auto function> auto read() {
     return [](const LlamaModel & self) { return function(ModelUse(self.handle).get()); };
 }
 
+// The same for what llama.cpp reads from the first layer, which vocab_only does not load.
+template <auto function> auto read_layer() {
+    return [](const LlamaModel & self) {
+        ModelUse model(self.handle);
+        return llama_model_n_layer(model.get()) > 0 ? function(model.get()) : 0;
+    };
+}
+
 } // namespace
 
 void init_model(nb::module_ & m) {
@@ -294,10 +382,11 @@ void init_model(nb::module_ & m) {
                            "...     print(model.desc, model.n_params)")
         .def(
             "__init__",
-            [](LlamaModel * self, const std::string & path, const LlamaModelParams * params) {
-                new (self) LlamaModel{load_model(path, params ? *params : LlamaModelParams())};
+            [](LlamaModel * self, nb::object path, const LlamaModelParams * params) {
+                new (self) LlamaModel{load_model(to_path(path), params ? *params : LlamaModelParams())};
             },
             nb::arg("path"), nb::arg("params") = nb::none(),
+            nb::sig("def __init__(self, path: str | os.PathLike[str], params: LlamaModelParams | None = None) -> None"),
             "Load the GGUF file at `path`. The GIL is released meanwhile, and Ctrl-C stops the load.\n\n"
             "Raises FileNotFoundError, IsADirectoryError or PermissionError as open() does, ValueError if it is no GGUF\n"
             "file or a parameter is out of range, RuntimeError with llama.cpp's reason if it cannot be loaded.")
@@ -306,7 +395,7 @@ void init_model(nb::module_ & m) {
             [](LlamaModel & self) {
                 LogDelivery delivery;
                 if (!self.handle->closed()) {
-                    nb::gil_scoped_release release;
+                    WithoutGil release;
                     self.handle->close();
                 }
             },
@@ -314,12 +403,17 @@ void init_model(nb::module_ & m) {
             "closed model does nothing; every other use raises RuntimeError.")
         .def_prop_ro(
             "closed", [](const LlamaModel & self) { return self.handle->closed(); }, "Whether close() was called.")
-        .def("__enter__", [](nb::object self) { return self; })
+        .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaModel"))
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
         .def_prop_ro(
-            "path", [](const LlamaModel & self) { return self.handle->path(); }, "The file it was loaded from.")
+            "path",
+            [](const LlamaModel & self) {
+                const std::string & path = self.handle->path();
+                return nb::steal<nb::str>(PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
+            },
+            "The file it was loaded from.")
         .def_prop_ro(
             "vocab", [](const LlamaModel & self) { return LlamaVocab{self.handle}; }, "The vocabulary.")
         .def_prop_ro("metadata", &metadata, nb::sig("def metadata(self) -> dict[str, str]"),
@@ -345,8 +439,8 @@ void init_model(nb::module_ & m) {
         .def_prop_ro("n_embd_out", read<llama_model_n_embd_out>(), "Width of the output embeddings.")
         .def_prop_ro("n_layer", read<llama_model_n_layer>(), "Number of layers.")
         .def_prop_ro("n_layer_nextn", read<llama_model_n_layer_nextn>(), "Number of multi-token prediction layers.")
-        .def_prop_ro("n_head", read<llama_model_n_head>(), "Number of attention heads.")
-        .def_prop_ro("n_head_kv", read<llama_model_n_head_kv>(), "Number of key-value heads.")
+        .def_prop_ro("n_head", read_layer<llama_model_n_head>(), "Number of attention heads.")
+        .def_prop_ro("n_head_kv", read_layer<llama_model_n_head_kv>(), "Number of key-value heads.")
         .def_prop_ro("n_swa", read<llama_model_n_swa>(), "Sliding window in tokens, 0 for none.")
         .def_prop_ro("rope_freq_scale_train", read<llama_model_rope_freq_scale_train>(), "RoPE frequency scale.")
         .def_prop_ro("has_encoder", read<llama_model_has_encoder>(), "Whether it needs LlamaContext.encode.")

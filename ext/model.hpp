@@ -3,22 +3,23 @@
 
 #include <nanobind/nanobind.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "guard.hpp"
 #include "llama.h"
-
-namespace nb = nanobind;
 
 struct ContextHandle;
 
 /// Owns a llama_model. Contexts, vocabularies and samplers share it; `close` frees it under them all, safely.
 class ModelHandle {
   public:
-    ModelHandle(llama_model * model, std::string path) : model_(model), path_(std::move(path)) {}
+    ModelHandle(llama_model * model, std::string path, bool has_weights, bool causal)
+        : has_weights(has_weights), causal(causal), model_(model), path_(std::move(path)) {}
     ~ModelHandle();
     ModelHandle(const ModelHandle &) = delete;
     ModelHandle & operator=(const ModelHandle &) = delete;
@@ -30,15 +31,22 @@ class ModelHandle {
     bool closed();
     const std::string & path() const { return path_; }
 
+    const bool has_weights; // otherwise it was loaded with vocab_only or no_alloc
+    const bool causal;      // whether a token attends to earlier ones only
+
   private:
     friend class ModelUse;
+    // A forked child reads the model as the parent left it, without the locks that a thread of the parent may have held.
+    bool forked() const { return process_ != current_process(); }
+
+    const long process_ = current_process();
     llama_model * model_;
     const std::string path_;
     std::mutex mutex_; // held for a few instructions only, so that waiting for it with the GIL held is harmless
     std::mutex close_mutex_; // held while closing
     std::condition_variable unused_;
     int users_ = 0;
-    bool closed_ = false;
+    std::atomic<bool> closed_{false};
     std::vector<std::weak_ptr<ContextHandle>> contexts_;
 };
 
@@ -53,7 +61,9 @@ class ModelUse {
     llama_model * get() const { return handle_->model_; }
     const llama_vocab * vocab() const { return llama_model_get_vocab(get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
-    /// Throws unless `token` is one of the vocabulary's.
+    /// Throws unless there is a vocabulary of text, which llama.cpp asserts.
+    void check_vocab() const;
+    /// The same, and throws unless `token` is one of it.
     void check_token(llama_token token) const;
 
   private:
@@ -69,6 +79,17 @@ struct LlamaModel {
 struct LlamaVocab {
     std::shared_ptr<ModelHandle> handle;
 };
+
+/// Throws what llama.cpp would answer with an abort of the process if the file said it, or the parameters did.
+void check_metadata(const std::string & path, const llama_model_params & params);
+
+/// A path, str, bytes or os.PathLike, as the operating system takes it. ValueError if it contains a NUL.
+std::string to_path(nb::handle path);
+/// Throws OSError, FileNotFoundError and the like for errno `error`.
+[[noreturn]] void raise_os_error(const std::string & path, int error);
+/// Returns 0, or an errno: what is no regular file (a FIFO, a device) may block forever or never end. To be called before
+/// such a file is opened; what does not exist is fine.
+int check_regular(const std::string & path);
 
 /// Text of llama.cpp's as str: a file may hold anything, so that broken UTF-8 is replaced and not refused.
 nb::str to_str(const std::string & text);

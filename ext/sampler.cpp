@@ -5,11 +5,18 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <regex>
+#include <set>
 #include <utility>
 
+#include "big_stack.hpp"
 #include "context.hpp"
+#include "llama-grammar.h" // not of llama.cpp's public API: the parser
 #include "modules.hpp"
 
 SamplerHandle::~SamplerHandle() {
@@ -21,6 +28,10 @@ SamplerHandle::~SamplerHandle() {
 // -------------------------------------------------------------------------------------------------------------- sampling
 
 namespace {
+
+[[noreturn]] void throw_not_numbers() {
+    throw std::runtime_error("the logits to sample from are not numbers (NaN): the model is damaged, or a parameter extreme");
+}
 
 // The first index of the largest value; values that are no number are never it. The lanes let the compiler use vectors.
 llama_token arg_max(const float * values, int32_t n) {
@@ -41,7 +52,10 @@ llama_token arg_max(const float * values, int32_t n) {
         max = values[i] > max ? values[i] : max;
     }
     const float * found = std::find(values, values + n, max);
-    return found == values + n ? 0 : static_cast<llama_token>(found - values);
+    if (found == values + n) {
+        throw_not_numbers();
+    }
+    return static_cast<llama_token>(found - values);
 }
 
 bool is_greedy(const llama_sampler * sampler) {
@@ -50,6 +64,17 @@ bool is_greedy(const llama_sampler * sampler) {
         sampler = llama_sampler_chain_get(only, 0);
     }
     return std::strcmp(llama_sampler_name(sampler), "greedy") == 0;
+}
+
+// Calls `function` with every sampler of a chain, or with one that is none.
+template <class Function> void for_each(llama_sampler * sampler, Function && function) {
+    if (!llama_sampler_chain_get(sampler, -1)) {
+        function(sampler);
+        return;
+    }
+    for (int i = 0; i < llama_sampler_chain_n(sampler); ++i) {
+        function(llama_sampler_chain_get(sampler, i));
+    }
 }
 
 void check_usable(const SamplerHandle & handle) {
@@ -66,19 +91,55 @@ void check_vocab(const SamplerHandle & handle, int32_t n_vocab) {
     }
 }
 
-llama_token sample_candidates(SamplerHandle & handle, const float * logits, int32_t n_vocab) {
-    auto & candidates = handle.candidates;
-    candidates.resize(static_cast<size_t>(n_vocab));
-    for (llama_token token = 0; token < n_vocab; ++token) {
-        candidates[static_cast<size_t>(token)] = {token, logits[token], 0.0f};
+// std::sort, which many samplers call, writes out of bounds where a comparison with NaN contradicts another one.
+void check_numbers(const llama_token_data_array & array) {
+    bool bad = false;
+    for (size_t i = 0; i < array.size; ++i) {
+        bad |= std::isnan(array.data[i].logit);
     }
-    llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
-    llama_sampler_apply(handle.sampler, &array);
+    if (bad) {
+        throw_not_numbers();
+    }
+}
+
+// Applies the sampler to `handle.candidates` and returns the token that it selects.
+llama_token select(SamplerHandle & handle) {
+    llama_token_data_array array{handle.candidates.data(), handle.candidates.size(), -1, false};
+    check_numbers(array);
+    if (llama_sampler_chain_get(handle.sampler, -1) && !handle.in_graph) {
+        const int n = llama_sampler_chain_n(handle.sampler);
+        for (int i = 0; i < n; ++i) {
+            llama_sampler_apply(llama_sampler_chain_get(handle.sampler, i), &array);
+            if (i + 1 < n) {
+                check_numbers(array);
+            }
+        }
+    } else {
+        llama_sampler_apply(handle.sampler, &array);
+    }
     if (array.selected < 0 || array.selected >= static_cast<int64_t>(array.size)) {
         throw std::runtime_error("the sampler selects no token: a chain must end with one that does, such as "
                                  "LlamaSampler.greedy() or LlamaSampler.dist()");
     }
     return array.data[array.selected].id;
+}
+
+// What the samplers in the graph leave to do: nothing, or to apply the rest of the chain to the candidates they kept.
+llama_token finish_graph(SamplerHandle & handle, llama_context * context, int32_t index) {
+    const llama_token token = llama_get_sampled_token_ith(context, index);
+    if (token != LLAMA_TOKEN_NULL) {
+        return token;
+    }
+    const float * logits = llama_get_sampled_logits_ith(context, index);
+    const llama_token * ids = llama_get_sampled_candidates_ith(context, index);
+    if (!logits || !ids) {
+        throw std::runtime_error("the context has no candidates to sample from");
+    }
+    handle.candidates.resize(llama_get_sampled_logits_count_ith(context, index));
+    for (size_t i = 0; i < handle.candidates.size(); ++i) {
+        handle.candidates[i] = {ids[i], logits[i], 0.0f};
+    }
+    return select(handle);
 }
 
 // Keeps the models open whose vocabulary a sampler reads.
@@ -92,27 +153,67 @@ std::vector<std::unique_ptr<ModelUse>> use_models(const SamplerHandle & handle) 
 
 } // namespace
 
-llama_token sample(SamplerHandle & handle, llama_context * context, int32_t index) {
+void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
+    check_usable(handle);
+    if (!llama_sampler_chain_get(handle.sampler, 0)) {
+        throw nb::value_error("samplers of a context must be chains of at least one: LlamaSampler.chain([...])");
+    }
+    if (handle.in_graph) {
+        throw nb::value_error("a sampler chain can belong to one context only, even when that is closed: use clone()");
+    }
+    check_vocab(handle, n_vocab);
+    // What follows is what llama.cpp's graphs of samplers would answer with an abort, or with the wrong tokens.
+    bool all_candidates = true;
+    for (int i = 0; i < llama_sampler_chain_n(handle.sampler); ++i) {
+        const std::string name = llama_sampler_name(llama_sampler_chain_get(handle.sampler, i));
+        if (name == "dist" && i + 1 < llama_sampler_chain_n(handle.sampler)) {
+            throw nb::value_error("dist in the graph must be the last sampler of its chain");
+        }
+        if (name == "logit-bias" && !all_candidates) {
+            throw nb::value_error("logit_bias in the graph must be the first sampler of its chain");
+        }
+        all_candidates = all_candidates && (name == "logit-bias" || name == "penalties" || name[0] == '?');
+    }
+    if (handle.n_candidates > n_vocab) {
+        throw nb::value_error("the k of a top_k in the graph must not exceed the number of candidates that are left");
+    }
+}
+
+llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_t index) {
     handle.lock("sampler");
     struct Unlock {
         SamplerHandle & handle;
         ~Unlock() { handle.unlock(); }
     } unlock{handle};
     check_usable(handle);
-    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(context)));
-    check_vocab(handle, n_vocab);
+    check_vocab(handle, context.n_vocab);
     const auto uses = use_models(handle);
-    if (handle.in_graph && llama_get_sampled_token_ith(context, index) != LLAMA_TOKEN_NULL) {
-        return llama_sampler_sample(handle.sampler, context, index);
+    const auto in_graph = context.samplers.find(context.outputs[index]);
+    if (in_graph == context.samplers.end() ? handle.in_graph : in_graph->second.get() != &handle) {
+        throw std::runtime_error(handle.in_graph ? "the sampler runs in a context's graph, for one sequence: use clone() elsewhere"
+                                                 : "the token was sampled in the graph: use the sampler that ran there "
+                                                   "(LlamaContextParams.samplers)");
     }
-    const float * logits = llama_get_logits_ith(context, index);
-    if (!logits) {
-        throw std::runtime_error("the context has no logits to sample from");
+    llama_token token = LLAMA_TOKEN_NULL;
+    if (handle.in_graph) {
+        token = finish_graph(handle, context.context, index);
+    } else {
+        const float * logits = llama_get_logits_ith(context.context, index);
+        if (!logits) {
+            throw std::runtime_error("the context has no logits to sample from");
+        }
+        if (is_greedy(handle.sampler)) {
+            return arg_max(logits, context.n_vocab);
+        }
+        handle.candidates.resize(static_cast<size_t>(context.n_vocab));
+        for (llama_token i = 0; i < context.n_vocab; ++i) {
+            handle.candidates[static_cast<size_t>(i)] = {i, logits[i], 0.0f};
+        }
+        token = select(handle);
     }
-    if (is_greedy(handle.sampler)) {
-        return arg_max(logits, n_vocab);
+    if (token < 0 || token >= context.n_vocab) {
+        throw_not_numbers(); // what the graph makes of them
     }
-    const llama_token token = sample_candidates(handle, logits, n_vocab);
     llama_sampler_accept(handle.sampler, token);
     return token;
 }
@@ -202,55 +303,255 @@ std::vector<const char *> c_strings(const std::vector<std::string> & strings) {
 LlamaSampler dry(const LlamaVocab & vocab, float multiplier, float base, int32_t allowed_length, int32_t last_n,
                  const std::vector<std::string> & breakers) {
     ModelUse model(vocab.handle);
+    model.check_vocab();
     check_finite("dry_multiplier", multiplier);
     check_finite("dry_base", base);
     check_history("dry_allowed_length", allowed_length);
     check_history("dry_penalty_last_n", last_n);
     auto pointers = c_strings(breakers);
+    LogDelivery delivery;
     return own(llama_sampler_init_dry(model.vocab(), multiplier, base, allowed_length, last_n, pointers.data(),
                                       pointers.size()),
                vocab, model.n_vocab());
 }
 
-void check_grammar(const std::string & grammar) {
-    if (grammar.rfind("%llguidance", 0) == 0) {
-        throw nb::value_error("this build has no llguidance: write the grammar in GBNF");
+// ---------------------------------------------------------------------------------------------------------------- grammar
+
+// llama.cpp's grammar sampler aborts the process after a token that does not fit. So it is wrapped into one that refuses
+// such a token instead, and that gives its recursions the stack they need.
+struct Grammar {
+    llama_sampler * inner;
+    const llama_vocab * vocab;
+    size_t parse_stack;     // bytes to parse it: the parser recurses into brackets and rules
+    size_t trigger_stack;   // bytes per byte of text, for std::regex; 0 without a pattern to search for
+    size_t text_size = 0;   // of what was accepted since the start
+    bool broken = false;    // what triggered it did not fit: its state is undefined until reset()
+};
+
+Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
+
+void check_working(const Grammar & grammar) {
+    if (grammar.broken) {
+        throw std::runtime_error("the grammar was left with a text that does not fit it: reset() the sampler");
     }
 }
 
-LlamaSampler finish_grammar(llama_sampler * sampler, const LlamaVocab & vocab, int32_t n_vocab) {
-    if (!sampler) {
-        throw nb::value_error(("the grammar cannot be parsed: " + logged_errors("see GBNF's documentation")).c_str());
+void grammar_apply(llama_sampler * sampler, llama_token_data_array * candidates) {
+    check_working(grammar_of(sampler));
+    llama_sampler_apply(grammar_of(sampler).inner, candidates);
+}
+
+void grammar_accept(llama_sampler * sampler, llama_token token) {
+    constexpr size_t kSmallText = 1024;
+    Grammar & grammar = grammar_of(sampler);
+    llama_token_data candidate{token, 0.0f, 0.0f};
+    llama_token_data_array candidates{&candidate, 1, -1, false};
+    grammar_apply(sampler, &candidates);
+    if (candidate.logit == -INFINITY) {
+        throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
     }
-    return own(sampler, vocab, n_vocab);
+    char piece[1];
+    grammar.text_size += static_cast<size_t>(std::abs(llama_token_to_piece(grammar.vocab, token, piece, 0, 0, true)));
+    grammar.broken = true;
+    const auto accept = [&] { llama_sampler_accept(grammar.inner, token); };
+    if (grammar.trigger_stack && grammar.text_size > kSmallText) {
+        run_on_big_stack(grammar.text_size * grammar.trigger_stack, accept);
+    } else {
+        accept();
+    }
+    grammar.broken = false;
+}
+
+void grammar_reset(llama_sampler * sampler) {
+    Grammar & grammar = grammar_of(sampler);
+    run_on_big_stack(grammar.parse_stack, [&] { llama_sampler_reset(grammar.inner); });
+    grammar.broken = false;
+    grammar.text_size = 0;
+}
+
+llama_sampler * wrap(const Grammar & grammar);
+
+llama_sampler_i grammar_interface() {
+    llama_sampler_i i{};
+    i.name = [](const llama_sampler *) { return "grammar"; };
+    i.accept = grammar_accept;
+    i.apply = grammar_apply;
+    i.reset = grammar_reset;
+    i.clone = [](const llama_sampler * sampler) {
+        Grammar copy = grammar_of(sampler);
+        copy.inner = llama_sampler_clone(copy.inner);
+        return wrap(copy);
+    };
+    i.free = [](llama_sampler * sampler) {
+        llama_sampler_free(grammar_of(sampler).inner);
+        delete &grammar_of(sampler);
+    };
+    return i;
+}
+
+llama_sampler * wrap(const Grammar & grammar) {
+    static llama_sampler_i interface = grammar_interface();
+    return llama_sampler_init(&interface, new Grammar(grammar));
+}
+
+// Whether a rule can begin with itself. llama.cpp looks for that too, but not behind a rule that is empty only because those
+// it refers to are, and would then take all of the memory, or abort.
+bool is_left_recursive(const llama_grammar_rules & rules) {
+    std::vector<bool> empty(rules.size());
+    // Calls `visit` with every rule that an alternate of `rule` can begin with; returns whether one of them can be empty.
+    const auto beginnings = [&](const llama_grammar_rule & rule, auto && visit) {
+        bool at_beginning = true, can_be_empty = false;
+        for (const llama_grammar_element & element : rule) {
+            if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
+                can_be_empty = can_be_empty || at_beginning;
+                at_beginning = true;
+            } else if (at_beginning && element.type == LLAMA_GRETYPE_RULE_REF) {
+                visit(element.value);
+                at_beginning = empty[element.value];
+            } else {
+                at_beginning = false;
+            }
+        }
+        return can_be_empty;
+    };
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = rules.size(); i-- > 0;) { // rules mostly refer to later ones
+            if (!empty[i] && beginnings(rules[i], [](uint32_t) {})) {
+                empty[i] = changed = true;
+            }
+        }
+    }
+    enum State : char { kNew, kOpen, kDone };
+    std::vector<State> states(rules.size(), kNew);
+    std::vector<uint32_t> todo;
+    for (uint32_t root = 0; root < rules.size(); ++root) {
+        todo.push_back(root);
+        while (!todo.empty()) {
+            const uint32_t rule = todo.back();
+            if (states[rule] != kNew) {
+                states[rule] = kDone;
+                todo.pop_back();
+                continue;
+            }
+            states[rule] = kOpen;
+            bool found = false;
+            beginnings(rules[rule], [&](uint32_t next) {
+                found = found || states[next] == kOpen;
+                if (states[next] == kNew) {
+                    todo.push_back(next);
+                }
+            });
+            if (found) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// Whether a repetition {m,n} has n < m, which llama.cpp counts through from 0 to 2^64.
+bool has_inverted_repetition(const std::string & text) {
+    size_t i = 0;
+    const auto skip = [&](char end) {
+        while (i < text.size() && text[i] != end) {
+            i += text[i] == '\\' && end != '\n' ? 2 : 1;
+        }
+        ++i;
+    };
+    const auto number = [&](uint64_t missing) {
+        while (i < text.size() && (std::isspace(static_cast<unsigned char>(text[i])) || text[i] == '#')) {
+            text[i] == '#' ? skip('\n') : static_cast<void>(++i);
+        }
+        if (i >= text.size() || text[i] < '0' || text[i] > '9') {
+            return missing;
+        }
+        char * end = nullptr;
+        const uint64_t value = std::strtoull(text.c_str() + i, &end, 10);
+        i = static_cast<size_t>(end - text.c_str());
+        return value;
+    };
+    while (i < text.size()) {
+        const char c = text[i++];
+        if (c == '"' || c == '[' || c == '#') {
+            skip(c == '"' ? '"' : c == '[' ? ']' : '\n');
+        } else if (c == '{') {
+            const uint64_t least = number(0);
+            number(0); // only the space before a comma
+            if (i < text.size() && text[i] == ',') {
+                ++i;
+                if (number(UINT64_MAX) < least) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+// Parses a grammar with `create`, which returns null if that fails.
+template <class Create>
+LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text, size_t pattern_size,
+                          Create && create) {
+    constexpr size_t kStackPerByte = 4096, kRegexStackPerByte = 512;
+    model.check_vocab();
+    if (has_inverted_repetition(text)) {
+        throw nb::value_error("a repetition {m,n} of the grammar has n < m");
+    }
+    if (text.rfind("%llguidance", 0) == 0) {
+        throw nb::value_error("this build has no llguidance: write the grammar in GBNF");
+    }
+    Grammar grammar{nullptr, model.vocab(), (text.size() + pattern_size) * kStackPerByte,
+                    std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
+    clear_logged_errors();
+    try {
+        WithoutGil release;
+        run_on_big_stack(grammar.parse_stack, [&] {
+            llama_grammar_parser parser(model.vocab());
+            if (text.empty() || (parser.parse(text.c_str()) && !is_left_recursive(parser.rules))) {
+                grammar.inner = create();
+            }
+        });
+    } catch (const std::regex_error & error) {
+        throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
+    }
+    if (!grammar.inner) {
+        throw nb::value_error(("the grammar is no GBNF, or a rule can begin with itself: " +
+                               logged_errors("see llama.cpp's grammars/README.md")).c_str());
+    }
+    return own(wrap(grammar), vocab, model.n_vocab());
 }
 
 LlamaSampler grammar(const LlamaVocab & vocab, const std::string & text, const std::string & root) {
     LogDelivery delivery;
     ModelUse model(vocab.handle);
-    check_grammar(text);
-    clear_logged_errors();
-    return finish_grammar(llama_sampler_init_grammar(model.vocab(), text.c_str(), root.c_str()), vocab, model.n_vocab());
+    return make_grammar(vocab, model, text, 0,
+                        [&] { return llama_sampler_init_grammar(model.vocab(), text.c_str(), root.c_str()); });
 }
 
 LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, const std::string & root,
                           const std::vector<std::string> & patterns, const std::vector<llama_token> & tokens) {
     LogDelivery delivery;
     ModelUse model(vocab.handle);
-    check_grammar(text);
     for (llama_token token : tokens) {
         model.check_token(token);
     }
-    clear_logged_errors();
+    size_t pattern_size = 0;
+    for (const std::string & pattern : patterns) {
+        pattern_size += pattern.size() + 1;
+    }
     auto pointers = c_strings(patterns);
-    return finish_grammar(llama_sampler_init_grammar_lazy_patterns(model.vocab(), text.c_str(), root.c_str(),
-                                                                  pointers.data(), pointers.size(), tokens.data(),
-                                                                  tokens.size()),
-                          vocab, model.n_vocab());
+    return make_grammar(vocab, model, text, pattern_size, [&] {
+        return llama_sampler_init_grammar_lazy_patterns(model.vocab(), text.c_str(), root.c_str(), pointers.data(),
+                                                        pointers.size(), tokens.data(), tokens.size());
+    });
 }
+
+// ----------------------------------------------------------------------------------------------------------- more of them
 
 LlamaSampler infill(const LlamaVocab & vocab) {
     ModelUse model(vocab.handle);
+    model.check_vocab();
     if (llama_vocab_eot(model.vocab()) < 0 && llama_vocab_eos(model.vocab()) < 0) {
         throw nb::value_error("infill needs a vocabulary with an end-of-turn or end-of-sequence token");
     }
@@ -269,6 +570,11 @@ LlamaSampler mirostat(int32_t n_vocab, uint32_t seed, float tau, float eta, int3
     return result;
 }
 
+LlamaSampler keep_largest_if(bool condition, LlamaSampler sampler) {
+    sampler.handle->top_k = condition ? 1 : 0;
+    return sampler;
+}
+
 LlamaSampler checked(llama_sampler * (*create)(float), const char * name, float value) {
     check_finite(name, value);
     return own(create(value));
@@ -281,42 +587,60 @@ LlamaSampler checked(llama_sampler * (*create)(float, size_t), float p, size_t m
 
 // ----------------------------------------------------------------------------------------------------------------- chain
 
-void chain_add(LlamaSampler & chain, LlamaSampler & sampler) {
-    if (chain.handle == sampler.handle) {
-        throw nb::value_error("a chain cannot contain itself");
+using Handles = std::vector<std::shared_ptr<SamplerHandle>>;
+
+// Appends all of the samplers, or none.
+void chain_add(SamplerHandle & chain, const Handles & samplers) {
+    std::set<SamplerHandle *> all{&chain};
+    for (const auto & sampler : samplers) {
+        if (!all.insert(sampler.get()).second) {
+            throw nb::value_error("a chain cannot contain itself, nor a sampler twice: use clone()");
+        }
     }
-    Guard chain_guard(*chain.handle, "sampler");
-    Guard guard(*sampler.handle, "sampler");
-    check_usable(*chain.handle);
-    check_usable(*sampler.handle);
-    if (!llama_sampler_chain_get(chain.handle->sampler, -1)) {
+    std::vector<std::unique_ptr<Guard>> guards;
+    for (SamplerHandle * handle : all) {
+        guards.push_back(std::make_unique<Guard>(*handle, "sampler", !guards.empty()));
+    }
+    check_usable(chain);
+    if (!llama_sampler_chain_get(chain.sampler, -1)) {
         throw nb::type_error("only a chain can be added to: LlamaSampler.chain()");
     }
-    if (llama_sampler_chain_get(sampler.handle->sampler, -1)) {
-        throw nb::type_error("a chain cannot be added to a chain: add its samplers");
-    }
-    if (chain.handle->in_graph) {
+    if (chain.in_graph) {
         throw std::runtime_error("the chain belongs to a context and cannot change any more");
     }
-    if (chain.handle->n_vocab && sampler.handle->n_vocab) {
-        check_vocab(*sampler.handle, chain.handle->n_vocab);
+    int32_t n_vocab = chain.n_vocab;
+    for (const auto & sampler : samplers) {
+        check_usable(*sampler);
+        if (llama_sampler_chain_get(sampler->sampler, -1)) {
+            throw nb::type_error("a chain cannot be added to a chain: add its samplers");
+        }
+        if (n_vocab && sampler->n_vocab) {
+            check_vocab(*sampler, n_vocab);
+        }
+        n_vocab = std::max(n_vocab, sampler->n_vocab);
     }
-    llama_sampler_chain_add(chain.handle->sampler, sampler.handle->sampler);
-    sampler.handle->sampler = nullptr;
-    chain.handle->n_vocab = std::max(chain.handle->n_vocab, sampler.handle->n_vocab);
-    for (auto & model : sampler.handle->models) {
-        chain.handle->models.push_back(std::move(model));
+    chain.n_vocab = n_vocab;
+    for (const auto & sampler : samplers) {
+        llama_sampler_chain_add(chain.sampler, std::exchange(sampler->sampler, nullptr));
+        std::move(sampler->models.begin(), sampler->models.end(), std::back_inserter(chain.models));
+        sampler->models.clear();
+        if (sampler->top_k) {
+            chain.n_candidates = chain.top_k && sampler->top_k > chain.top_k ? INT32_MAX
+                                                                           : std::max(chain.n_candidates, sampler->top_k);
+            chain.top_k = chain.top_k ? std::min(chain.top_k, sampler->top_k) : sampler->top_k;
+        }
     }
-    sampler.handle->models.clear();
 }
 
 LlamaSampler chain(const std::vector<LlamaSampler *> & samplers, bool no_perf) {
+    Handles handles; // another thread may change the list, and so free the samplers, as soon as one is waited for
+    for (const LlamaSampler * sampler : samplers) {
+        handles.push_back(sampler ? sampler->handle : throw nb::type_error("a sampler is None"));
+    }
     llama_sampler_chain_params params = llama_sampler_chain_default_params();
     params.no_perf = no_perf;
     LlamaSampler result = own(llama_sampler_chain_init(params));
-    for (LlamaSampler * sampler : samplers) {
-        chain_add(result, *sampler);
-    }
+    chain_add(*result.handle, handles);
     return result;
 }
 
@@ -324,13 +648,7 @@ std::vector<std::string> names(const LlamaSampler & self) {
     Guard guard(*self.handle, "sampler");
     check_usable(*self.handle);
     std::vector<std::string> result;
-    if (llama_sampler_chain_get(self.handle->sampler, -1)) {
-        for (int32_t i = 0; i < llama_sampler_chain_n(self.handle->sampler); ++i) {
-            result.emplace_back(llama_sampler_name(llama_sampler_chain_get(self.handle->sampler, i)));
-        }
-    } else {
-        result.emplace_back(llama_sampler_name(self.handle->sampler));
-    }
+    for_each(self.handle->sampler, [&](llama_sampler * sampler) { result.emplace_back(llama_sampler_name(sampler)); });
     return result;
 }
 
@@ -339,10 +657,11 @@ void accept_tokens(LlamaSampler & self, const std::vector<llama_token> & tokens)
     check_usable(*self.handle);
     const auto uses = use_models(*self.handle);
     for (llama_token token : tokens) {
-        if (token < 0 || (self.handle->n_vocab && token >= self.handle->n_vocab)) {
+        if (token < 0 || token == INT32_MAX || (self.handle->n_vocab && token >= self.handle->n_vocab)) {
             throw nb::value_error(("token id " + std::to_string(token) + " is out of range").c_str());
         }
     }
+    WithoutGil release;
     for (llama_token token : tokens) {
         llama_sampler_accept(self.handle->sampler, token);
     }
@@ -352,17 +671,26 @@ LlamaSampler clone_sampler(const LlamaSampler & self) {
     Guard guard(*self.handle, "sampler");
     check_usable(*self.handle);
     const auto uses = use_models(*self.handle);
+    for_each(self.handle->sampler, [](llama_sampler * sampler) {
+        // A selection that was never accepted would make the copy, which lacks its data, read out of bounds. An id that no
+        // token has makes adaptive_p forget it.
+        if (std::strcmp(llama_sampler_name(sampler), "adaptive-p") == 0) {
+            llama_sampler_accept(sampler, INT32_MAX);
+        }
+    });
     LlamaSampler result = own(llama_sampler_clone(self.handle->sampler));
     result.handle->models = self.handle->models;
     result.handle->n_vocab = self.handle->n_vocab;
+    result.handle->top_k = self.handle->top_k;
+    result.handle->n_candidates = self.handle->n_candidates;
     return result;
 }
 
 llama_token sample_output(LlamaSampler & self, const LlamaContext & context, int32_t index) {
     ContextUse use(context);
-    use.check_output(index);
-    nb::gil_scoped_release release;
-    return sample(*self.handle, use.get(), index);
+    const int32_t i = use.check_output(index);
+    WithoutGil release;
+    return sample(*self.handle, *use, i);
 }
 
 void init_factories(nb::class_<LlamaSampler> & c) {
@@ -373,7 +701,13 @@ void init_factories(nb::class_<LlamaSampler> & c) {
             nb::arg("seed") = LLAMA_DEFAULT_SEED,
             (std::string("Select a token at random, by probability. ") + kSeed).c_str())
         .def_static(
-            "top_k", [](int32_t k) { return own(llama_sampler_init_top_k(k)); }, nb::arg("k"),
+            "top_k",
+            [](int32_t k) {
+                LlamaSampler result = own(llama_sampler_init_top_k(k));
+                result.handle->top_k = std::max(k, 0);
+                return result;
+            },
+            nb::arg("k"),
             "Keep the k most likely tokens; k <= 0 keeps all (https://arxiv.org/abs/1904.09751).")
         .def_static(
             "top_p", [](float p, size_t min_keep) { return checked(llama_sampler_init_top_p, p, min_keep); },
@@ -387,7 +721,7 @@ void init_factories(nb::class_<LlamaSampler> & c) {
             "typical", [](float p, size_t min_keep) { return checked(llama_sampler_init_typical, p, min_keep); },
             nb::arg("p"), nb::arg("min_keep") = 0, "Locally typical sampling (https://arxiv.org/abs/2202.00666).")
         .def_static(
-            "temp", [](float t) { return checked(llama_sampler_init_temp, "t", t); }, nb::arg("t"),
+            "temp", [](float t) { return keep_largest_if(t <= 0, checked(llama_sampler_init_temp, "t", t)); }, nb::arg("t"),
             "Divide the logits by t; t <= 0 keeps the largest only.")
         .def_static(
             "temp_ext",
@@ -395,7 +729,7 @@ void init_factories(nb::class_<LlamaSampler> & c) {
                 check_finite("t", t);
                 check_finite("delta", delta);
                 check_finite("exponent", exponent);
-                return own(llama_sampler_init_temp_ext(t, delta, exponent));
+                return keep_largest_if(t <= 0, own(llama_sampler_init_temp_ext(t, delta, exponent)));
             },
             nb::arg("t"), nb::arg("delta"), nb::arg("exponent"),
             "Dynamic temperature, by entropy (https://arxiv.org/abs/2309.02772).")
@@ -468,7 +802,9 @@ void init_sampler(nb::module_ & m) {
              "Select a token from output `i` of the context's last decode, and accept it.\n\n"
              "Raises IndexError if there is no such output, RuntimeError if the sampler selects none.")
         .def("accept", &accept_tokens, nb::arg("tokens"), "Tell the sampler of tokens that it did not sample, such as a prompt.")
-        .def("add", &chain_add, nb::arg("sampler"), "Append a sampler to a chain, which takes it over.")
+        .def(
+            "add", [](LlamaSampler & self, LlamaSampler & sampler) { chain_add(*self.handle, {sampler.handle}); },
+            nb::arg("sampler"), "Append a sampler to a chain, which takes it over.")
         .def(
             "reset",
             [](LlamaSampler & self) {
@@ -490,8 +826,11 @@ void init_sampler(nb::module_ & m) {
         .def_prop_ro("names", &names, "What it consists of.")
         .def("__len__", [](const LlamaSampler & self) { return names(self).size(); })
         .def("__repr__", [](const LlamaSampler & self) {
-            if (!self.handle->sampler) {
-                return std::string("<LlamaSampler (part of a chain)>");
+            {
+                Guard guard(*self.handle, "sampler");
+                if (!self.handle->sampler) {
+                    return std::string("<LlamaSampler (part of a chain)>");
+                }
             }
             std::string text = "<LlamaSampler";
             for (const auto & name : names(self)) {

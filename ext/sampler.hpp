@@ -7,6 +7,8 @@
 #include "guard.hpp"
 #include "model.hpp"
 
+struct ContextHandle;
+
 /// Owns a llama_sampler, alone or a chain.
 struct SamplerHandle : Guarded {
     explicit SamplerHandle(llama_sampler * sampler) : sampler(sampler) {}
@@ -15,7 +17,9 @@ struct SamplerHandle : Guarded {
     llama_sampler * sampler;                          // null once it belongs to a chain
     std::vector<std::shared_ptr<ModelHandle>> models; // whose vocabulary it refers to
     int32_t n_vocab = 0;                              // vocabulary size it was made for, 0 for any
-    bool in_graph = false;                            // a context runs it: the context must not outlive it, nor may it change
+    int32_t top_k = 0;                                // the smallest k of its top_k, 0 without
+    int32_t n_candidates = 0;                         // how many of them its top_k would need in a graph
+    bool in_graph = false;                            // a context runs it, or did: it must not change, nor serve elsewhere
     std::vector<llama_token_data> candidates;         // reused from token to token
 };
 
@@ -24,5 +28,9 @@ struct LlamaSampler {
     std::shared_ptr<SamplerHandle> handle;
 };
 
-/// Samples and accepts a token from an output of the last decode. To be called below the context's lock, without the GIL.
-llama_token sample(SamplerHandle & handle, llama_context * context, int32_t index);
+/// Throws unless the sampler can run in the graph of a context with a vocabulary of that size.
+void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab);
+
+/// Samples and accepts a token from the output of token `index` of the last batch. To be called below the context's lock,
+/// without the GIL.
+llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_t index);

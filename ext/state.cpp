@@ -22,7 +22,7 @@ constexpr llama_seq_id kWhole = -1;
 struct Header {
     uint32_t magic;
     uint32_t version;
-    uint32_t kind;     // 0: the whole context, 1: one sequence
+    uint32_t kind;     // see kind_of()
     uint32_t n_tokens; // token ids between the header and the state
     uint64_t model;    // fingerprint
     uint64_t size;     // of the state in bytes
@@ -67,6 +67,14 @@ uint64_t fingerprint(const llama_model * model) {
            checksum(reinterpret_cast<const uint8_t *>(name), sizeof name);
 }
 
+// 0 for the whole context, odd for one sequence, with its flags, which say what was saved of it.
+uint32_t kind_of(llama_seq_id seq_id, uint32_t flags) {
+    if (flags & ~static_cast<uint32_t>(LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)) {
+        throw nb::value_error(("flags can only be LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, not " + std::to_string(flags)).c_str());
+    }
+    return seq_id == kWhole ? 0 : 1 + 2 * flags;
+}
+
 // ------------------------------------------------------------------------------------------------------------------ save
 
 size_t state_size(const ContextUse & use, llama_seq_id seq_id, uint32_t flags) {
@@ -78,9 +86,7 @@ std::vector<uint8_t> save(const ContextUse & use, llama_seq_id seq_id, const std
     if (seq_id != kWhole) {
         use.check_sequence(seq_id);
     }
-    if (flags & LLAMA_STATE_SEQ_FLAGS_ON_DEVICE) {
-        throw nb::value_error("LLAMA_STATE_SEQ_FLAGS_ON_DEVICE leaves no bytes to save");
-    }
+    const uint32_t kind = kind_of(seq_id, flags);
     const size_t size = state_size(use, seq_id, flags);
     const size_t head = sizeof(Header) + tokens.size() * sizeof(llama_token);
     std::vector<uint8_t> bytes(head + size);
@@ -96,7 +102,7 @@ std::vector<uint8_t> save(const ContextUse & use, llama_seq_id seq_id, const std
     bytes.resize(head + written);
     const Header header{kMagic,
                         kVersion,
-                        seq_id == kWhole ? 0u : 1u,
+                        kind,
                         static_cast<uint32_t>(tokens.size()),
                         fingerprint(llama_get_model(use.get())),
                         written,
@@ -110,22 +116,18 @@ nb::bytes get_data(const LlamaContext & self, llama_seq_id seq_id, uint32_t flag
     clear_logged_errors();
     std::vector<uint8_t> bytes;
     {
-        nb::gil_scoped_release release;
+        WithoutGil release;
         bytes = save(use, seq_id, {}, flags);
     }
     return nb::bytes(bytes.data(), bytes.size());
 }
 
-[[noreturn]] void raise_os_error(const std::string & path, int error) {
-    errno = error;
-    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
-    throw nb::python_error();
-}
-
 // Returns 0 or an errno. A new file takes the place of an old one only when it is complete.
 int write_file(const std::string & path, const std::vector<uint8_t> & bytes) {
+    if (const int error = check_regular(path)) {
+        return error;
+    }
     const std::string partial = path + ".partial";
-    errno = 0;
     FILE * file = std::fopen(partial.c_str(), "wb");
     if (!file) {
         return errno;
@@ -150,7 +152,7 @@ void save_file(const LlamaContext & self, const std::string & path, llama_seq_id
     clear_logged_errors();
     int error = 0;
     {
-        nb::gil_scoped_release release;
+        WithoutGil release;
         error = write_file(path, save(use, seq_id, tokens, 0));
     }
     if (error) {
@@ -162,7 +164,8 @@ void save_file(const LlamaContext & self, const std::string & path, llama_seq_id
 
 [[noreturn]] void refuse(const std::string & why) { throw nb::value_error(("not a usable state: " + why).c_str()); }
 
-Header check(const ContextUse & use, const uint8_t * data, size_t size, llama_seq_id seq_id) {
+Header check(const ContextUse & use, const uint8_t * data, size_t size, llama_seq_id seq_id, uint32_t flags) {
+    const uint32_t kind = kind_of(seq_id, flags);
     Header header;
     if (size < sizeof header) {
         refuse("it has " + std::to_string(size) + " bytes, fewer than a header");
@@ -175,8 +178,10 @@ Header check(const ContextUse & use, const uint8_t * data, size_t size, llama_se
         refuse("it has version " + std::to_string(header.version) + ", but this library reads version " +
                std::to_string(kVersion));
     }
-    if (header.kind != (seq_id == kWhole ? 0u : 1u)) {
-        refuse(header.kind ? "it holds one sequence: use the state_seq_ methods" : "it holds a whole context: use the state_ methods");
+    if (header.kind != kind) {
+        refuse(header.kind == 0 ? "it holds a whole context: use the state_ methods"
+               : kind == 0      ? "it holds one sequence: use the state_seq_ methods"
+                                : "it was saved with other flags");
     }
     const size_t rest = size - sizeof header;
     if (header.n_tokens > rest / sizeof(llama_token) || header.size != rest - header.n_tokens * sizeof(llama_token)) {
@@ -196,14 +201,13 @@ std::vector<llama_token> restore(const ContextUse & use, const uint8_t * data, s
     if (seq_id != kWhole) {
         use.check_sequence(seq_id);
     }
-    const Header header = check(use, data, size, seq_id);
+    const Header header = check(use, data, size, seq_id, flags);
     std::vector<llama_token> tokens(header.n_tokens);
     if (!tokens.empty()) {
         std::memcpy(tokens.data(), data + sizeof header, tokens.size() * sizeof(llama_token));
     }
     const uint8_t * state = data + sizeof header + tokens.size() * sizeof(llama_token);
     use->outputs.clear();
-    use->n_outputs = 0;
     const size_t read = seq_id == kWhole ? llama_state_set_data(use.get(), state, header.size)
                                          : llama_state_seq_set_data_ext(use.get(), state, header.size, seq_id, flags);
     if (read == 0) {
@@ -218,12 +222,14 @@ void set_data(const LlamaContext & self, nb::bytes data, llama_seq_id seq_id, ui
     clear_logged_errors();
     const auto * bytes = static_cast<const uint8_t *>(data.data());
     const size_t size = data.size();
-    nb::gil_scoped_release release;
+    WithoutGil release;
     restore(use, bytes, size, seq_id, flags);
 }
 
 int read_file(const std::string & path, std::vector<uint8_t> & bytes) {
-    errno = 0;
+    if (const int error = check_regular(path)) {
+        return error;
+    }
     FILE * file = std::fopen(path.c_str(), "rb");
     if (!file) {
         return errno;
@@ -245,7 +251,7 @@ std::vector<llama_token> load_file(const LlamaContext & self, const std::string 
     std::vector<llama_token> tokens;
     int error = 0;
     {
-        nb::gil_scoped_release release;
+        WithoutGil release;
         std::vector<uint8_t> bytes;
         error = read_file(path, bytes);
         if (!error) {
@@ -275,15 +281,17 @@ void init_state(nb::class_<LlamaContext> & context) {
             nb::arg("data"), ("Restore what state_get_data returned." + refusals).c_str())
         .def(
             "state_save_file",
-            [](const LlamaContext & self, const std::string & path, const std::vector<llama_token> & tokens) {
-                save_file(self, path, kWhole, tokens);
+            [](const LlamaContext & self, nb::object path, const std::vector<llama_token> & tokens) {
+                save_file(self, to_path(path), kWhole, tokens);
             },
             nb::arg("path"), nb::arg("tokens") = std::vector<llama_token>(),
+            nb::sig("def state_save_file(self, path: str | os.PathLike[str], tokens: collections.abc.Sequence[int] = []) -> None"),
             "Save the state of all sequences, and token ids of your choice beside it. The file is complete or absent.")
         .def(
             "state_load_file",
-            [](const LlamaContext & self, const std::string & path) { return load_file(self, path, kWhole); },
-            nb::arg("path"), ("Restore what state_save_file saved. Returns the token ids." + refusals).c_str())
+            [](const LlamaContext & self, nb::object path) { return load_file(self, to_path(path), kWhole); },
+            nb::arg("path"), nb::sig("def state_load_file(self, path: str | os.PathLike[str]) -> list[int]"),
+            ("Restore what state_save_file saved. Returns the token ids." + refusals).c_str())
         .def(
             "state_seq_get_data",
             [](const LlamaContext & self, llama_seq_id seq_id, uint32_t flags) {
@@ -304,19 +312,21 @@ void init_state(nb::class_<LlamaContext> & context) {
             ("Replace a sequence by what state_seq_get_data returned, with the same flags." + refusals).c_str())
         .def(
             "state_seq_save_file",
-            [](const LlamaContext & self, const std::string & path, llama_seq_id seq_id,
-               const std::vector<llama_token> & tokens) {
+            [](const LlamaContext & self, nb::object path, llama_seq_id seq_id, const std::vector<llama_token> & tokens) {
                 ContextUse(self).check_sequence(seq_id);
-                save_file(self, path, seq_id, tokens);
+                save_file(self, to_path(path), seq_id, tokens);
             },
             nb::arg("path"), nb::arg("seq_id"), nb::arg("tokens") = std::vector<llama_token>(),
+            nb::sig("def state_seq_save_file(self, path: str | os.PathLike[str], seq_id: int, "
+                    "tokens: collections.abc.Sequence[int] = []) -> None"),
             "Save one sequence, and its token ids beside it. The file is complete or absent.")
         .def(
             "state_seq_load_file",
-            [](const LlamaContext & self, const std::string & path, llama_seq_id seq_id) {
+            [](const LlamaContext & self, nb::object path, llama_seq_id seq_id) {
                 ContextUse(self).check_sequence(seq_id);
-                return load_file(self, path, seq_id);
+                return load_file(self, to_path(path), seq_id);
             },
             nb::arg("path"), nb::arg("seq_id"),
+            nb::sig("def state_seq_load_file(self, path: str | os.PathLike[str], seq_id: int) -> list[int]"),
             ("Replace a sequence by what state_seq_save_file saved. Returns the token ids." + refusals).c_str());
 }

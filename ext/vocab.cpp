@@ -11,7 +11,8 @@
 
 namespace {
 
-constexpr size_t kShortText = 2048; // below this, releasing the GIL costs more than tokenising
+constexpr size_t kShortText = 512;   // below this, releasing the GIL costs more than tokenising
+constexpr size_t kStackPerByte = 1024; // what std::regex needs, measured
 
 std::vector<llama_token> tokenize(const ModelUse & model, const std::string & text, bool add_special, bool parse_special) {
     std::vector<llama_token> tokens(text.size() + 8);
@@ -34,9 +35,7 @@ std::vector<llama_token> tokenize(const ModelUse & model, const std::string & te
 std::vector<llama_token> tokenize_str(const LlamaVocab & self, nb::str text, bool add_special, bool parse_special) {
     LogDelivery delivery;
     ModelUse model(self.handle);
-    if (llama_vocab_type(model.vocab()) == LLAMA_VOCAB_TYPE_NONE) {
-        throw std::runtime_error("the model has no vocabulary to tokenise with");
-    }
+    model.check_vocab();
     Py_ssize_t size = 0;
     const char * data = PyUnicode_AsUTF8AndSize(text.ptr(), &size); // a lone surrogate raises UnicodeEncodeError
     if (!data) {
@@ -49,10 +48,10 @@ std::vector<llama_token> tokenize_str(const LlamaVocab & self, nb::str text, boo
     if (bytes.size() < kShortText) {
         return tokenize(model, bytes, add_special, parse_special);
     }
-    nb::gil_scoped_release release;
+    WithoutGil release;
     std::vector<llama_token> tokens;
     // Pre-tokenizers run std::regex, which recurses once per character: a long text overflows an ordinary stack.
-    run_on_big_stack(bytes.size(), [&] { tokens = tokenize(model, bytes, add_special, parse_special); });
+    run_on_big_stack(bytes.size() * kStackPerByte, [&] { tokens = tokenize(model, bytes, add_special, parse_special); });
     return tokens;
 }
 
@@ -157,6 +156,7 @@ void init_vocab(nb::module_ & m) {
             [](const LlamaVocab & self) {
                 ModelUse model(self.handle);
                 std::vector<llama_token> tokens;
+                model.check_vocab();
                 for (llama_token token = 0; token < model.n_vocab(); ++token) {
                     if (llama_vocab_is_eog(model.vocab(), token)) {
                         tokens.push_back(token);

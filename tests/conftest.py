@@ -1,4 +1,4 @@
-"""What all tests share: the embedded model, loaded once, and questions it is known to answer."""
+"""What all tests share: the embedded model, loaded once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import pytest
 
 from cyllama import LLM
 from cyllama.models import TINY_CHAT
-
-
-def ask(llm: LLM, question: str, **options: object) -> str:
-    """Put a question to a chat model and return its answer."""
-    return llm(llm.render([{"role": "user", "content": question}]), **options)  # type: ignore[call-overload]
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def _usable_afterwards(llm: LLM):
 
 
 def test_a_missing_file(tmp_path: Path):
-    with pytest.raises(ModelNotFoundError, match="no model file at .*missing.gguf"):
+    with pytest.raises(ModelNotFoundError, match=r"no model file at .*missing\.gguf"):
         LLM(tmp_path / "missing.gguf")
     with pytest.raises(FileNotFoundError):
         LLM("")
@@ -107,7 +107,7 @@ def test_a_truncated_model(tmp_path: Path, tiny_chat: Path, part: int):
     # Half of the places are in the metadata, the first 2 %, where every field has its own way to be cut off.
     end = 5 + part * len(data) // 500 if part < 10 else part * len(data) // 20
     path.write_bytes(data[:end])
-    with pytest.raises(ModelLoadError, match="truncated.gguf"):
+    with pytest.raises(ModelLoadError, match=r"truncated\.gguf"):
         LLM(path)
 
 
@@ -152,7 +152,9 @@ def test_a_prompt_of_a_megabyte(llm: LLM, unit: str):
 
 
 def test_a_prompt_longer_than_n_ctx(llm: LLM):
-    with pytest.raises(ContextSizeError, match=r"has 17 tokens but n_ctx is 16: raise n_ctx in GenerationConfig or shorten"):
+    with pytest.raises(
+        ContextSizeError, match=r"has 17 tokens but n_ctx is 16: raise n_ctx in GenerationConfig or shorten"
+    ):
         llm(CAPITAL, n_ctx=16)
 
 

@@ -73,7 +73,10 @@ def test_n_ctx_is_honoured():
     [
         (["-m", "nowhere.gguf", "Hi"], "cyllama: there is no model file at 'nowhere.gguf'\n"),
         (["info", "-m", "nowhere.gguf"], "cyllama: there is no model file at 'nowhere.gguf'\n"),
-        (["--temperature", "-1", "Hi"], "cyllama: GenerationConfig.temperature: input should be greater than or equal to 0"),
+        (
+            ["--temperature", "-1", "Hi"],
+            "cyllama: GenerationConfig.temperature: input should be greater than or equal to 0",
+        ),
         (["-n", "-3", "Hi"], "cyllama: GenerationConfig.max_tokens: "),
     ],
 )
@@ -120,7 +123,9 @@ def test_standard_input_that_is_no_text():
 
 
 def test_a_terminal_without_unicode_shows_what_it_can():
-    result = run("--temperature", "0", 'Repeat after me: "李明 🦊"', env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    result = run(
+        "--temperature", "0", 'Repeat after me: "李明 🦊"', env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert "??" in result.stdout
 

@@ -37,8 +37,8 @@ def test_merge_replaces_and_checks():
 
 
 def test_one_stop_sequence_need_not_be_in_a_list():
-    assert GenerationConfig(stop_sequences="###").stop_sequences == ("###",)  # type: ignore[arg-type]
-    assert GenerationConfig(stop_sequences=["a", "b"]).stop_sequences == ("a", "b")  # type: ignore[arg-type]
+    assert GenerationConfig(stop_sequences="###").stop_sequences == ("###",)
+    assert GenerationConfig(stop_sequences=["a", "b"]).stop_sequences == ("a", "b")
 
 
 def test_repr_shows_what_differs_from_the_defaults():

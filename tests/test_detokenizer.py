@@ -1,6 +1,8 @@
-"""Text as soon as it is certain, and never anything else: multi-byte characters and stop strings over token boundaries."""
+"""Text as soon as it is certain: multi-byte characters and stop strings over token boundaries."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def run(pieces: list[bytes], stops: tuple[str, ...] = ()) -> tuple[list[str], bo
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(data), *(c % (len(data) + 1) for c in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 def test_a_character_over_two_tokens_comes_when_it_is_complete():

@@ -36,7 +36,9 @@ def test_affinity_is_respected(machine: Path, monkeypatch: pytest.MonkeyPatch):
     assert hardware.physical_cores() == 1
 
 
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 2), ("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)])
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 2), ("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)]
+)
 def test_a_containers_quota_is_respected(machine: Path, quota: str, cores: int):
     (machine / "cpu.max").write_text(quota)
     assert hardware.physical_cores() == cores

@@ -147,9 +147,14 @@ def test_close_ends_the_engine_thread(llm: LLM):
 
 def test_with_closes_also_after_an_exception(tiny_chat: Path):
     llm = LLM(tiny_chat)
-    with pytest.raises(ZeroDivisionError), llm:
-        llm(CAPITAL, max_tokens=1)
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with llm:
+            llm(CAPITAL, max_tokens=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert llm.stats.n_ctx == 0
 
 

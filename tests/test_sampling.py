@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ START = "Once upon a time"
 CAPITAL = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def chain(llm: LLM, **options: object) -> list[str]:
+def chain(llm: LLM, **options: Any) -> list[str]:
     return make_sampler(GenerationConfig(**options), llm.model.vocab, 256, [1, 2, 3]).names
 
 
@@ -75,7 +76,7 @@ def test_ignore_eos_goes_on_to_max_tokens(llm: LLM):
 
 @pytest.mark.parametrize("option", ["repeat_penalty", "frequency_penalty", "presence_penalty"])
 def test_penalties_make_repetition_rarer(llm: LLM, option: str):
-    def most_frequent(**options: float) -> int:
+    def most_frequent(**options: Any) -> int:
         text = llm("a a a a a a a a", temperature=0, ignore_eos=True, max_tokens=40, **options)
         return Counter(llm.tokenize(text)).most_common(1)[0][1]
 

@@ -1,7 +1,7 @@
 """Requests on their way through one llama.cpp context.
 
-A :class:`Request` goes to the :class:`Engine`, whose thread is the only one that decodes. Its :class:`Scheduler` says what
-goes into the next batch, its :class:`KVCache` which sequence holds which tokens.
+A :class:`Request` goes to the :class:`Engine`, whose thread is the only one that decodes. Its :class:`Scheduler` says
+what goes into the next batch, its :class:`KVCache` which sequence holds which tokens.
 """
 
 from .context import padded

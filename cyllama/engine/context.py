@@ -125,8 +125,8 @@ WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or a smaller type_k and type
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
     """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told.
 
-    Keys and values of every layer, for every token: exact for plain transformers, unknown for models with a sliding window
-    or a recurrent state, whose cache is smaller.
+    Keys and values of every layer, for every token: exact for plain transformers, unknown for models with a sliding
+    window or a recurrent state, whose cache is smaller.
     """
     on_gpu = config.n_gpu_layers != 0 and config.offload_kqv and any(d.type != "cpu" for d in devices())
     if on_gpu or model.n_swa or model.is_recurrent or model.is_hybrid or not model.n_head:
@@ -165,5 +165,3 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int) -> LlamaCon
 
 def _gib(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB"
-
-

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class Detokenizer:
-    """Turns the bytes of one generation into text.
+    r"""Turns the bytes of one generation into text.
 
-    A character that is split over several tokens is held back until it is complete, and text that may be the beginning of
-    a stop string until it is known not to be. Everything else is returned at once. Bytes that are no UTF-8 become U+FFFD,
-    as ``bytes.decode(errors="replace")`` would have it.
+    A character that is split over several tokens is held back until it is complete, and text that may be the beginning
+    of a stop string until it is known not to be. Everything else is returned at once. Bytes that are no UTF-8 become
+    U+FFFD, as ``bytes.decode(errors="replace")`` would have it.
 
     >>> detokenizer = Detokenizer(stop_sequences=["END"])
-    >>> detokenizer.push(b"caf\\xc3"), detokenizer.push(b"\\xa9 E"), detokenizer.push(b"NDLESS")
+    >>> detokenizer.push(b"caf\xc3"), detokenizer.push(b"\xa9 E"), detokenizer.push(b"NDLESS")
     ('caf', 'é ', '')
     >>> detokenizer.stopped
     True

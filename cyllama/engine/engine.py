@@ -22,8 +22,8 @@ OK, NO_SPACE, ABORTED = 0, 1, 2  # what LlamaContext.decode returns
 class Engine:
     """A thread that takes requests and generates, and the context it does so in. Both end with :meth:`stop`.
 
-    llama.cpp is fastest when one thread decodes for the whole life of a context, whoever asks. Requests come in, and text
-    goes out, through queues, which are safe to use from finalizers and signal handlers.
+    llama.cpp is fastest when one thread decodes for the whole life of a context, whoever asks. Requests come in, and
+    text goes out, through queues, which are safe to use from finalizers and signal handlers.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:
@@ -63,7 +63,7 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    # ------------------------------------------------------------------------------------------------ the engine's thread
+    # --- the engine's thread
 
     def _run(self, predecessor: Engine | None) -> None:
         if predecessor is not None:
@@ -77,7 +77,7 @@ class Engine:
             self._context.release()
 
     def _receive(self) -> bool:
-        """Take what has come in, waiting for something if there is nothing to do. Returns False when it is time to end."""
+        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
         while not self._stopping:
             for request in self._scheduler.drop_cancelled():
                 request.finish("cancelled")
@@ -173,4 +173,3 @@ class Engine:
             context = self._context.context
             if context is not None and self._scheduler.running and self._nobody_waits():
                 context.abort()
-

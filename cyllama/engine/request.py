@@ -95,7 +95,7 @@ class Request:
         )
 
     def next_tokens(self, limit: int) -> list[int]:
-        """Return what to evaluate next: a chunk of the prompt, of at most ``limit`` tokens, or the last token generated."""
+        """Return what to evaluate next: at most ``limit`` tokens of the prompt, or the last token generated."""
         if self.prompt_is_evaluated:
             return self.tokens[-1:]
         return self.prompt[self.n_evaluated : self.n_evaluated + limit]
@@ -106,7 +106,7 @@ class Request:
         self._started = time.perf_counter()
 
     def accept(self, token: int, piece: bytes | None) -> bool:
-        """Take a sampled token; ``piece`` is its bytes, or ``None`` if it ends the generation. Returns whether it goes on."""
+        """Take a token; ``piece`` is its bytes, or ``None`` if it ends the generation. Return whether it goes on."""
         if self._first_token is None:
             self._first_token = time.perf_counter()
         self.tokens.append(token)
@@ -128,7 +128,7 @@ class Request:
         self._end(reason)
 
     def fail(self, error: Exception) -> None:
-        """End the request with an error. What fails after it has begun is a :class:`DecodeError` with the text so far."""
+        """End the request with an error; once it has begun, a :class:`DecodeError` with the text so far."""
         if self.finish_reason is not None:
             return
         self._emit(self._detokenizer.finish())

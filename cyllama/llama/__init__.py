@@ -4,7 +4,10 @@ from __future__ import annotations
 
 try:
     from . import llama_cpp
-except ModuleNotFoundError as error:  # a source tree that was never built, or one that shadows the installed package
+except ImportError as error:
+    if "cannot import name" not in str(error):  # it is there, but something that it needs is not
+        raise
+    # a source tree that was never built, or one that shadows the installed package
     raise ImportError(
         "cyllama's extension module is not beside its Python files. If this is a source tree, build it with `make`, or "
         "`pip install -e .`; if cyllama is installed elsewhere, run Python from another folder than its source tree.",
