@@ -422,6 +422,7 @@ int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Th
         WithoutGil release;
         {
             GraphSamplersLock lock(use->samplers);
+            QuietWhile quiet(use->abort);
             status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
         }
         if (status == 0 && !use->callback_error) {

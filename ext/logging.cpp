@@ -31,6 +31,7 @@ std::atomic<int> threshold{kWarning}; // the logger's level
 thread_local std::string line;        // what this thread has logged since its last newline
 thread_local int line_level = kInfo;
 thread_local std::string errors;
+thread_local const std::atomic<bool> * quiet = nullptr; // see QuietWhile
 
 int python_level(ggml_log_level level) {
     switch (level) {
@@ -42,6 +43,9 @@ int python_level(ggml_log_level level) {
 }
 
 void finish_line() {
+    if (quiet && quiet->load(std::memory_order_relaxed)) {
+        line_level = kDebug;
+    }
     if (line_level >= kError && errors.size() < kMaxErrors) {
         errors += (errors.empty() ? "" : "; ") + line;
     }
@@ -99,6 +103,10 @@ LogDelivery::~LogDelivery() {
     } catch (...) {
     }
 }
+
+QuietWhile::QuietWhile(const std::atomic<bool> & flag) { quiet = &flag; }
+
+QuietWhile::~QuietWhile() { quiet = nullptr; }
 
 void refresh_log_level() {
     call_python([] { threshold.store(nb::cast<int>(logger().attr("getEffectiveLevel")())); });

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <atomic>
 #include <string>
 
 /// Delivers pending log records when a scope ends, with the GIL held and no native lock: a handler may call anything.
@@ -16,6 +17,16 @@ class LogDelivery {
 
 /// Reads the logger's level, below which records are dropped at once. Called where a load or a context creation starts.
 void refresh_log_level();
+
+/// For the length of a scope, what this thread logs while `flag` is set is for debugging only: an abort on request makes
+/// llama.cpp report errors that are none.
+class QuietWhile {
+  public:
+    explicit QuietWhile(const std::atomic<bool> & flag);
+    ~QuietWhile();
+    QuietWhile(const QuietWhile &) = delete;
+    QuietWhile & operator=(const QuietWhile &) = delete;
+};
 
 /// Forgets, and later returns, the errors that llama.cpp has logged on this thread: the reason of a failed call.
 void clear_logged_errors();

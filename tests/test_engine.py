@@ -1,0 +1,155 @@
+"""The engine from inside: its books agree with llama.cpp's after every step, and a failure costs one generation only."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyllama import LLM, DecodeError
+from cyllama.engine import Engine
+from cyllama.engine.kv_cache import KVCache
+from cyllama.engine.scheduler import Scheduler
+from cyllama.llama.llama_cpp import LlamaContext, LlamaContextParams
+
+STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Check the books after every step; count the steps."""
+    steps: list[int] = []
+    step = Engine._step
+
+    def checked_step(self: Engine) -> None:
+        step(self)
+        kv_cache = self._context.kv_cache
+        assert kv_cache is not None
+        if not self._nobody_waits():  # an aborted decode leaves books that the next generation clears
+            kv_cache.check_integrity()
+        steps.append(len(kv_cache.tokens))
+
+    monkeypatch.setattr(Engine, "_step", checked_step)
+    return steps
+
+
+def test_the_books_agree_with_llama_cpps_after_every_step(llm: LLM, checked: list[int]):
+    response = llm(STORY, n_batch=5, max_tokens=20)
+    n_prompt = response.usage.prompt_tokens
+    chunks = [min(5 * (i + 1), n_prompt) for i in range(-(-n_prompt // 5))]
+    assert checked == [*chunks, *range(n_prompt + 1, n_prompt + 20)]
+
+
+def test_the_books_start_empty_in_a_reused_context(llm: LLM, checked: list[int]):
+    llm(STORY, max_tokens=5)
+    llm(STORY, max_tokens=5)
+    half = len(checked) // 2
+    assert checked[:half] == checked[half:]
+
+
+def test_wrong_books_are_noticed(llm: LLM):
+    params = LlamaContextParams()
+    params.n_ctx = 256
+    with LlamaContext(llm.model, params) as context:
+        kv_cache = KVCache(context)
+        kv_cache.check_integrity()
+        kv_cache.append([1, 2])
+        with pytest.raises(AssertionError, match="2 tokens in the books, but the last position is -1"):
+            kv_cache.check_integrity()
+
+
+def test_a_failure_while_decoding_keeps_the_text_so_far_and_ends_one_generation_only(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+):
+    """The failure is a real one: the context is closed under the engine, as no caller should."""
+    expected = llm(STORY, max_tokens=30)
+    step = Engine._step
+
+    def sabotaged_step(self: Engine) -> None:
+        [request] = self._scheduler.running
+        if len(request.tokens) == 10:
+            assert self._context.context is not None
+            self._context.context.close()
+        step(self)
+
+    monkeypatch.setattr(Engine, "_step", sabotaged_step)
+    with pytest.raises(DecodeError, match="failed after 10 tokens: the context is closed") as caught:
+        llm(STORY, max_tokens=30)
+    assert 0 < len(caught.value.partial_text) < len(expected)
+    assert expected.startswith(caught.value.partial_text)
+    stream = llm(STORY, max_tokens=30, stream=True)
+    with pytest.raises(DecodeError):
+        list(stream)
+    assert stream.response == caught.value.partial_text
+    monkeypatch.undo()
+    assert llm(STORY, max_tokens=30) == expected
+
+
+def test_requests_are_served_in_the_order_in_which_they_came():
+    scheduler = Scheduler()
+    first, second, third = requests = [_Anything() for _ in range(3)]
+    for request in requests:
+        scheduler.add(request)  # type: ignore[arg-type]
+    assert scheduler.admit() is first
+    assert scheduler.admit() is None, "one at a time"
+    second.cancelled = True
+    assert scheduler.drop_cancelled() == [second]
+    scheduler.remove(first)  # type: ignore[arg-type]
+    assert scheduler.admit() is third
+    assert scheduler.drain() == [third]
+
+
+class _Anything:
+    cancelled = False
+
+
+def test_a_cancelled_generation_logs_no_error(llm: LLM, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING)
+    for _ in range(20):
+        with llm(STORY, stream=True, max_tokens=None, ignore_eos=True) as stream:
+            next(stream)
+    assert caplog.messages == []
+
+
+def test_llama_cpps_log_goes_to_pythons(tiny_chat: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "cyllama.llama")
+    with LLM(tiny_chat) as llm:
+        llm("Hi", max_tokens=1)
+    text = "\n".join(caplog.messages)
+    assert "general.name" in text
+    assert "n_ctx" in text
+
+
+def test_nothing_is_printed_unless_asked_for(capfd: pytest.CaptureFixture[str], tiny_chat: Path):
+    with LLM(tiny_chat) as llm:
+        llm("Hi", max_tokens=1, n_ctx=100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_verbose_shows_the_log_on_stderr(tiny_chat: Path):
+    import subprocess
+    import sys
+
+    code = "from cyllama import LLM; LLM(verbose=True)('Hi', max_tokens=1)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "cyllama.llama: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_load_reports_its_progress(tiny_chat: Path):
+    seen: list[float] = []
+    LLM(tiny_chat, progress_callback=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_the_load_can_be_stopped(tiny_chat: Path):
+    from cyllama import ModelLoadError
+
+    def stop(_: float) -> Any:
+        return False
+
+    with pytest.raises(ModelLoadError, match="stopped by progress_callback"):
+        LLM(tiny_chat, progress_callback=stop)
