@@ -1,7 +1,7 @@
 # make demo    set everything up and let the embedded model answer
 # make test    set everything up and run the tests
 # make bench   set everything up, with llama.cpp's own tools beside it, and measure
-# make lint    ruff, pyright, clang-format
+# make lint    ruff, pyright, clang-format, and whether the stub is up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi anew
 # make clean   remove everything that was built
 #
@@ -34,6 +34,8 @@ lint: $(STAMP)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp
 	$(BIN)/pyright
+	@$(BIN)/python -m nanobind.stubgen -q -m cyllama.llama.llama_cpp -o build/llama_cpp.pyi
+	@cmp build/llama_cpp.pyi cyllama/llama/llama_cpp.pyi || { echo "The stub is out of date: make stubs" >&2; exit 1; }
 
 format: $(STAMP)/dev
 	$(BIN)/ruff check --fix .

@@ -64,12 +64,9 @@ void init_backend(nb::module_ & m) {
     m.def(
         "system_info", [] { return to_str(llama_print_system_info()); },
         "The CPU features and options of this build (llama_print_system_info).");
-    m.def(
-        "build_info", [] { return std::string(llama_build_info()); }, "The llama.cpp build, such as \"b10605-b10605\".");
-    m.def(
-        "build_number", [] { return llama_build_number(); }, "The number of the llama.cpp build.");
-    m.def(
-        "compiler", [] { return std::string(llama_compiler()); }, "The compiler that built llama.cpp.");
+    m.def("build_info", [] { return std::string(llama_build_info()); }, "The llama.cpp build, such as \"b10605-b10605\".");
+    m.def("build_number", [] { return llama_build_number(); }, "The number of the llama.cpp build.");
+    m.def("compiler", [] { return std::string(llama_compiler()); }, "The compiler that built llama.cpp.");
     m.def("supports_gpu_offload", &llama_supports_gpu_offload, "Whether layers can be kept on a GPU.");
     m.def("supports_mmap", &llama_supports_mmap, "Whether model files can be memory-mapped.");
     m.def("supports_mlock", &llama_supports_mlock, "Whether models can be locked into memory.");

@@ -19,9 +19,9 @@ LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity
     }
     const auto max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
     if (n_seq_max < 1 || n_seq_max > max_sequences) {
-        throw nb::value_error(("n_seq_max must be from 1 to " + std::to_string(max_sequences) + ", not " +
-                               std::to_string(n_seq_max))
-                                  .c_str());
+        throw nb::value_error(
+            ("n_seq_max must be from 1 to " + std::to_string(max_sequences) + ", not " + std::to_string(n_seq_max))
+                .c_str());
     }
     tokens_.resize(capacity);
     positions_.resize(capacity);
@@ -45,9 +45,9 @@ void LlamaBatch::check_space(size_t n) const {
 void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits) {
     check_space(1);
     if (seq_ids.empty() || seq_ids.size() > static_cast<size_t>(n_seq_max_)) {
-        throw nb::value_error(("a token belongs to 1 to " + std::to_string(n_seq_max_) + " sequences, not " +
-                               std::to_string(seq_ids.size()))
-                                  .c_str());
+        throw nb::value_error(
+            ("a token belongs to 1 to " + std::to_string(n_seq_max_) + " sequences, not " + std::to_string(seq_ids.size()))
+                .c_str());
     }
     check_positions(pos, 1);
     const int32_t i = n_tokens_;

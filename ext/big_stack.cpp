@@ -53,8 +53,8 @@ void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
     }
     pthread_attr_destroy(&attributes);
     if (failed) {
-        throw std::runtime_error("the text is too long: there is no memory for a stack of " +
-                                 std::to_string(size >> 20) + " MiB to work on it");
+        throw std::runtime_error("the text is too long: there is no memory for a stack of " + std::to_string(size >> 20) +
+                                 " MiB to work on it");
     }
     pthread_join(thread, nullptr);
     set_logged_errors(std::move(task.logged));

@@ -45,8 +45,7 @@ nb::str apply(const LlamaChatTemplates & self, const std::vector<Message> & mess
     std::string prompt;
     {
         WithoutGil release;
-        run_on_big_stack(self.stack,
-                         [&] { prompt = common_chat_templates_apply(self.templates.get(), inputs).prompt; });
+        run_on_big_stack(self.stack, [&] { prompt = common_chat_templates_apply(self.templates.get(), inputs).prompt; });
     }
     return to_str(prompt);
 }
@@ -79,7 +78,8 @@ void init_chat(nb::module_ & m) {
              "`add_generation_prompt` ends it with the beginning of the assistant's answer. Raises RuntimeError if the\n"
              "template refuses the messages.")
         .def_prop_ro(
-            "source", [](const LlamaChatTemplates & self) { return to_str(common_chat_templates_source(self.templates.get())); },
+            "source",
+            [](const LlamaChatTemplates & self) { return to_str(common_chat_templates_source(self.templates.get())); },
             "The template in use, as Jinja source.")
         .def_prop_ro(
             "was_explicit",

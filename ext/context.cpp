@@ -23,8 +23,9 @@ ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context *
     const llama_model * m = llama_get_model(context);
     has_encoder = llama_model_has_encoder(m);
     embeddings = params.embeddings;
-    causal = params.attention_type == LLAMA_ATTENTION_TYPE_UNSPECIFIED ? this->model->causal
-                                                                       : params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
+    causal = params.attention_type == LLAMA_ATTENTION_TYPE_UNSPECIFIED
+                 ? this->model->causal
+                 : params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
     kv_unified = params.kv_unified;
     // Shifting positions rotates K: ggml aborts for BF16, and llama.cpp crashes for quantized K with some sizes of heads.
     can_shift = llama_get_memory(context) && llama_memory_can_shift(llama_get_memory(context)) &&
@@ -32,8 +33,8 @@ ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context *
     n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(m));
     n_seq_max = static_cast<int32_t>(llama_n_seq_max(context));
     const uint32_t n_batch = llama_n_batch(context);
-    n_outputs_max = static_cast<int32_t>(params.n_outputs_max == 0 || has_encoder ? n_batch
-                                                                                  : std::min(params.n_outputs_max, n_batch));
+    n_outputs_max =
+        static_cast<int32_t>(params.n_outputs_max == 0 || has_encoder ? n_batch : std::min(params.n_outputs_max, n_batch));
 }
 
 ContextHandle::~ContextHandle() {
@@ -89,8 +90,10 @@ ContextUse::ContextUse(const LlamaContext & context)
 
 void ContextUse::check_sequence(llama_seq_id seq_id) const {
     if (seq_id < 0 || seq_id >= handle_->n_seq_max) {
-        throw nb::value_error(("sequence id " + std::to_string(seq_id) + " is out of range: the context was created with "
-                               "n_seq_max=" + std::to_string(handle_->n_seq_max))
+        throw nb::value_error(("sequence id " + std::to_string(seq_id) +
+                               " is out of range: the context was created with "
+                               "n_seq_max=" +
+                               std::to_string(handle_->n_seq_max))
                                   .c_str());
     }
 }
@@ -124,8 +127,8 @@ constexpr int32_t kMaxThreads = GGML_MAX_N_THREADS;
 
 void check_range(const char * name, int64_t value, int64_t low, int64_t high) {
     if (value < low || value > high) {
-        throw nb::value_error((std::string(name) + " must be from " + std::to_string(low) + " to " +
-                               std::to_string(high) + ", not " + std::to_string(value))
+        throw nb::value_error((std::string(name) + " must be from " + std::to_string(low) + " to " + std::to_string(high) +
+                               ", not " + std::to_string(value))
                                   .c_str());
     }
 }
@@ -155,8 +158,8 @@ void check_params(const LlamaContextParams & params, const llama_model * model) 
     }
     check_range("n_seq_max (limited by n_ctx, n_batch and n_outputs_max)", params.n_seq_max, 1,
                 std::max<int64_t>(n_seq_limit, 1));
-    const int64_t n_ubatch = std::min<int64_t>({params.n_ubatch ? params.n_ubatch : params.n_batch, params.n_batch,
-                                                GGML_PAD(n_ctx, 256)});
+    const int64_t n_ubatch =
+        std::min<int64_t>({params.n_ubatch ? params.n_ubatch : params.n_batch, params.n_batch, GGML_PAD(n_ctx, 256)});
     check_embeddings(params.embeddings, params.n_outputs_max ? params.n_outputs_max : n_ubatch, n_ubatch);
     if (!llama_model_has_decoder(model) && !llama_model_has_encoder(model)) {
         throw std::runtime_error("the model has neither a decoder nor an encoder");
@@ -312,8 +315,9 @@ void create_context(LlamaContext * self, const LlamaModel & model_object, const 
         throw std::runtime_error("cannot create a context of n_ctx=" + std::to_string(params.n_ctx) + ": " +
                                  logged_errors("llama.cpp gave no reason"));
     }
-    std::shared_ptr<ContextHandle> handle(new (storage) ContextHandle(
-        model_object.handle, context, source, other_use ? other_use->handle() : nullptr, std::move(samplers)));
+    std::shared_ptr<ContextHandle> handle(new (storage) ContextHandle(model_object.handle, context, source,
+                                                                      other_use ? other_use->handle() : nullptr,
+                                                                      std::move(samplers)));
     handle->on_abort = source.on_abort.is_none() ? nullptr : source.on_abort.ptr();
     handle->on_eval = source.on_eval.is_none() ? nullptr : source.on_eval.ptr();
     llama_set_abort_callback(context, on_abort, handle.get());
@@ -376,8 +380,9 @@ std::vector<int16_t> check_batch(const ContextUse & use, const llama_batch & bat
         for (int32_t s = 0; s < batch.n_seq_id[i] && !use->samplers.empty() && !encode; ++s) {
             if (use->samplers.count(batch.seq_id[i][s])) {
                 if (batch.n_seq_id[i] > 1) {
-                    throw nb::value_error("a token with an output belongs to several sequences, and one of them is sampled in "
-                                          "the graph (LlamaContextParams.samplers)");
+                    throw nb::value_error(
+                        "a token with an output belongs to several sequences, and one of them is sampled in "
+                        "the graph (LlamaContextParams.samplers)");
                 }
                 outputs[i] = static_cast<int16_t>(batch.seq_id[i][s]);
             }
@@ -465,8 +470,8 @@ void encode(const LlamaContext & self, LlamaBatch & batch) {
     }
 }
 
-std::pair<int, std::vector<llama_token>> decode_and_sample(const LlamaContext & self, LlamaBatch & batch,
-                                                           const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
+std::pair<int, std::vector<llama_token>> decode_and_sample(
+    const LlamaContext & self, LlamaBatch & batch, const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
     // Another thread may change the list, and so free the samplers, as soon as anything is waited for.
     std::vector<std::pair<int32_t, std::shared_ptr<SamplerHandle>>> handles;
     for (const auto & [index, sampler] : samplers) {
@@ -476,7 +481,8 @@ std::pair<int, std::vector<llama_token>> decode_and_sample(const LlamaContext & 
     Guard guard(batch, "batch", true);
     for (const auto & [index, handle] : handles) {
         if (index < 0 || index >= batch.size() || !(batch.logits()[index] || use->embeddings)) {
-            throw nb::index_error(("token " + std::to_string(index) + " of the batch has no logits to sample from").c_str());
+            throw nb::index_error(
+                ("token " + std::to_string(index) + " of the batch has no logits to sample from").c_str());
         }
     }
     std::vector<llama_token> tokens;
@@ -508,7 +514,8 @@ FloatView get_logits_ith(const LlamaContext & self, int32_t index) {
     ContextUse use(self);
     const int32_t i = use.check_output(index);
     if (use->outputs[i] != ContextHandle::kLogits) {
-        throw std::runtime_error("the token was sampled in the graph (LlamaContextParams.samplers): its logits stayed there");
+        throw std::runtime_error(
+            "the token was sampled in the graph (LlamaContextParams.samplers): its logits stayed there");
     }
     return copy_floats(llama_get_logits_ith(use.get(), i), static_cast<size_t>(use->n_vocab));
 }
@@ -592,11 +599,12 @@ void init_context(nb::module_ & m) {
         "0\n"
         ">>> token = LlamaSampler.greedy().sample(context)");
     context
-        .def("__init__", &create_context, nb::arg("model"), nb::arg("params") = nb::none(),
-             nb::sig("def __init__(self, model: LlamaModel, params: LlamaContextParams | None = None) -> None"),
-             "Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.\n\n"
-             "Raises ValueError for a parameter out of range, RuntimeError with llama.cpp's reason if it cannot be created,\n"
-             "for instance for lack of memory.")
+        .def(
+            "__init__", &create_context, nb::arg("model"), nb::arg("params") = nb::none(),
+            nb::sig("def __init__(self, model: LlamaModel, params: LlamaContextParams | None = None) -> None"),
+            "Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.\n\n"
+            "Raises ValueError for a parameter out of range, RuntimeError with llama.cpp's reason if it cannot be created,\n"
+            "for instance for lack of memory.")
         .def("close", &close_context,
              "Free the KV cache, the buffers and the threads at once; waits for a decode in another thread. Closing a\n"
              "closed context does nothing; every other use raises RuntimeError.")
@@ -607,19 +615,22 @@ void init_context(nb::module_ & m) {
                 return self.handle->context == nullptr;
             },
             "Whether it, or its model, was closed.")
-        .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaContext"))
+        .def(
+            "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaContext"))
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
-        .def("decode", &decode, nb::arg("batch"),
-             "Evaluate a batch (llama_decode).\n\n"
-             "Returns 0, or 1 if the KV cache has no space for it (nothing changed), or 2 if it was aborted (the sequences\n"
-             "may have lost positions: see seq_pos_max). Raises ValueError for a batch that cannot be evaluated, such as one\n"
-             "with a token id out of range or with positions that do not follow the sequence's last one.")
-        .def("decode_and_sample", &decode_and_sample, nb::arg("batch"), nb::arg("samplers"),
-             "Evaluate a batch and sample from it, without taking the GIL in between.\n\n"
-             "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use. Returns\n"
-             "the status of decode() and one token for each sampler, none if the status is not 0.")
+        .def(
+            "decode", &decode, nb::arg("batch"),
+            "Evaluate a batch (llama_decode).\n\n"
+            "Returns 0, or 1 if the KV cache has no space for it (nothing changed), or 2 if it was aborted (the sequences\n"
+            "may have lost positions: see seq_pos_max). Raises ValueError for a batch that cannot be evaluated, such as one\n"
+            "with a token id out of range or with positions that do not follow the sequence's last one.")
+        .def(
+            "decode_and_sample", &decode_and_sample, nb::arg("batch"), nb::arg("samplers"),
+            "Evaluate a batch and sample from it, without taking the GIL in between.\n\n"
+            "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use. Returns\n"
+            "the status of decode() and one token for each sampler, none if the status is not 0.")
         .def("encode", &encode, nb::arg("batch"),
              "Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).")
         .def(
@@ -628,12 +639,15 @@ void init_context(nb::module_ & m) {
             "until clear_abort(). Never waits.")
         .def(
             "clear_abort", [](const LlamaContext & self) { self.handle->abort.store(false); }, "Undo abort().")
-        .def("get_logits_ith", &get_logits_ith, nb::arg("i") = -1, nb::sig("def get_logits_ith(self, i: int = -1) -> memoryview"),
+        .def("get_logits_ith", &get_logits_ith, nb::arg("i") = -1,
+             nb::sig("def get_logits_ith(self, i: int = -1) -> memoryview"),
              "Logits of token `i` of the last batch, or of the -i-th last output: a copy, float32 of shape (n_vocab,).\n\n"
              "Raises IndexError if that token has none.")
-        .def("get_embeddings_ith", &get_embeddings_ith, nb::arg("i") = -1, nb::sig("def get_embeddings_ith(self, i: int = -1) -> memoryview"),
+        .def("get_embeddings_ith", &get_embeddings_ith, nb::arg("i") = -1,
+             nb::sig("def get_embeddings_ith(self, i: int = -1) -> memoryview"),
              "Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).")
-        .def("get_embeddings_seq", &get_embeddings_seq, nb::arg("seq_id") = 0, nb::sig("def get_embeddings_seq(self, seq_id: int = 0) -> memoryview"),
+        .def("get_embeddings_seq", &get_embeddings_seq, nb::arg("seq_id") = 0,
+             nb::sig("def get_embeddings_seq(self, seq_id: int = 0) -> memoryview"),
              "Pooled embedding of a sequence of the last batch, or the scores of a rank model: a copy, float32.")
         .def_prop_ro("n_ctx", read<llama_n_ctx>(), "Tokens that fit, padded by llama.cpp.")
         .def_prop_ro("n_ctx_seq", read<llama_n_ctx_seq>(), "Tokens that fit in one sequence.")
@@ -684,8 +698,8 @@ void init_context(nb::module_ & m) {
             const auto & context = nb::cast<const LlamaContext &>(self);
             Guard guard(*context.handle, "context");
             llama_context * c = context.handle->context;
-            return c ? "<LlamaContext n_ctx=" + std::to_string(llama_n_ctx(c)) + " n_seq_max=" +
-                           std::to_string(llama_n_seq_max(c)) + ">"
+            return c ? "<LlamaContext n_ctx=" + std::to_string(llama_n_ctx(c)) +
+                           " n_seq_max=" + std::to_string(llama_n_seq_max(c)) + ">"
                      : std::string("<LlamaContext (closed)>");
         });
     init_memory(context);

@@ -25,8 +25,9 @@ static void check_usable(const Guarded & guarded, const char * what) {
                                  "Create a new one there, or start the process with multiprocessing's 'spawn'");
     }
     if (guarded.owner.load() == std::this_thread::get_id()) {
-        throw std::runtime_error(std::string("this ") + what + " is in use by this thread: a callback of its own cannot "
-                                                               "call it");
+        throw std::runtime_error(std::string("this ") + what +
+                                 " is in use by this thread: a callback of its own cannot "
+                                 "call it");
     }
 }
 
@@ -47,8 +48,9 @@ Guard::Guard(Guarded & guarded, const char * what, bool nested) : guarded_(guard
     check_usable(guarded, what);
     if (!guarded.mutex.try_lock()) {
         if (native_holds && !nested) {
-            throw std::runtime_error(std::string("this ") + what + " is in use by another thread: a callback cannot wait "
-                                                                   "for it, since that thread may wait for the callback");
+            throw std::runtime_error(std::string("this ") + what +
+                                     " is in use by another thread: a callback cannot wait "
+                                     "for it, since that thread may wait for the callback");
         }
         WithoutGil release;
         guarded.mutex.lock();

@@ -21,8 +21,8 @@ struct Record {
 };
 
 constexpr int kDebug = 10, kInfo = 20, kWarning = 30, kError = 40; // levels of Python's logging module
-constexpr size_t kMaxPending = 10000; // a flood without a reader must not eat the memory
-constexpr size_t kMaxErrors = 4096;   // the same, in bytes
+constexpr size_t kMaxPending = 10000;                              // a flood without a reader must not eat the memory
+constexpr size_t kMaxErrors = 4096;                                // the same, in bytes
 
 std::mutex queue_mutex;
 std::vector<Record> queue;            // guarded by queue_mutex

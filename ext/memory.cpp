@@ -33,8 +33,9 @@ void seq_cp(const LlamaContext & self, llama_seq_id source, llama_seq_id target,
     if (!use->kv_unified && use->n_seq_max > 1) { // sequences have streams of their own, copied as a whole
         const llama_pos end = llama_memory_seq_pos_max(memory_of(use), source);
         if (p0 > 0 || (p1 >= 0 && p1 <= end)) {
-            throw nb::value_error("a part of a sequence can be copied only in a context with kv_unified=True: copy all of it "
-                                  "(p0=-1, p1=-1) and remove the rest from the target with seq_rm");
+            throw nb::value_error(
+                "a part of a sequence can be copied only in a context with kv_unified=True: copy all of it "
+                "(p0=-1, p1=-1) and remove the rest from the target with seq_rm");
         }
         p0 = p1 = -1;
     }
@@ -86,10 +87,11 @@ void seq_div(const LlamaContext & self, llama_seq_id seq_id, llama_pos p0, llama
 
 void init_memory(nb::class_<LlamaContext> & context) {
     context
-        .def("kv_cache_clear", &kv_cache_clear, nb::arg("clear_data") = true,
-             "Clear the KV cache (llama_memory_clear).\n\n"
-             "`clear_data` also zeroes the buffers, which takes time proportional to n_ctx; without it only the metadata is\n"
-             "cleared, in microseconds, which is all that a new generation needs.")
+        .def(
+            "kv_cache_clear", &kv_cache_clear, nb::arg("clear_data") = true,
+            "Clear the KV cache (llama_memory_clear).\n\n"
+            "`clear_data` also zeroes the buffers, which takes time proportional to n_ctx; without it only the metadata is\n"
+            "cleared, in microseconds, which is all that a new generation needs.")
         .def("seq_rm", &seq_rm, nb::arg("seq_id"), nb::arg("p0") = -1, nb::arg("p1") = -1,
              "Remove positions [p0, p1) of a sequence, or of all with seq_id=-1; a negative bound is open.\n\n"
              "Returns False if this memory cannot drop a part of a sequence.")
@@ -118,9 +120,6 @@ void init_memory(nb::class_<LlamaContext> & context) {
             },
             nb::arg("seq_id"), "Largest position of a sequence in the memory, -1 if it is empty.")
         .def_prop_ro(
-            "can_shift",
-            [](const LlamaContext & self) {
-                return ContextUse(self)->can_shift;
-            },
+            "can_shift", [](const LlamaContext & self) { return ContextUse(self)->can_shift; },
             "Whether seq_add and seq_div work: not with every model, and only if type_k is F16 or F32.");
 }

@@ -403,7 +403,8 @@ void init_model(nb::module_ & m) {
             "closed model does nothing; every other use raises RuntimeError.")
         .def_prop_ro(
             "closed", [](const LlamaModel & self) { return self.handle->closed(); }, "Whether close() was called.")
-        .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaModel"))
+        .def(
+            "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaModel"))
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
@@ -411,7 +412,8 @@ void init_model(nb::module_ & m) {
             "path",
             [](const LlamaModel & self) {
                 const std::string & path = self.handle->path();
-                return nb::steal<nb::str>(PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
+                return nb::steal<nb::str>(
+                    PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
             },
             "The file it was loaded from.")
         .def_prop_ro(
@@ -424,12 +426,13 @@ void init_model(nb::module_ & m) {
             "desc",
             [](const LlamaModel & self) {
                 ModelUse model(self.handle);
-                return to_str(read_string(
-                    [&](char * buffer, size_t size) { return llama_model_desc(model.get(), buffer, size); }));
+                return to_str(
+                    read_string([&](char * buffer, size_t size) { return llama_model_desc(model.get(), buffer, size); }));
             },
             "Architecture, size and quantization, such as \"llama 1B Q4_0\".")
         .def_prop_ro(
-            "ftype", [](const LlamaModel & self) { return llama_ftype_name(llama_model_ftype(ModelUse(self.handle).get())); },
+            "ftype",
+            [](const LlamaModel & self) { return llama_ftype_name(llama_model_ftype(ModelUse(self.handle).get())); },
             "Quantization, such as \"Q4_0\".")
         .def_prop_ro("size", read<llama_model_size>(), "Size of all tensors in bytes.")
         .def_prop_ro("n_params", read<llama_model_n_params>(), "Number of parameters.")

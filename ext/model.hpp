@@ -42,7 +42,7 @@ class ModelHandle {
     const long process_ = current_process();
     llama_model * model_;
     const std::string path_;
-    std::mutex mutex_; // held for a few instructions only, so that waiting for it with the GIL held is harmless
+    std::mutex mutex_;       // held for a few instructions only, so that waiting for it with the GIL held is harmless
     std::mutex close_mutex_; // held while closing
     std::condition_variable unused_;
     int users_ = 0;

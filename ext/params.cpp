@@ -124,8 +124,7 @@ static void init_model_params(nb::module_ & m) {
         .def_rw("tensor_split", &P::split, "Proportion of the model for each GPU; empty to decide by free memory.")
         .def_prop_rw(
             "progress_callback", [](const P & p) { return p.on_progress; },
-            [](P & p, nb::object value) { p.on_progress = std::move(value); },
-            nb::for_setter(nb::arg("value").none()),
+            [](P & p, nb::object value) { p.on_progress = std::move(value); }, nb::for_setter(nb::arg("value").none()),
             nb::for_getter(nb::sig("def progress_callback(self) -> typing.Callable[[float], bool | None] | None")),
             nb::for_setter(
                 nb::sig("def progress_callback(self, value: typing.Callable[[float], bool | None] | None) -> None")),

@@ -30,7 +30,8 @@ SamplerHandle::~SamplerHandle() {
 namespace {
 
 [[noreturn]] void throw_not_numbers() {
-    throw std::runtime_error("the logits to sample from are not numbers (NaN): the model is damaged, or a parameter extreme");
+    throw std::runtime_error(
+        "the logits to sample from are not numbers (NaN): the model is damaged, or a parameter extreme");
 }
 
 // The first index of the largest value; values that are no number are never it. The lanes let the compiler use vectors.
@@ -163,16 +164,16 @@ void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
     }
     check_vocab(handle, n_vocab);
     // What follows is what llama.cpp's graphs of samplers would answer with an abort, or with the wrong tokens.
-    bool all_candidates = true;
+    bool in_order = true; // whether the i-th candidate is token i
     for (int i = 0; i < llama_sampler_chain_n(handle.sampler); ++i) {
         const std::string name = llama_sampler_name(llama_sampler_chain_get(handle.sampler, i));
         if (name == "dist" && i + 1 < llama_sampler_chain_n(handle.sampler)) {
             throw nb::value_error("dist in the graph must be the last sampler of its chain");
         }
-        if (name == "logit-bias" && !all_candidates) {
-            throw nb::value_error("logit_bias in the graph must be the first sampler of its chain");
+        if ((name == "logit-bias" || name == "greedy") && !in_order) {
+            throw nb::value_error((name + " in the graph cannot follow top_k, top_p or a temperature of 0").c_str());
         }
-        all_candidates = all_candidates && (name == "logit-bias" || name == "penalties" || name[0] == '?');
+        in_order = in_order && name != "top-k" && name != "top-p" && !(name.rfind("temp", 0) == 0 && handle.top_k == 1);
     }
     if (handle.n_candidates > n_vocab) {
         throw nb::value_error("the k of a top_k in the graph must not exceed the number of candidates that are left");
@@ -190,9 +191,10 @@ llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_
     const auto uses = use_models(handle);
     const auto in_graph = context.samplers.find(context.outputs[index]);
     if (in_graph == context.samplers.end() ? handle.in_graph : in_graph->second.get() != &handle) {
-        throw std::runtime_error(handle.in_graph ? "the sampler runs in a context's graph, for one sequence: use clone() elsewhere"
-                                                 : "the token was sampled in the graph: use the sampler that ran there "
-                                                   "(LlamaContextParams.samplers)");
+        throw std::runtime_error(handle.in_graph
+                                     ? "the sampler runs in a context's graph, for one sequence: use clone() elsewhere"
+                                     : "the token was sampled in the graph: use the sampler that ran there "
+                                       "(LlamaContextParams.samplers)");
     }
     llama_token token = LLAMA_TOKEN_NULL;
     if (handle.in_graph) {
@@ -247,9 +249,9 @@ void check_finite(const char * name, float value) {
 
 void check_history(const char * name, int32_t value) {
     if (value < 0 || value > kMaxHistory) {
-        throw nb::value_error((std::string(name) + " must be from 0 to " + std::to_string(kMaxHistory) + ", not " +
-                               std::to_string(value))
-                                  .c_str());
+        throw nb::value_error(
+            (std::string(name) + " must be from 0 to " + std::to_string(kMaxHistory) + ", not " + std::to_string(value))
+                .c_str());
     }
 }
 
@@ -322,10 +324,10 @@ LlamaSampler dry(const LlamaVocab & vocab, float multiplier, float base, int32_t
 struct Grammar {
     llama_sampler * inner;
     const llama_vocab * vocab;
-    size_t parse_stack;     // bytes to parse it: the parser recurses into brackets and rules
-    size_t trigger_stack;   // bytes per byte of text, for std::regex; 0 without a pattern to search for
-    size_t text_size = 0;   // of what was accepted since the start
-    bool broken = false;    // what triggered it did not fit: its state is undefined until reset()
+    size_t parse_stack;   // bytes to parse it: the parser recurses into brackets and rules
+    size_t trigger_stack; // bytes per byte of text, for std::regex; 0 without a pattern to search for
+    size_t text_size = 0; // of what was accepted since the start
+    bool broken = false;  // what triggered it did not fit: its state is undefined until reset()
 };
 
 Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
@@ -517,7 +519,8 @@ LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, cons
     }
     if (!grammar.inner) {
         throw nb::value_error(("the grammar is no GBNF, or a rule can begin with itself: " +
-                               logged_errors("see llama.cpp's grammars/README.md")).c_str());
+                               logged_errors("see llama.cpp's grammars/README.md"))
+                                  .c_str());
     }
     return own(wrap(grammar), vocab, model.n_vocab());
 }
@@ -625,8 +628,8 @@ void chain_add(SamplerHandle & chain, const Handles & samplers) {
         std::move(sampler->models.begin(), sampler->models.end(), std::back_inserter(chain.models));
         sampler->models.clear();
         if (sampler->top_k) {
-            chain.n_candidates = chain.top_k && sampler->top_k > chain.top_k ? INT32_MAX
-                                                                           : std::max(chain.n_candidates, sampler->top_k);
+            chain.n_candidates =
+                chain.top_k && sampler->top_k > chain.top_k ? INT32_MAX : std::max(chain.n_candidates, sampler->top_k);
             chain.top_k = chain.top_k ? std::min(chain.top_k, sampler->top_k) : sampler->top_k;
         }
     }
@@ -697,8 +700,7 @@ void init_factories(nb::class_<LlamaSampler> & c) {
     c.def_static(
          "greedy", [] { return own(llama_sampler_init_greedy()); }, "Select the most likely token.")
         .def_static(
-            "dist", [](uint32_t seed) { return own(llama_sampler_init_dist(seed)); },
-            nb::arg("seed") = LLAMA_DEFAULT_SEED,
+            "dist", [](uint32_t seed) { return own(llama_sampler_init_dist(seed)); }, nb::arg("seed") = LLAMA_DEFAULT_SEED,
             (std::string("Select a token at random, by probability. ") + kSeed).c_str())
         .def_static(
             "top_k",
@@ -707,16 +709,14 @@ void init_factories(nb::class_<LlamaSampler> & c) {
                 result.handle->top_k = std::max(k, 0);
                 return result;
             },
-            nb::arg("k"),
-            "Keep the k most likely tokens; k <= 0 keeps all (https://arxiv.org/abs/1904.09751).")
+            nb::arg("k"), "Keep the k most likely tokens; k <= 0 keeps all (https://arxiv.org/abs/1904.09751).")
         .def_static(
-            "top_p", [](float p, size_t min_keep) { return checked(llama_sampler_init_top_p, p, min_keep); },
-            nb::arg("p"), nb::arg("min_keep") = 0,
+            "top_p", [](float p, size_t min_keep) { return checked(llama_sampler_init_top_p, p, min_keep); }, nb::arg("p"),
+            nb::arg("min_keep") = 0,
             "Keep the most likely tokens whose probabilities add up to p (https://arxiv.org/abs/1904.09751).")
         .def_static(
-            "min_p", [](float p, size_t min_keep) { return checked(llama_sampler_init_min_p, p, min_keep); },
-            nb::arg("p"), nb::arg("min_keep") = 0,
-            "Keep tokens at least p times as likely as the most likely one (llama.cpp #3841).")
+            "min_p", [](float p, size_t min_keep) { return checked(llama_sampler_init_min_p, p, min_keep); }, nb::arg("p"),
+            nb::arg("min_keep") = 0, "Keep tokens at least p times as likely as the most likely one (llama.cpp #3841).")
         .def_static(
             "typical", [](float p, size_t min_keep) { return checked(llama_sampler_init_typical, p, min_keep); },
             nb::arg("p"), nb::arg("min_keep") = 0, "Locally typical sampling (https://arxiv.org/abs/2202.00666).")
@@ -746,7 +746,8 @@ void init_factories(nb::class_<LlamaSampler> & c) {
             "top_n_sigma", [](float n) { return checked(llama_sampler_init_top_n_sigma, "n", n); }, nb::arg("n"),
             "Keep tokens within n standard deviations of the largest logit (https://arxiv.org/abs/2411.07641).")
         .def_static("mirostat", &mirostat, nb::arg("n_vocab"), nb::arg("seed"), nb::arg("tau"), nb::arg("eta"),
-                    nb::arg("m") = 100, "Mirostat 1.0: select with a target surprise of tau (https://arxiv.org/abs/2007.14966).")
+                    nb::arg("m") = 100,
+                    "Mirostat 1.0: select with a target surprise of tau (https://arxiv.org/abs/2007.14966).")
         .def_static(
             "mirostat_v2",
             [](uint32_t seed, float tau, float eta) {
@@ -760,8 +761,8 @@ void init_factories(nb::class_<LlamaSampler> & c) {
         .def_static("grammar_lazy", &grammar_lazy, nb::arg("vocab"), nb::arg("grammar"), nb::arg("root"),
                     nb::arg("trigger_patterns"), nb::arg("trigger_tokens"),
                     "A grammar that begins where a regular expression matches or a token appears (llama.cpp #9639).")
-        .def_static("penalties", &penalties, nb::arg("n_vocab"), nb::arg("penalty_last_n"), nb::arg("penalty_repeat") = 1.0f,
-                    nb::arg("penalty_freq") = 0.0f, nb::arg("penalty_present") = 0.0f,
+        .def_static("penalties", &penalties, nb::arg("n_vocab"), nb::arg("penalty_last_n"),
+                    nb::arg("penalty_repeat") = 1.0f, nb::arg("penalty_freq") = 0.0f, nb::arg("penalty_present") = 0.0f,
                     "Make tokens less likely that are among the last `penalty_last_n` accepted ones.")
         .def_static("dry", &dry, nb::arg("vocab"), nb::arg("dry_multiplier"), nb::arg("dry_base") = 1.75f,
                     nb::arg("dry_allowed_length") = 2, nb::arg("dry_penalty_last_n") = 64,
@@ -789,19 +790,21 @@ void init_factories(nb::class_<LlamaSampler> & c) {
 
 void init_sampler(nb::module_ & m) {
     m.attr("LLAMA_DEFAULT_SEED") = LLAMA_DEFAULT_SEED;
-    nb::class_<LlamaSampler> sampler(m, "LlamaSampler",
-                                     "Chooses the next token (llama_sampler): one method, or a chain of them that ends with\n"
-                                     "one that selects (greedy, dist, mirostat, mirostat_v2, adaptive_p).\n\n"
-                                     ">>> sampler = LlamaSampler.chain([\n"
-                                     "...     LlamaSampler.top_k(40), LlamaSampler.temp(0.8), LlamaSampler.dist(seed=1)\n"
-                                     "... ])\n"
-                                     ">>> token = sampler.sample(context)");
+    nb::class_<LlamaSampler> sampler(
+        m, "LlamaSampler",
+        "Chooses the next token (llama_sampler): one method, or a chain of them that ends with\n"
+        "one that selects (greedy, dist, mirostat, mirostat_v2, adaptive_p).\n\n"
+        ">>> sampler = LlamaSampler.chain([\n"
+        "...     LlamaSampler.top_k(40), LlamaSampler.temp(0.8), LlamaSampler.dist(seed=1)\n"
+        "... ])\n"
+        ">>> token = sampler.sample(context)");
     init_factories(sampler);
     sampler
         .def("sample", &sample_output, nb::arg("context"), nb::arg("i") = -1,
              "Select a token from output `i` of the context's last decode, and accept it.\n\n"
              "Raises IndexError if there is no such output, RuntimeError if the sampler selects none.")
-        .def("accept", &accept_tokens, nb::arg("tokens"), "Tell the sampler of tokens that it did not sample, such as a prompt.")
+        .def("accept", &accept_tokens, nb::arg("tokens"),
+             "Tell the sampler of tokens that it did not sample, such as a prompt.")
         .def(
             "add", [](LlamaSampler & self, LlamaSampler & sampler) { chain_add(*self.handle, {sampler.handle}); },
             nb::arg("sampler"), "Append a sampler to a chain, which takes it over.")

@@ -70,7 +70,8 @@ uint64_t fingerprint(const llama_model * model) {
 // 0 for the whole context, odd for one sequence, with its flags, which say what was saved of it.
 uint32_t kind_of(llama_seq_id seq_id, uint32_t flags) {
     if (flags & ~static_cast<uint32_t>(LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)) {
-        throw nb::value_error(("flags can only be LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, not " + std::to_string(flags)).c_str());
+        throw nb::value_error(
+            ("flags can only be LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, not " + std::to_string(flags)).c_str());
     }
     return seq_id == kWhole ? 0 : 1 + 2 * flags;
 }
@@ -208,11 +209,18 @@ std::vector<llama_token> restore(const ContextUse & use, const uint8_t * data, s
     }
     const uint8_t * state = data + sizeof header + tokens.size() * sizeof(llama_token);
     use->outputs.clear();
+    // llama.cpp skips what is empty in the state, and so would leave in place what it is to replace.
+    if (llama_memory_t memory = llama_get_memory(use.get()); memory && seq_id == kWhole) {
+        llama_memory_clear(memory, false);
+    } else if (memory && !(flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)) {
+        llama_memory_seq_rm(memory, seq_id, -1, -1);
+    }
     const size_t read = seq_id == kWhole ? llama_state_set_data(use.get(), state, header.size)
                                          : llama_state_seq_set_data_ext(use.get(), state, header.size, seq_id, flags);
     if (read == 0) {
-        throw std::runtime_error("cannot restore the state: " +
-                                 logged_errors("it does not fit this context (n_ctx, n_seq_max, kv_unified, type_k, type_v)"));
+        throw std::runtime_error(
+            "cannot restore the state: " +
+            logged_errors("it does not fit this context (n_ctx, n_seq_max, kv_unified, type_k, type_v)"));
     }
     return tokens;
 }
@@ -266,7 +274,7 @@ std::vector<llama_token> load_file(const LlamaContext & self, const std::string 
 
 constexpr const char * kRefusals =
     "\n\nRaises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this "
-    "context.";
+    "context; what it was to replace is gone then.";
 
 } // namespace
 
@@ -285,7 +293,8 @@ void init_state(nb::class_<LlamaContext> & context) {
                 save_file(self, to_path(path), kWhole, tokens);
             },
             nb::arg("path"), nb::arg("tokens") = std::vector<llama_token>(),
-            nb::sig("def state_save_file(self, path: str | os.PathLike[str], tokens: collections.abc.Sequence[int] = []) -> None"),
+            nb::sig(
+                "def state_save_file(self, path: str | os.PathLike[str], tokens: collections.abc.Sequence[int] = []) -> None"),
             "Save the state of all sequences, and token ids of your choice beside it. The file is complete or absent.")
         .def(
             "state_load_file",

@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr size_t kShortText = 512;   // below this, releasing the GIL costs more than tokenising
+constexpr size_t kShortText = 512;     // below this, releasing the GIL costs more than tokenising
 constexpr size_t kStackPerByte = 1024; // what std::regex needs, measured
 
 std::vector<llama_token> tokenize(const ModelUse & model, const std::string & text, bool add_special, bool parse_special) {

@@ -16,7 +16,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_its_python_runs(block: str):
-    result = subprocess.run([sys.executable, "-c", block], capture_output=True, encoding="utf-8", timeout=120, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, encoding="utf-8", timeout=120, check=True
+    )
     assert result.stderr == ""
     for comment in re.findall(r"print\(response\)  # (.*)", block):
         assert result.stdout.startswith(f"{comment}\n")

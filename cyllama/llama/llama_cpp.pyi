@@ -1089,7 +1089,7 @@ class LlamaContext:
         """
         Restore what state_get_data returned.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context.
+        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
         """
 
     def state_save_file(self, path: str | os.PathLike[str], tokens: Sequence[int] = []) -> None:
@@ -1101,7 +1101,7 @@ class LlamaContext:
         """
         Restore what state_save_file saved. Returns the token ids.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context.
+        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
         """
 
     def state_seq_get_data(self, seq_id: int, flags: int = 0) -> bytes:
@@ -1116,7 +1116,7 @@ class LlamaContext:
         """
         Replace a sequence by what state_seq_get_data returned, with the same flags.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context.
+        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
         """
 
     def state_seq_save_file(self, path: str | os.PathLike[str], seq_id: int, tokens: Sequence[int] = []) -> None:
@@ -1128,7 +1128,7 @@ class LlamaContext:
         """
         Replace a sequence by what state_seq_save_file saved. Returns the token ids.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context.
+        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
         """
 
 LLAMA_DEFAULT_SEED: int = 4294967295
