@@ -208,7 +208,7 @@ template <class... Args> bool call_back(ContextHandle & handle, PyObject * callb
 
 bool on_abort(void * data) {
     auto & handle = *static_cast<ContextHandle *>(data);
-    if (handle.abort.load(std::memory_order_relaxed)) {
+    if (handle.abort.load(std::memory_order_relaxed) || must_end()) {
         return true;
     }
     if (!handle.on_abort || handle.callback_error) {

@@ -18,6 +18,33 @@ void sleep_forever() {
     }
 }
 
+static std::atomic<int> computations{0};
+static std::atomic<std::thread::id> exiting_thread{}; // who shuts the interpreter down, once somebody does
+
+bool must_end() {
+    const std::thread::id exiting = exiting_thread.load();
+    return exiting != std::thread::id() && exiting != std::this_thread::get_id();
+}
+
+void begin_computation() {
+    ++computations;
+    if (must_end()) { // looked at after counting, as end_computations counts after saying so: one of them sees the other
+        --computations;
+        sleep_forever();
+    }
+}
+
+void end_computation() { --computations; }
+
+void end_computations() {
+    exiting_thread.store(std::this_thread::get_id());
+    WithoutGil release(false);
+    // Decodes and loads look at must_end(); the rest is short. A limit all the same: an exit must not hang.
+    for (int milliseconds = 0; computations.load() > 0 && milliseconds < 10'000; ++milliseconds) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
 static void check_usable(const Guarded & guarded, const char * what) {
     if (guarded.forked()) {
         throw std::runtime_error(std::string("this ") + what +
@@ -52,7 +79,7 @@ Guard::Guard(Guarded & guarded, const char * what, bool nested) : guarded_(guard
                                      " is in use by another thread: a callback cannot wait "
                                      "for it, since that thread may wait for the callback");
         }
-        WithoutGil release;
+        WithoutGil release(false);
         guarded.mutex.lock();
     }
     guarded.owner.store(std::this_thread::get_id());

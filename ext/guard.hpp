@@ -44,27 +44,48 @@ template <class Function> decltype(auto) call_python(Function && function) {
 #endif
 }
 
-/// Releases the GIL for the length of a scope.
+/// Daemon threads outlive the interpreter, and what they compute must not outlive the statics that exit() destroys. So the
+/// exit of the interpreter waits for the computations in progress, and threads that would begin another one sleep.
+void begin_computation();
+void end_computation();
+/// Whether the interpreter is about to exit and this thread's computation should end; for llama.cpp's callbacks.
+bool must_end();
+/// Called once, with the GIL held, by the thread that shuts the interpreter down.
+void end_computations();
+
+/// Releases the GIL for the length of a scope, which computes (or else only waits for a lock).
 class WithoutGil {
   public:
-    WithoutGil() : state_(PyEval_SaveThread()) {}
+    explicit WithoutGil(bool computes = true) : computes_(computes), state_(PyEval_SaveThread()) {
+        if (computes_) {
+            begin_computation();
+        }
+    }
     ~WithoutGil() {
+        if (computes_) {
+            end_computation();
+        }
         call_python([this] { PyEval_RestoreThread(state_); });
     }
     WithoutGil(const WithoutGil &) = delete;
     WithoutGil & operator=(const WithoutGil &) = delete;
 
   private:
+    const bool computes_;
     PyThreadState * state_;
 };
 
-/// Takes the GIL for the length of a scope, for a callback.
+/// Takes the GIL for the length of a scope, for a callback of a computation, which pauses meanwhile.
 class WithGil {
   public:
     WithGil() {
+        end_computation();
         call_python([this] { state_ = PyGILState_Ensure(); });
     }
-    ~WithGil() { PyGILState_Release(state_); }
+    ~WithGil() {
+        PyGILState_Release(state_);
+        begin_computation();
+    }
     WithGil(const WithGil &) = delete;
     WithGil & operator=(const WithGil &) = delete;
 

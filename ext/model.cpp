@@ -159,6 +159,10 @@ struct Load {
 // llama.cpp calls this on the loading thread, without the GIL, for every tensor.
 bool on_progress(float progress, void * data) {
     auto & load = *static_cast<Load *>(data);
+    if (must_end()) { // no lock is held here, and nobody would see the load's failure
+        end_computation();
+        sleep_forever();
+    }
     const auto now = std::chrono::steady_clock::now();
     if (load.on_progress.is_none() && now < load.next_signal_check) {
         return true;
@@ -395,7 +399,7 @@ void init_model(nb::module_ & m) {
             [](LlamaModel & self) {
                 LogDelivery delivery;
                 if (!self.handle->closed()) {
-                    WithoutGil release;
+                    WithoutGil release(false); // mostly waits
                     self.handle->close();
                 }
             },

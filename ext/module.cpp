@@ -19,6 +19,7 @@ NB_MODULE(llama_cpp, m) {
     init_chat(m);
     // A thread that still runs when the interpreter exits keeps what it uses: that is no leak to warn of.
     nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {
+        end_computations();
         if (nb::cast<int>(nb::module_::import_("threading").attr("active_count")()) > 1) {
             nb::set_leak_warnings(false);
         }

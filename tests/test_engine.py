@@ -1,4 +1,4 @@
-"""The engine from inside: its books agree with llama.cpp's after every step, and a failure costs one generation only."""
+"""The engine from inside: its books agree with llama.cpp's, and a failure costs one generation only."""
 
 from __future__ import annotations
 
