@@ -466,7 +466,7 @@ def test_trigger_patterns_that_are_none(model: LlamaModel):
 def test_a_trigger_pattern_searched_for_in_a_long_text(in_process: Callable[..., str]):
     code = """
 vocab = load().vocab
-sampler = LlamaSampler.grammar_lazy(vocab, 'root ::= "a"', "root", ["begin([\\s\\S])*?(zzz)"], [])
+sampler = LlamaSampler.grammar_lazy(vocab, 'root ::= "a"', "root", [r"begin([\\s\\S])*?(zzz)"], [])
 def feed():
     sampler.accept(vocab.tokenize("begin" + " and so on" * 800, False))
     print("fine")

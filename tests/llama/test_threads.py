@@ -220,6 +220,8 @@ print("fine")
 
 def test_a_forked_child_gets_clear_errors_and_can_start_anew(in_process: Callable[..., str]):
     code = """
+import warnings
+warnings.simplefilter("ignore")  # Python 3.12 and newer warn of what is tested here
 import signal
 model = load()
 context, batch, sampler = LlamaContext(model, params()), batch_of(), LlamaSampler.greedy()
