@@ -12,6 +12,10 @@
 #include <system_error>
 #include <thread>
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 #include "sampler.hpp"
 
 // ---------------------------------------------------------------------------------------------------------------- handle
@@ -139,6 +143,34 @@ void check_embeddings(bool embeddings, int64_t n_outputs_max, int64_t n_ubatch) 
                                " must not be smaller than n_ubatch=" + std::to_string(n_ubatch))
                                   .c_str());
     }
+}
+
+// Refuses a KV cache larger than the machine's memory: Linux would grant it on credit, and kill the process when llama.cpp
+// fills it with zeros. Only where all of it lies in host memory, and its size is plain: every layer holds every token.
+void check_memory(const LlamaContextParams & params, const llama_model * model) {
+#ifndef _WIN32
+    const bool plain = llama_model_n_swa(model) == 0 && !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) &&
+                       llama_model_has_decoder(model) && llama_model_n_head(model) > 0 && !llama_supports_gpu_offload();
+    const int64_t total = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+    if (!plain || total <= 0) {
+        return;
+    }
+    const auto bytes = [&](ggml_type type) {
+        const double head = static_cast<double>(llama_model_n_embd(model)) / llama_model_n_head(model);
+        return head * llama_model_n_head_kv(model) * llama_model_n_layer(model) * ggml_type_size(type) /
+               ggml_blck_size(type);
+    };
+    const double n_ctx = params.n_ctx ? params.n_ctx : llama_model_n_ctx_train(model);
+    const double needed = n_ctx * (bytes(params.type_k) + bytes(params.type_v));
+    if (needed > static_cast<double>(total)) {
+        const std::string text = "n_ctx=" + std::to_string(static_cast<int64_t>(n_ctx)) + " needs about " +
+                                 std::to_string(static_cast<int64_t>(needed / (1 << 30))) +
+                                 " GiB for its KV cache, more than the machine's memory of " + std::to_string(total >> 30) +
+                                 " GiB";
+        PyErr_SetString(PyExc_MemoryError, text.c_str());
+        throw nb::python_error();
+    }
+#endif
 }
 
 // Refuses what llama.cpp would answer with an abort of the process.
@@ -278,6 +310,7 @@ void create_context(LlamaContext * self, const LlamaModel & model_object, const 
         throw std::runtime_error("the model was loaded without its weights (vocab_only or no_alloc): it cannot compute");
     }
     check_params(source, model.get());
+    check_memory(source, model.get());
 
     std::vector<std::unique_ptr<Guard>> guards; // held until the context exists
     for (SamplerHandle * sampler : by_address(samplers)) {
@@ -603,8 +636,8 @@ void init_context(nb::module_ & m) {
             "__init__", &create_context, nb::arg("model"), nb::arg("params") = nb::none(),
             nb::sig("def __init__(self, model: LlamaModel, params: LlamaContextParams | None = None) -> None"),
             "Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.\n\n"
-            "Raises ValueError for a parameter out of range, RuntimeError with llama.cpp's reason if it cannot be created,\n"
-            "for instance for lack of memory.")
+            "Raises ValueError for a parameter out of range, MemoryError for a KV cache larger than the machine's memory,\n"
+            "RuntimeError with llama.cpp's reason if it cannot be created.")
         .def("close", &close_context,
              "Free the KV cache, the buffers and the threads at once; waits for a decode in another thread. Closing a\n"
              "closed context does nothing; every other use raises RuntimeError.")

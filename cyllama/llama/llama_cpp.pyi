@@ -917,8 +917,8 @@ class LlamaContext:
         """
         Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.
 
-        Raises ValueError for a parameter out of range, RuntimeError with llama.cpp's reason if it cannot be created,
-        for instance for lack of memory.
+        Raises ValueError for a parameter out of range, MemoryError for a KV cache larger than the machine's memory,
+        RuntimeError with llama.cpp's reason if it cannot be created.
         """
 
     def close(self) -> None:

@@ -536,3 +536,11 @@ def test_an_encoder_decoder_model_encodes_first(writer: Any, new_context: NewCon
 def test_only_an_encoder_encodes(context: LlamaContext, batch_of: BatchOf):
     with pytest.raises(ValueError, match="no encoder"):
         context.encode(batch_of())
+
+
+@pytest.mark.parametrize("n_ctx", [2**31 - 1025, 1_500_000_000])
+def test_a_context_larger_than_the_machine_is_refused_before_the_kernel_would_kill(model: LlamaModel, n_ctx: int):
+    params = LlamaContextParams()
+    params.n_ctx = n_ctx
+    with pytest.raises(MemoryError, match=rf"n_ctx={n_ctx} needs about \d+ GiB for its KV cache"):
+        LlamaContext(model, params)
