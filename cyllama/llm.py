@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 from typing_extensions import Self
@@ -33,7 +34,6 @@ from .llama.llama_cpp import (
     LlamaModel,
     LlamaModelParams,
     LlamaSplitMode,
-    LlamaVocab,
     devices,
     max_devices,
 )
@@ -322,14 +322,13 @@ class LLM:
             if token >= self._vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
         n_ctx, required = self._context_size(len(tokens), config)
-        vocab = self._vocab
         return Request(
             tokens,
             config,
             n_ctx,
             required,
             streaming=streaming,
-            make_sampler=_SamplerFactory(config, vocab, n_ctx, tokens),
+            make_sampler=partial(make_sampler, config, self._vocab, n_ctx, tokens),  # keeps no LLM alive
         )
 
     def _prompt_tokens(self, prompt: str | Sequence[int], config: GenerationConfig) -> list[int]:
@@ -416,16 +415,6 @@ class LLM:
             timings=request.timings,
             model=self.model_name,
         )
-
-
-class _SamplerFactory:
-    """Makes a request's sampler when its turn comes; refers to no ``LLM``, which the engine must not keep alive."""
-
-    def __init__(self, config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, prompt: Sequence[int]) -> None:
-        self._arguments = (config, vocab, n_ctx, prompt)
-
-    def __call__(self) -> Any:
-        return make_sampler(*self._arguments)
 
 
 _alive: weakref.WeakSet[LLM] = weakref.WeakSet()

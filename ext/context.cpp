@@ -146,25 +146,14 @@ void check_embeddings(bool embeddings, int64_t n_outputs_max, int64_t n_ubatch) 
 }
 
 // Refuses a KV cache larger than the machine's memory: Linux would grant it on credit, and kill the process when llama.cpp
-// fills it with zeros. Only where all of it lies in host memory, and its size is plain: every layer holds every token.
+// fills it with zeros. Only where all of it lies in host memory.
 void check_memory(const LlamaContextParams & params, const llama_model * model) {
 #ifndef _WIN32
-    const bool plain = llama_model_n_swa(model) == 0 && !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) &&
-                       llama_model_has_decoder(model) && llama_model_n_head(model) > 0 && !llama_supports_gpu_offload();
+    const int64_t n_ctx = params.n_ctx ? params.n_ctx : llama_model_n_ctx_train(model);
+    const std::optional<int64_t> needed = kv_cache_bytes(model, n_ctx, params.type_k, params.type_v);
     const int64_t total = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-    if (!plain || total <= 0) {
-        return;
-    }
-    const auto bytes = [&](ggml_type type) {
-        const double head = static_cast<double>(llama_model_n_embd(model)) / llama_model_n_head(model);
-        return head * llama_model_n_head_kv(model) * llama_model_n_layer(model) * ggml_type_size(type) /
-               ggml_blck_size(type);
-    };
-    const double n_ctx = params.n_ctx ? params.n_ctx : llama_model_n_ctx_train(model);
-    const double needed = n_ctx * (bytes(params.type_k) + bytes(params.type_v));
-    if (needed > static_cast<double>(total)) {
-        const std::string text = "n_ctx=" + std::to_string(static_cast<int64_t>(n_ctx)) + " needs about " +
-                                 std::to_string(static_cast<int64_t>(needed / (1 << 30))) +
+    if (needed && total > 0 && *needed > total && !llama_supports_gpu_offload()) {
+        const std::string text = "n_ctx=" + std::to_string(n_ctx) + " needs about " + std::to_string(*needed >> 30) +
                                  " GiB for its KV cache, more than the machine's memory of " + std::to_string(total >> 30) +
                                  " GiB";
         PyErr_SetString(PyExc_MemoryError, text.c_str());

@@ -344,6 +344,17 @@ template <class Read> std::string read_string(Read read_into) {
     return length < 0 ? std::string() : std::string(buffer.data(), static_cast<size_t>(length));
 }
 
+// A number of the model's metadata, such as "llama.attention.key_length".
+double attention_number(const llama_model * model, const std::string & name, double otherwise) {
+    const auto value = [&](const std::string & key) {
+        return read_string(
+            [&](char * buffer, size_t size) { return llama_model_meta_val_str(model, key.c_str(), buffer, size); });
+    };
+    const std::string text = value(value("general.architecture") + ".attention." + name);
+    const double number = std::strtod(text.c_str(), nullptr);
+    return number > 0 ? number : otherwise;
+}
+
 nb::dict metadata(const LlamaModel & self) {
     ModelUse model(self.handle);
     nb::dict result;
@@ -377,6 +388,20 @@ template <auto function> auto read_layer() {
 }
 
 } // namespace
+
+std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, enum ggml_type type_k,
+                                      enum ggml_type type_v) {
+    const int32_t n_head = llama_model_n_head(model);
+    if (llama_model_n_swa(model) != 0 || llama_model_is_recurrent(model) || llama_model_is_hybrid(model) ||
+        !llama_model_has_decoder(model) || n_head <= 0) {
+        return std::nullopt;
+    }
+    const double head = llama_model_n_embd(model) / n_head;
+    const double key = attention_number(model, "key_length", head) * ggml_type_size(type_k) / ggml_blck_size(type_k);
+    const double value = attention_number(model, "value_length", head) * ggml_type_size(type_v) / ggml_blck_size(type_v);
+    return static_cast<int64_t>(static_cast<double>(n_ctx) * llama_model_n_layer(model) * llama_model_n_head_kv(model) *
+                                (key + value));
+}
 
 void init_model(nb::module_ & m) {
     nb::class_<LlamaModel>(m, "LlamaModel",
@@ -438,6 +463,14 @@ void init_model(nb::module_ & m) {
             "ftype",
             [](const LlamaModel & self) { return llama_ftype_name(llama_model_ftype(ModelUse(self.handle).get())); },
             "Quantization, such as \"Q4_0\".")
+        .def(
+            "kv_cache_bytes",
+            [](const LlamaModel & self, int64_t n_ctx, enum ggml_type type_k, enum ggml_type type_v) {
+                return kv_cache_bytes(ModelUse(self.handle).get(), n_ctx, type_k, type_v);
+            },
+            nb::arg("n_ctx"), nb::arg("type_k") = GGML_TYPE_F16, nb::arg("type_v") = GGML_TYPE_F16,
+            "Bytes of a KV cache for `n_ctx` tokens, or None where it is not simply keys and values of every layer for every\n"
+            "token: models with a sliding window or a recurrent state, and encoders.")
         .def_prop_ro("size", read<llama_model_size>(), "Size of all tensors in bytes.")
         .def_prop_ro("n_params", read<llama_model_n_params>(), "Number of parameters.")
         .def_prop_ro("n_ctx_train", read<llama_model_n_ctx_train>(), "Context length of the training, in tokens.")

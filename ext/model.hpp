@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,11 @@ std::string to_path(nb::handle path);
 /// Returns 0, or an errno: what is no regular file (a FIFO, a device) may block forever or never end. To be called before
 /// such a file is opened; what does not exist is fine.
 int check_regular(const std::string & path);
+
+/// Size of a KV cache of `n_ctx` tokens, or nothing where it is not simply keys and values of every layer for every token
+/// (sliding windows, recurrent states, encoders).
+std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, enum ggml_type type_k,
+                                      enum ggml_type type_v);
 
 /// Text of llama.cpp's as str: a file may hold anything, so that broken UTF-8 is replaced and not refused.
 nb::str to_str(const std::string & text);

@@ -23,17 +23,6 @@ from .stats import Stats
 logger = logging.getLogger(__name__)
 
 PADDING = 256  # llama.cpp pads a context to this
-CACHE_BITS = {  # bits per value, ggml's block scales included
-    "f32": 32.0,
-    "f16": 16.0,
-    "bf16": 16.0,
-    "q8_0": 8.5,
-    "q5_1": 6.0,
-    "q5_0": 5.5,
-    "q4_1": 5.0,
-    "q4_0": 4.5,
-    "iq4_nl": 4.5,
-}
 
 
 def padded(n_tokens: int) -> int:
@@ -99,7 +88,7 @@ class GenerationContext:
         try:
             context = LlamaContext(self._model, params)
         except (MemoryError, RuntimeError) as error:
-            if "alloc" in str(error):
+            if isinstance(error, MemoryError) or "alloc" in str(error):
                 raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
             raise ContextError(str(error)) from error
         self.context = context
@@ -123,20 +112,14 @@ WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or a smaller type_k and type
 
 
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
-    """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told.
-
-    Keys and values of every layer, for every token: exact for plain transformers, unknown for models with a sliding
-    window or a recurrent state, whose cache is smaller.
-    """
-    on_gpu = config.n_gpu_layers != 0 and config.offload_kqv and any(d.type != "cpu" for d in devices())
-    if on_gpu or model.n_swa or model.is_recurrent or model.is_hybrid or not model.n_head:
+    """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told."""
+    if config.n_gpu_layers != 0 and config.offload_kqv and any(device.type != "cpu" for device in devices()):
         return None
-    metadata = model.metadata
-    prefix = f"{metadata.get('general.architecture')}.attention."
-    head = model.n_embd // model.n_head
-    values = [int(metadata.get(f"{prefix}{part}_length", head)) for part in ("key", "value")]
-    bits = values[0] * CACHE_BITS[config.type_k] + values[1] * CACHE_BITS[config.type_v]
-    return int(n_ctx * model.n_layer * model.n_head_kv * bits / 8)
+    return model.kv_cache_bytes(n_ctx, _ggml_type(config.type_k), _ggml_type(config.type_v))
+
+
+def _ggml_type(name: str) -> GGMLType:
+    return GGMLType[name.upper()]
 
 
 def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int) -> LlamaContextParams:
@@ -151,8 +134,8 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int) -> LlamaCon
     params.n_threads_batch = config.n_threads_batch or params.n_threads
     params.threadpool_poll = config.threadpool_poll
     params.flash_attn_type = LlamaFlashAttnType[config.flash_attn.upper()]
-    params.type_k = GGMLType[config.type_k.upper()]
-    params.type_v = GGMLType[config.type_v.upper()]
+    params.type_k = _ggml_type(config.type_k)
+    params.type_v = _ggml_type(config.type_v)
     if config.rope_scaling_type:
         params.rope_scaling_type = LlamaRopeScalingType[config.rope_scaling_type.upper()]
     same_name: tuple[str, ...] = ("offload_kqv", "op_offload", "swa_full", "rope_freq_base", "rope_freq_scale")

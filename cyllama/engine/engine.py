@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from queue import Empty, SimpleQueue
 
@@ -14,9 +13,7 @@ from .request import Request
 from .scheduler import Scheduler
 from .stats import Stats
 
-logger = logging.getLogger(__name__)
-
-OK, NO_SPACE, ABORTED = 0, 1, 2  # what LlamaContext.decode returns
+NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
 
 
 class Engine:

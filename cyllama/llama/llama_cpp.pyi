@@ -782,6 +782,12 @@ class LlamaModel:
     def ftype(self) -> str:
         """Quantization, such as "Q4_0"."""
 
+    def kv_cache_bytes(self, n_ctx: int, type_k: GGMLType = GGMLType.F16, type_v: GGMLType = GGMLType.F16) -> int | None:
+        """
+        Bytes of a KV cache for `n_ctx` tokens, or None where it is not simply keys and values of every layer for every
+        token: models with a sliding window or a recurrent state, and encoders.
+        """
+
     @property
     def size(self) -> int:
         """Size of all tensors in bytes."""

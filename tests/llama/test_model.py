@@ -13,7 +13,7 @@ from typing import Any
 import gguf
 import pytest
 
-from cyllama.llama.llama_cpp import LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
+from cyllama.llama.llama_cpp import GGMLType, LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
 
 
 def params(**fields: Any) -> LlamaModelParams:
@@ -308,8 +308,10 @@ def test_every_field_is_kept():
 
 def test_loading_again_and_again_does_not_grow(tiny_chat: Path, in_process: Callable[..., str]):
     code = """
-import resource
-def rss():
+import ctypes, resource
+def rss():  # of what is in use: malloc keeps free memory back, more or less of it by chance
+    gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 def once():
     with load() as model, LlamaContext(model, params()) as context:
@@ -324,3 +326,9 @@ print(rss() - before)
 """
     if sys.platform == "linux":
         assert int(in_process(code)) < 4_000_000  # one leaked context alone is 60 times 2 MB
+
+
+def test_the_size_of_a_kv_cache_is_told_before_it_is_made(model: LlamaModel):
+    # 4 layers, 2 key-value heads of width 32, keys and values of 2 bytes each
+    assert model.kv_cache_bytes(1000) == 1000 * 4 * 2 * (32 + 32) * 2
+    assert model.kv_cache_bytes(1024, GGMLType.Q8_0, GGMLType.F16) == 1024 * 4 * 2 * (34 + 64)
