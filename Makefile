@@ -1,6 +1,6 @@
 # make demo    set everything up and let the embedded model answer
 # make test    set everything up and run the tests
-# make bench   set everything up, with llama.cpp's own tools beside it, and measure
+# make bench   set everything up, with what it is compared with beside it, and measure
 # make lint    ruff, pyright, clang-format, and whether the stub is up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi anew
 # make clean   remove everything that was built
@@ -26,8 +26,8 @@ demo: $(STAMP)/install
 test: $(STAMP)/test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(STAMP)/bench
-	@$(BIN)/python benchmarks/decode.py
+bench: $(STAMP)/bench $(STAMP)/peers
+	@$(BIN)/python benchmarks/decode.py; decode=$$?; $(BIN)/python benchmarks/concurrency.py && exit $$decode
 
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .
@@ -104,4 +104,13 @@ $(STAMP)/bench: $(NATIVE) $(STAMP)/test
 	@build/venv/bin/cmake --build build/tools --target tools
 	@$(NATIVE_CMAKE) -B build/openmp -DGGML_OPENMP=ON > build/openmp.log
 	@build/venv/bin/cmake --build build/openmp --target llama_cpp
+	@touch $@
+
+# The other binding that benchmarks/ compares with, in a venv of its own: compiled here, for this processor and with its own
+# defaults. Pinned, so that figures of two machines are of the same version. Order-only: two compilers at once are too many.
+$(STAMP)/peers: | $(STAMP)/bench
+	@echo "Building llama-cpp-python, which takes some minutes."
+	@$(PYTHON) -m venv build/peers
+	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) build/peers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
 	@touch $@

@@ -15,7 +15,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from make_gguf import PRESETS, TINY_CHAT, write_model
+from models import BUILD, bench_model
+from report import describe_run, verdict
 
 from cyllama.engine.hardware import physical_cores
 
 ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build"
 GENERATE_RATE = Path(__file__).parent / "generate_rate.py"
 
 
@@ -44,23 +43,13 @@ class Case(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The model's file."""
-        return BUILD / "bench" / f"{self.preset}-{self.file_type}.gguf"
+        """The model's file, which is written unless it is there."""
+        return bench_model(self.preset, self.file_type)
 
 
 CASES = (Case("0.5b", "Q4_0", 128, 0.95), Case("5m", "F16", 512, 0.6))
 MAX_OVERHEAD_MS = 0.5
 MIN_OPENMP_RATIO = 5.0  # beside one busy process, for the first case
-
-
-def prepare(case: Case) -> None:
-    """Write the model unless it is there."""
-    if not case.path.exists():
-        case.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = case.path.with_suffix(".partial")
-        name = f"random-{case.preset}"
-        write_model(partial, PRESETS[case.preset], case.file_type, tokenizer=TINY_CHAT, n_ctx=32768, seed=0, name=name)
-        partial.rename(case.path)
 
 
 def llama_bench_rate(case: Case, n_threads: int) -> float:
@@ -152,11 +141,6 @@ def measure_threads(case: Case, n_threads: int, rounds: int) -> dict[str, float]
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
-def verdict(reached: bool) -> str:
-    """Say whether a goal is reached."""
-    return "reached" if reached else "MISSED"
-
-
 def report_decode(case: Case, result: dict[str, float]) -> bool:
     """Print a case's results; return whether it reaches its goals."""
     goals = [result["stream_ratio"] >= case.goal, result["thread_ratio"] >= case.goal]
@@ -193,11 +177,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUILD / "bench" / "decode.json")
     args = parser.parse_args()
 
-    print(f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}, {args.rounds} rounds")
+    print(describe_run(args.threads, args.rounds))
     results: dict[str, dict[str, float]] = {}
     reached = True
     for case in CASES:
-        prepare(case)
         results[case.preset] = measure_decode(case, args.threads, args.rounds)
         reached &= report_decode(case, results[case.preset])
         if not args.skip_openmp:

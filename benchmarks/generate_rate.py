@@ -80,7 +80,7 @@ def direct_rate(llm: LLM, n_tokens: int) -> float:
         for position in range(n_tokens):
             batch.clear()
             batch.add(token, position, logits=True)
-            _, [token] = context.decode_and_sample(batch, [(0, sampler)])
+            _, [token], _ = context.decode_and_sample(batch, [(0, sampler)])
         return n_tokens / (time.perf_counter() - start)
 
     with LlamaContext(llm.model, params) as context:

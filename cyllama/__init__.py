@@ -26,12 +26,15 @@ from .errors import (
     ModelNotFoundError,
     PromptError,
     PromptTypeError,
+    SessionError,
+    SessionFileError,
     StreamNotFinishedError,
     UnsupportedModelError,
 )
 from .llm import LLM
 from .response import FinishReason, Response, Timings, Usage
-from .stream import Stream
+from .session import Session
+from .stream import AsyncStream, Stream
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -42,6 +45,7 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 __all__ = [
     "LLM",
+    "AsyncStream",
     "ChatTemplateError",
     "ConfigError",
     "ConfigTypeError",
@@ -61,6 +65,9 @@ __all__ = [
     "PromptError",
     "PromptTypeError",
     "Response",
+    "Session",
+    "SessionError",
+    "SessionFileError",
     "Stats",
     "Stream",
     "StreamNotFinishedError",

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from .errors import ConfigError, ConfigTypeError
 
 MAX_TOKENS_LIMIT = 2**31 - 1024  # llama.cpp counts tokens in int32
+MAX_PARALLEL = 120  # llama.cpp has 256 sequences, and idle ones need some
 MAX_HISTORY = 2**24  # tokens that a sampler may look back at
 
 FLOAT_MAX = 3.4e38  # llama.cpp computes in float32
@@ -157,6 +158,11 @@ class ModelConfig(Config):
         n_threads_batch: Threads for prompts; ``None`` for as many as ``n_threads``.
         threadpool_poll: How eagerly idle threads wait for work, from 0 (sleep) to 100 (spin).
         n_ubatch: Most tokens that are computed at once.
+        n_parallel: Most generations that take part in a step; others wait in line.
+        max_sessions: Most conversations that are remembered; the one unused for the longest is forgotten.
+        kv_cells: Tokens that the KV caches of all conversations in the context have room for together; ``None`` for as
+            many as the running generations need, growing.
+        host_cache_mb: Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none.
         flash_attn: When to use flash attention.
         type_k: Data type of the K cache.
         type_v: Data type of the V cache; a quantized one needs flash attention.
@@ -187,6 +193,10 @@ class ModelConfig(Config):
     n_threads_batch: Annotated[int, Field(ge=1, le=512)] | None = None
     threadpool_poll: Annotated[int, Field(ge=0, le=100)] = 50
     n_ubatch: PositiveCount = 512
+    n_parallel: Annotated[int, Field(ge=1, le=MAX_PARALLEL)] = 4
+    max_sessions: PositiveCount = 256
+    kv_cells: PositiveCount | None = None
+    host_cache_mb: Annotated[int, Field(ge=0, le=2**40)] = 1024
     flash_attn: Literal["auto", "disabled", "enabled"] = "auto"
     type_k: CacheType = "f16"
     type_v: CacheType = "f16"

@@ -67,6 +67,14 @@ class DecodeError(CyllamaError, RuntimeError):
         self.partial_text = partial_text
 
 
+class SessionError(CyllamaError, ValueError):
+    """A session cannot be used or made as asked: it is closed, its name is taken, or there are too many."""
+
+
+class SessionFileError(SessionError):
+    """A file holds no session of this model: it is damaged, or of another model or version."""
+
+
 class StreamNotFinishedError(CyllamaError, AttributeError):
     """A stream has its response when it is exhausted or closed, and not before."""
 

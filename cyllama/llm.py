@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,31 +13,26 @@ from typing import Any, Literal, overload
 from typing_extensions import Self
 
 from .chat import Message, render
-from .config import GenerationConfig, ModelConfig, as_config, check_option_names
-from .engine import Engine, Request, Stats, make_sampler, padded
+from .config import GenerationConfig, ModelConfig, as_config
+from .engine import Conversation, Conversations, Engine, Prompt, Request, Stats, context_size, make_sampler
 from .errors import (
     ConfigError,
     ConfigTypeError,
-    ContextSizeError,
     ForkedError,
-    ModelAccessError,
-    ModelLoadError,
-    ModelNotFoundError,
     PromptError,
     PromptTypeError,
+    SessionError,
+    SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import (
-    LlamaLoadMode,
-    LlamaModel,
-    LlamaModelParams,
-    LlamaSplitMode,
-    devices,
-    max_devices,
-)
+from .llama.llama_cpp import LlamaModel
+from .loading import load_model, show_log, split_overrides
 from .models import resolve_model_path
+from .models.identity import model_identity
 from .response import Response
-from .stream import Stream
+from .session import Session
+from .session_file import SavedSession
+from .stream import AsyncStream, LoopOutlet, Stream
 
 
 class LLM:
@@ -47,9 +40,11 @@ class LLM:
 
     Calling it generates text. The model is loaded at once; a context is created by the first generation, reused by
     later ones while it is large enough, replaced by a larger one when it is not, and given back by :meth:`close`. Every
-    generation starts from a clean state: the same prompt, config and seed give the same text, whatever ran before.
+    generation starts from a clean state: the same prompt, config and seed give the same text, whatever ran before. A
+    :meth:`session` instead goes on from what it holds.
 
-    Any number of threads may call one ``LLM``; they take turns.
+    Any number of threads and tasks may use one ``LLM``: up to ``n_parallel`` generations are decoded together, and
+    others join as soon as one ends.
 
     >>> from cyllama import LLM
     >>> with LLM(temperature=0) as llm:
@@ -81,19 +76,22 @@ class LLM:
         progress_callback: Callable[[float], bool | None] | None = None,
         **overrides: Any,
     ) -> None:
-        generation, loading = _split_overrides(overrides)
+        generation, loading = split_overrides(overrides)
         self._config = as_config(GenerationConfig, config).merge(**generation)
         self._model_config = as_config(ModelConfig, model_config).merge(**loading)
         if verbose:
-            _show_log()
+            show_log()
         _check_callable("progress_callback", progress_callback)
         self._path = resolve_model_path(model_path)
-        self._model = _load(os.fspath(self._path), self._model_config, progress_callback)
+        self._model = load_model(os.fspath(self._path), self._model_config, progress_callback)
+        self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
         self._name = self._model.metadata.get("general.name") or self._path.stem
         self._can_generate = self._model.has_decoder and not self._model.has_encoder
         self._stats = Stats()
-        self._lock = threading.RLock()  # around _engine: re-entrant, since a signal handler may call close()
+        self._conversations = Conversations(self._model_config.max_sessions)
+        # Around the engine and the conversations: re-entrant, since a signal handler may call close().
+        self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._stopped_engine: Engine | None = None
         self._process = os.getpid()
@@ -107,6 +105,8 @@ class LLM:
         prompt: str | Sequence[int],
         config: GenerationConfig | dict[str, Any] | None = None,
         *,
+        session: str | None = None,
+        n: None = None,
         stream: Literal[False] = False,
         on_token: Callable[[str], object] | None = None,
         **overrides: Any,
@@ -118,6 +118,8 @@ class LLM:
         prompt: str | Sequence[int],
         config: GenerationConfig | dict[str, Any] | None = None,
         *,
+        session: str | None = None,
+        n: None = None,
         stream: Literal[True],
         on_token: Callable[[str], object] | None = None,
         **overrides: Any,
@@ -129,29 +131,48 @@ class LLM:
         prompt: str | Sequence[int],
         config: GenerationConfig | dict[str, Any] | None = None,
         *,
+        session: str | None = None,
+        n: None = None,
         stream: bool,
         on_token: Callable[[str], object] | None = None,
         **overrides: Any,
     ) -> Response | Stream: ...
+
+    @overload
+    def __call__(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        n: int,
+        **overrides: Any,
+    ) -> list[Response]: ...
 
     def __call__(
         self,
         prompt: str | Sequence[int],
         config: GenerationConfig | dict[str, Any] | None = None,
         *,
+        session: str | None = None,
+        n: int | None = None,
         stream: bool = False,
         on_token: Callable[[str], object] | None = None,
         **overrides: Any,
-    ) -> Response | Stream:
+    ) -> Response | Stream | list[Response]:
         """Continue ``prompt``.
 
         >>> llm("Once upon a time", max_tokens=16, stop_sequences=["."])
         >>> for chunk in llm("Once upon a time", stream=True):
         ...     print(chunk, end="")
+        >>> best = max(llm("The answer is", n=8, max_tokens=16), key=len)
 
         Args:
             prompt: Text, or the token ids of one.
             config: Options for this generation; what it leaves out is as given to the ``LLM``.
+            session: Name of the conversation that ``prompt`` is the whole history of: only what follows the longest
+                common prefix with what it holds is evaluated. Without one, the generation starts from a clean state.
+            n: Return a list of so many continuations of the same prompt, which is evaluated once. With a ``seed``, they
+                have that and the following ones.
             stream: Return a :class:`Stream` of chunks instead of waiting for the whole text.
             on_token: Called with every chunk of text, on this thread. What it raises ends the generation.
             **overrides: Options of :class:`GenerationConfig` by name.
@@ -165,6 +186,7 @@ class LLM:
             ContextMemoryError: There is not enough memory for a context.
             ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed; the error holds the text so far.
+            SessionError: There are too many sessions.
             UnsupportedModelError: The model is an encoder.
             ForkedError: The process was forked after the model was loaded.
             ConfigError: An option has a value out of its range.
@@ -172,14 +194,86 @@ class LLM:
         """
         _check_callable("on_token", on_token)
         merged = self._merge(config, overrides)
-        request = self._make_request(prompt, merged, streaming=stream or on_token is not None)
-        self._submit(request)
+        if n is not None:
+            _check_alone(n, session=session, stream=stream, on_token=on_token)
+            streams = [Stream(self, request) for request in self._submit_group(prompt, merged, n)]
+            return [stream.read() for stream in streams]
+        request = self._submit(prompt, merged, session=session, streaming=stream or on_token is not None)
         chunks = Stream(self, request, on_token)
-        if stream:
-            return chunks
-        for _ in chunks:
-            pass
-        return chunks.response
+        return chunks if stream else chunks.read()
+
+    @overload
+    async def agenerate(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        n: None = None,
+        on_token: Callable[[str], object] | None = None,
+        **overrides: Any,
+    ) -> Response: ...
+
+    @overload
+    async def agenerate(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        n: int,
+        **overrides: Any,
+    ) -> list[Response]: ...
+
+    async def agenerate(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        n: int | None = None,
+        on_token: Callable[[str], object] | None = None,
+        **overrides: Any,
+    ) -> Response | list[Response]:
+        """Continue ``prompt`` without blocking the event loop; no thread waits meanwhile.
+
+        >>> first, second = await asyncio.gather(llm.agenerate("Hello"), llm.agenerate("Good night"))
+
+        Cancelling the task ends the generation within one step. Arguments, results and errors are those of a call;
+        ``on_token`` may also return something to await.
+        """
+        if n is None:
+            return await self.astream(prompt, config, session=session, on_token=on_token, **overrides).read()
+        _check_alone(n, session=session, on_token=on_token)
+        outlets: list[LoopOutlet] = []
+
+        def new_outlet() -> LoopOutlet:
+            outlets.append(LoopOutlet())
+            return outlets[-1]
+
+        requests = self._submit_group(prompt, self._merge(config, overrides), n, new_outlet)
+        streams = [AsyncStream(self, *pair) for pair in zip(requests, outlets, strict=True)]
+        return [await stream.read() for stream in streams]
+
+    def astream(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        on_token: Callable[[str], object] | None = None,
+        **overrides: Any,
+    ) -> AsyncStream:
+        """Continue ``prompt``, and return the chunks for an event loop.
+
+        >>> async for chunk in llm.astream("Once upon a time"):
+        ...     print(chunk, end="")
+
+        Arguments and errors are those of a call.
+        """
+        _check_callable("on_token", on_token)
+        outlet = LoopOutlet()
+        request = self._submit(prompt, self._merge(config, overrides), session=session, streaming=True, chunks=outlet)
+        return AsyncStream(self, request, outlet, on_token)
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool | None = None) -> list[int]:
         """Return the token ids of ``text``, the same as a prompt of it would have.
@@ -234,17 +328,82 @@ class LLM:
         """
         return render(self._model, messages)
 
+    # -------------------- sessions
+
+    def session(self, name: str | None = None) -> Session:
+        """Return the conversation of that name, new if there is none.
+
+        Args:
+            name: Any text; by default a name that is free.
+
+        Raises:
+            SessionError: There are ``max_sessions`` already, and your code holds all of them.
+            PromptTypeError: The name is no text.
+        """
+        if name is None:
+            with self._lock:
+                return Session(self, self._conversations.new_name())
+        return Session(self, name)
+
+    @property
+    def sessions(self) -> list[str]:
+        """Names of the conversations that are remembered."""
+        return self._conversations.names
+
+    def load_session(self, path: str | os.PathLike[str], name: str | None = None) -> Session:
+        """Return a conversation that :meth:`Session.save` wrote to a file.
+
+        Its KV cache is used if it fits the options of this ``LLM``, and evaluated again if not. As with pickles, load
+        only what you trust: a state that was made to harm can.
+
+        Args:
+            path: The file.
+            name: Its name; by default the one that it had.
+
+        Raises:
+            SessionFileError: The file is damaged, or of another model or version.
+            SessionError: There is a session of that name.
+            OSError: The file cannot be read.
+        """
+        self._check_process()
+        saved = SavedSession.read(path)
+        if saved.model != self._identity:
+            raise SessionFileError(f"{os.fspath(path)!r} was saved with another model than {self.model_name!r}")
+        conversation = Conversation(saved.name if name is None else name)
+        conversation.restore(saved.tokens, saved.text, saved.replies)
+        with self._lock:
+            self._add(conversation)
+            if saved.state is not None and saved.cache_key == self._cache_key:
+                self._running_engine().adopt(conversation, saved.cached_tokens, saved.state)
+            return Session(self, conversation.name)
+
     # -------------------- context
 
-    def reset_context(self) -> None:
-        """Drop the context; the next generation creates a fresh one. Generations in flight end as "cancelled"."""
-        self._stop_engine()
+    def reset_context(self, session: str | None = None) -> None:
+        """Drop the context and every session; the next generation creates a fresh one.
+
+        Generations in flight end as "cancelled".
+
+        Args:
+            session: Forget only the conversation of this name, if there is one.
+        """
+        if session is None:
+            with self._lock:
+                for conversation in self._conversations:
+                    self._forget(conversation)
+            self._stop_engine()
+            return
+        with self._lock:
+            conversation = self._conversations.find(session)
+            if conversation is not None:
+                self._forget(conversation)
 
     def close(self) -> None:
         """Give back the context and all that belongs to it, at once.
 
         Generations in flight end as "cancelled". The model stays loaded, and the instance usable: a new context is
-        created on demand. Closing twice is closing once.
+        created on demand. Sessions keep their token ids, and are evaluated again when they are used. Closing twice is
+        closing once.
         """
         self._stop_engine()
 
@@ -266,8 +425,13 @@ class LLM:
 
     @property
     def stats(self) -> Stats:
-        """What has been done so far; a snapshot."""
-        return self._stats.snapshot()
+        """What has been done so far, and what is going on; a snapshot."""
+        engine = self._engine
+        places = {"resident": 0, "swapped": 0, "dropped": 0}
+        for conversation in self._conversations:
+            if conversation.tokens:
+                places[conversation.place] += 1
+        return self._stats.snapshot(**places, **(engine.occupancy if engine is not None else {}))
 
     @property
     def config(self) -> GenerationConfig:
@@ -314,32 +478,94 @@ class LLM:
         options = {name: getattr(given, name) for name in given.model_fields_set}
         return self._config.merge(**(options | overrides))
 
-    def _make_request(self, prompt: str | Sequence[int], config: GenerationConfig, *, streaming: bool) -> Request:
+    def _submit(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig,
+        *,
+        session: str | None = None,
+        append: bool = False,
+        streaming: bool = False,
+        chunks: LoopOutlet | None = None,
+    ) -> Request:
+        """Hand a generation over to the engine."""
+        self._check_process()
+        given = self._prompt(prompt, config, append=append)
+        with self._lock:
+            conversation = None if session is None else self._conversation(session)
+            request = self._request(given, config, conversation, streaming, chunks)
+            if conversation is not None:
+                conversation.requests[request] = None
+            self._running_engine().submit(request)
+        return request
+
+    def _submit_group(
+        self,
+        prompt: str | Sequence[int],
+        config: GenerationConfig,
+        n: int,
+        new_outlet: Callable[[], LoopOutlet | None] = lambda: None,
+    ) -> list[Request]:
+        """Hand over ``n`` generations of the same prompt, of which the first one evaluates it for all."""
+        self._check_process()
+        given = self._prompt(prompt, config)
+        configs = [config if config.seed is None else config.merge(seed=(config.seed + i) % MAX_SEED) for i in range(n)]
+        leader, *followers = requests = [self._request(given, c, None, False, new_outlet()) for c in configs]
+        leader.followers = list(followers)
+        for request in followers:
+            request.leader = leader
+        with self._lock:
+            engine = self._running_engine()
+            for request in requests:
+                engine.submit(request)
+        return requests
+
+    def _request(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig,
+        conversation: Conversation | None,
+        streaming: bool,
+        chunks: LoopOutlet | None,
+    ) -> Request:
+        return Request(
+            prompt,
+            config,
+            conversation=conversation,
+            streaming=streaming,
+            # Neither keeps the LLM alive.
+            size_for=partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells),
+            make_sampler=partial(make_sampler, config, self._vocab),
+            chunks=chunks,
+        )
+
+    def _prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
         if not self._can_generate:
             raise UnsupportedModelError(f"{self.model_name} cannot generate text: it has an encoder, or no decoder")
-        tokens = self._prompt_tokens(prompt, config)
         for token in config.logit_bias:
             if token >= self._vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
-        n_ctx, required = self._context_size(len(tokens), config)
-        return Request(
-            tokens,
-            config,
-            n_ctx,
-            required,
-            streaming=streaming,
-            make_sampler=partial(make_sampler, config, self._vocab, n_ctx, tokens),  # keeps no LLM alive
-        )
-
-    def _prompt_tokens(self, prompt: str | Sequence[int], config: GenerationConfig) -> list[int]:
+        continuation = None
         if isinstance(prompt, str):
             tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
+            if append:
+                continuation = self._tokenize_rest(prompt, parse_special=config.parse_special)
         else:
             self._check_tokens(prompt)
             tokens = list(prompt)
-        if not tokens:
+            continuation = tokens if append else None
+        if not tokens and not append:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
-        return tokens
+        return Prompt(
+            tokens,
+            prompt if isinstance(prompt, str) else None,
+            continuation,
+            partial(self._vocab.tokenize, add_special=False, parse_special=config.parse_special),
+        )
+
+    def _tokenize_rest(self, text: str, *, parse_special: bool) -> list[int]:
+        """Return the tokens of a text that follows another one."""
+        return self._vocab.tokenize(text, add_special=False, parse_special=parse_special)
 
     def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
@@ -354,32 +580,12 @@ class LLM:
     def _out_of_range(self, token: int) -> str:
         return f"token id {token} is out of range: the vocabulary has ids 0 to {self._vocab.n_tokens - 1}"
 
-    def _context_size(self, n_prompt: int, config: GenerationConfig) -> tuple[int, int]:
-        """Return the most tokens of the conversation, and the size that the context must have at least."""
-        if config.n_ctx is not None:
-            if n_prompt > config.n_ctx:
-                raise ContextSizeError(
-                    f"the prompt has {n_prompt} tokens but n_ctx is {config.n_ctx}: raise n_ctx in GenerationConfig or "
-                    f"shorten the prompt"
-                )
-            return config.n_ctx, config.n_ctx
-        limit = self._model.n_ctx_train
-        if n_prompt > limit:
-            raise ContextSizeError(
-                f"the prompt has {n_prompt} tokens but the model was trained for a context of {limit}: shorten the "
-                f"prompt, or set n_ctx in GenerationConfig (and RoPE scaling in ModelConfig) to go beyond"
-            )
-        if config.max_tokens is None:
-            return limit, limit
-        return limit, min(padded(n_prompt + config.max_tokens), limit)
-
-    def _submit(self, request: Request) -> None:
-        self._check_process()
-        with self._lock:
-            if self._engine is None:
-                self._engine = Engine(self._model, self._model_config, self._stats, self._stopped_engine)
-                self._stopped_engine = None
-            self._engine.submit(request)
+    def _running_engine(self) -> Engine:
+        """Return the engine, started if need be. To be called below the lock."""
+        if self._engine is None:
+            self._engine = Engine(self._model, self._model_config, self._stats, self._stopped_engine)
+            self._stopped_engine = None
+        return self._engine
 
     def _in_own_process(self) -> bool:
         return os.getpid() == self._process
@@ -416,7 +622,106 @@ class LLM:
             model=self.model_name,
         )
 
+    # -------------------- internal: what sessions do
 
+    def _conversation(self, name: str) -> Conversation:
+        """Return the conversation of that name. To be called below the lock."""
+        if not isinstance(name, str):
+            raise PromptTypeError(f"the name of a session is a str, not {type(name).__name__}: {name!r:.80}")
+        conversation = self._conversations.find(name)
+        if conversation is None:
+            conversation = Conversation(name)
+            self._add(conversation)
+        return conversation
+
+    def _add(self, conversation: Conversation) -> None:
+        """Remember a conversation. To be called below the lock."""
+        if conversation.name in self._conversations:
+            raise SessionError(f"there is a session {conversation.name!r} already: close it, or choose another name")
+        forgotten = self._conversations.add(conversation)
+        if forgotten is not None:
+            self._forget(forgotten)
+
+    def _forget(self, conversation: Conversation) -> None:
+        """Forget a conversation. To be called below the lock."""
+        self._conversations.forget(conversation)
+        for request in list(conversation.requests):
+            self._cancel(request)
+        if self._engine is not None:
+            self._engine.forget(conversation)
+
+    def _hold(self, session: Session) -> None:
+        with self._lock:
+            self._conversation(session.name).handles.add(session)
+
+    def _session_length(self, name: str) -> int:
+        conversation = self._conversations.find(name)
+        return 0 if conversation is None else len(conversation.tokens)
+
+    def _append(
+        self,
+        session: Session,
+        text: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None,
+        on_token: Callable[[str], object] | None,
+        overrides: dict[str, Any],
+    ) -> Stream:
+        _check_callable("on_token", on_token)
+        self._hold(session)
+        merged = self._merge(config, overrides)
+        return Stream(self, self._submit(text, merged, session=session.name, append=True, streaming=True), on_token)
+
+    def _aappend(
+        self,
+        session: Session,
+        text: str | Sequence[int],
+        config: GenerationConfig | dict[str, Any] | None,
+        on_token: Callable[[str], object] | None,
+        overrides: dict[str, Any],
+    ) -> AsyncStream:
+        _check_callable("on_token", on_token)
+        self._hold(session)
+        merged, outlet = self._merge(config, overrides), LoopOutlet()
+        request = self._submit(text, merged, session=session.name, append=True, streaming=True, chunks=outlet)
+        return AsyncStream(self, request, outlet, on_token)
+
+    def _fork(self, session: Session, name: str | None) -> Session:
+        self._check_process()
+        with self._lock:
+            source = self._conversation(session.name)
+            branch = source.branch(self._conversations.new_name() if name is None else name)
+            self._add(branch)
+            if self._engine is not None:
+                self._engine.share(source, branch)
+            return Session(self, branch.name)
+
+    def _save(self, session: Session, path: str | os.PathLike[str]) -> None:
+        self._check_process()
+        with self._lock:
+            conversation, engine = self._conversation(session.name), self._engine
+            answer = None if engine is None else engine.save(conversation)
+        cached_tokens, state = ([], None) if answer is None else answer()
+        SavedSession(
+            session.name,
+            self._identity,
+            self._cache_key,
+            list(conversation.tokens),
+            conversation.text,
+            [(reply.n_tokens, reply.n_chars) for reply in conversation.replies],
+            cached_tokens,
+            state,
+        ).write(path)
+
+    @property
+    def _cache_key(self) -> str:
+        """What the content of a KV cache depends on, besides the model's file."""
+        config = self._model_config
+        names = sorted(name for name in type(config).model_fields if name.startswith(("rope_", "yarn_")))
+        return repr([getattr(config, name) for name in names] + sorted(config.kv_overrides.items()))
+
+
+MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
+MAX_CONTINUATIONS = 1024
 _alive: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 
@@ -432,48 +737,12 @@ def _check_callable(name: str, value: object) -> None:
         raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
 
 
-def _split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    generation, loading = GenerationConfig.model_fields, ModelConfig.model_fields
-    check_option_names("LLM", overrides, [*generation, *loading])
-    return (
-        {name: value for name, value in overrides.items() if name in generation},
-        {name: value for name, value in overrides.items() if name in loading},
-    )
-
-
-def _load(path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None) -> LlamaModel:
-    names = [device.name for device in devices()]
-    for name in config.devices:
-        if name not in names:
-            raise ConfigError(f"there is no device {name!r}: this build has {', '.join(names)}")
-    if len(config.tensor_split) > max_devices():
-        raise ConfigError(f"tensor_split has {len(config.tensor_split)} values for at most {max_devices()} devices")
-    params = LlamaModelParams()
-    params.n_gpu_layers = config.n_gpu_layers
-    params.main_gpu = config.main_gpu
-    params.split_mode = LlamaSplitMode[config.split_mode.upper()]
-    params.tensor_split = list(config.tensor_split)
-    params.devices = list(config.devices)
-    params.load_mode = LlamaLoadMode[config.load_mode.upper()]
-    params.check_tensors = config.check_tensors
-    params.kv_overrides = config.kv_overrides
-    params.progress_callback = progress
-    try:
-        return LlamaModel(path, params)
-    except FileNotFoundError:
-        raise ModelNotFoundError(f"there is no model file at {path!r}") from None
-    except OSError as error:
-        raise ModelAccessError(f"cannot read the model at {path!r}: {error.strerror}") from error
-    except (ValueError, RuntimeError) as error:
-        raise ModelLoadError(str(error)) from error
-
-
-def _show_log() -> None:
-    """Send cyllama's log to stderr, once."""
-    logger = logging.getLogger("cyllama")
-    if not any(getattr(handler, "_cyllama_verbose", False) for handler in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        handler._cyllama_verbose = True  # type: ignore[attr-defined]
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+def _check_alone(n: int, **others: object) -> None:
+    """Refuse what several continuations cannot be combined with."""
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise ConfigTypeError(f"n is a number of continuations, not {type(n).__name__}: {n!r:.80}")
+    if not 1 <= n <= MAX_CONTINUATIONS:
+        raise ConfigError(f"n must be from 1 to {MAX_CONTINUATIONS}, not {n}")
+    for name, value in others.items():
+        if value:
+            raise ConfigError(f"n={n} continuations cannot be combined with {name}: use sessions and fork() instead")

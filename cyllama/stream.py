@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from typing_extensions import Self
@@ -15,18 +17,8 @@ if TYPE_CHECKING:
     from .llm import LLM
 
 
-class Stream(Iterator[str]):
-    """The chunks of a generation, as soon as their text is certain; together they are the response.
-
-    It is an iterator and a context manager. Leaving the ``with`` block, or dropping the stream, ends the generation. A
-    stream keeps its :class:`~cyllama.LLM` alive.
-
-    >>> with llm("Once upon a time", stream=True) as stream:
-    ...     for chunk in stream:
-    ...         print(chunk, end="", flush=True)
-    >>> stream.response.finish_reason
-    'stop'
-    """
+class _Generation:
+    """What :class:`Stream` and :class:`AsyncStream` have in common."""
 
     def __init__(self, llm: LLM, request: Request, on_token: Callable[[str], object] | None = None) -> None:
         self._llm = llm
@@ -47,12 +39,40 @@ class Stream(Iterator[str]):
             raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
         return self._response
 
+    def cancel(self) -> None:
+        """End the generation within one step. Chunks that were generated before can still be read."""
+        if self._response is None:
+            self._llm._cancel(self._request)
+
+    def __del__(self) -> None:
+        self.cancel()
+
+    def _end(self, *, raise_error: bool = True) -> None:
+        self._request.chunks.put(None)  # for whoever else is reading this stream
+        self._response = self._llm._to_response(self._request)
+        if raise_error and self._request.error is not None:
+            raise self._request.error
+
+
+class Stream(_Generation, Iterator[str]):
+    """The chunks of a generation, as soon as their text is certain; together they are the response.
+
+    It is an iterator and a context manager. Leaving the ``with`` block, or dropping the stream, ends the generation. A
+    stream keeps its :class:`~cyllama.LLM` alive.
+
+    >>> with llm("Once upon a time", stream=True) as stream:
+    ...     for chunk in stream:
+    ...         print(chunk, end="", flush=True)
+    >>> stream.response.finish_reason
+    'stop'
+    """
+
     def __next__(self) -> str:
         if self._response is not None:
             raise StopIteration
         self._llm._check_process()
         try:
-            chunk = self._request.chunks.get()
+            chunk = self._request.queue.get()
             if chunk is not None and self._on_token is not None:
                 self._on_token(chunk)
         except BaseException:  # Ctrl-C while waiting, or an exception of the callback
@@ -63,10 +83,11 @@ class Stream(Iterator[str]):
             raise StopIteration
         return chunk
 
-    def cancel(self) -> None:
-        """End the generation within one step. Chunks that were generated before can still be read."""
-        if self._response is None:
-            self._llm._cancel(self._request)
+    def read(self) -> Response:
+        """Wait for the end of the generation, and return the whole response."""
+        for _ in self:
+            pass
+        return self.response
 
     def close(self) -> None:
         """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
@@ -75,7 +96,7 @@ class Stream(Iterator[str]):
         """
         self.cancel()
         while self._response is None and self._llm._in_own_process():
-            if self._request.chunks.get() is None:
+            if self._request.queue.get() is None:
                 self._end(raise_error=False)
 
     def __enter__(self) -> Self:
@@ -84,11 +105,85 @@ class Stream(Iterator[str]):
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.cancel()
 
-    def _end(self, *, raise_error: bool = True) -> None:
-        self._request.chunks.put(None)  # for whoever else is reading this stream
-        self._response = self._llm._to_response(self._request)
-        if raise_error and self._request.error is not None:
-            raise self._request.error
+class LoopOutlet:
+    """Carries what the engine's thread puts into it over to an event loop.
+
+    Attributes:
+        queue: What arrived there.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def put(self, item: str | None) -> None:
+        """Take an item, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
+        except RuntimeError:  # the loop was closed: nobody will read it
+            return
+
+
+class AsyncStream(_Generation, AsyncIterator[str]):
+    """The chunks of a generation for an event loop: a :class:`Stream` to be used with ``async for``.
+
+    Cancelling the task that reads it, leaving the ``async with`` block or dropping it ends the generation within one
+    step. It belongs to the event loop in which it was made.
+
+    >>> async with llm.astream("Once upon a time") as stream:
+    ...     async for chunk in stream:
+    ...         print(chunk, end="", flush=True)
+    >>> stream.response.finish_reason
+    'stop'
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        request: Request,
+        outlet: LoopOutlet,
+        on_token: Callable[[str], object] | None = None,
+    ) -> None:
+        super().__init__(llm, request, on_token)
+        self._queue = outlet.queue
+
+    async def __anext__(self) -> str:
+        if self._response is not None:
+            raise StopAsyncIteration
+        self._llm._check_process()
+        try:
+            chunk = await self._queue.get()
+            if chunk is not None and self._on_token is not None:
+                outcome = self._on_token(chunk)
+                if inspect.isawaitable(outcome):
+                    await outcome
+        except BaseException:  # the task was cancelled, or the callback failed
+            self.cancel()
+            raise
+        if chunk is None:
+            self._end()
+            raise StopAsyncIteration
+        return chunk
+
+    async def read(self) -> Response:
+        """Wait for the end of the generation, and return the whole response."""
+        async for _ in self:
+            pass
+        return self.response
+
+    async def aclose(self) -> None:
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
+
+        An error of the generation that iterating would raise is not raised here.
+        """
+        self.cancel()
+        while self._response is None and self._llm._in_own_process():
+            if await self._queue.get() is None:
+                self._end(raise_error=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        await self.aclose()

@@ -1,6 +1,7 @@
 #include "context.hpp"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -492,7 +493,9 @@ void encode(const LlamaContext & self, LlamaBatch & batch) {
     }
 }
 
-std::pair<int, std::vector<llama_token>> decode_and_sample(
+using SamplingErrors = std::map<size_t, std::string>; // by index in the list of samplers
+
+std::tuple<int, std::vector<llama_token>, SamplingErrors> decode_and_sample(
     const LlamaContext & self, LlamaBatch & batch, const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
     // Another thread may change the list, and so free the samplers, as soon as anything is waited for.
     std::vector<std::pair<int32_t, std::shared_ptr<SamplerHandle>>> handles;
@@ -508,13 +511,20 @@ std::pair<int, std::vector<llama_token>> decode_and_sample(
         }
     }
     std::vector<llama_token> tokens;
+    SamplingErrors errors;
     tokens.reserve(handles.size());
     const int status = run_batch(use, batch.get(), false, [&] {
         for (const auto & [index, handle] : handles) {
-            tokens.push_back(sample(*handle, *use, index));
+            llama_token token = LLAMA_TOKEN_NULL;
+            try {
+                token = sample(*handle, *use, index);
+            } catch (const std::exception & error) { // one generation's misfortune must not be that of the others
+                errors[tokens.size()] = error.what();
+            }
+            tokens.push_back(token);
         }
     });
-    return {status, std::move(tokens)};
+    return {status, std::move(tokens), std::move(errors)};
 }
 
 // --------------------------------------------------------------------------------------------------------------- outputs
@@ -651,8 +661,9 @@ void init_context(nb::module_ & m) {
         .def(
             "decode_and_sample", &decode_and_sample, nb::arg("batch"), nb::arg("samplers"),
             "Evaluate a batch and sample from it, without taking the GIL in between.\n\n"
-            "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use. Returns\n"
-            "the status of decode() and one token for each sampler, none if the status is not 0.")
+            "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use; several\n"
+            "samplers may use the same token. Returns the status of decode(), one token for each sampler, none if the status\n"
+            "is not 0, and why samplers failed, by their index in the list: their token is -1.")
         .def("encode", &encode, nb::arg("batch"),
              "Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).")
         .def(

@@ -82,49 +82,61 @@ size_t state_size(const ContextUse & use, llama_seq_id seq_id, uint32_t flags) {
     return seq_id == kWhole ? llama_state_get_size(use.get()) : llama_state_seq_get_size_ext(use.get(), seq_id, flags);
 }
 
-std::vector<uint8_t> save(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama_token> & tokens,
-                          uint32_t flags) {
-    if (seq_id != kWhole) {
-        use.check_sequence(seq_id);
-    }
-    const uint32_t kind = kind_of(seq_id, flags);
-    const size_t size = state_size(use, seq_id, flags);
-    const size_t head = sizeof(Header) + tokens.size() * sizeof(llama_token);
-    std::vector<uint8_t> bytes(head + size);
+size_t head_size(const std::vector<llama_token> & tokens) { return sizeof(Header) + tokens.size() * sizeof(llama_token); }
+
+// The most bytes that save() writes.
+size_t save_size(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama_token> & tokens, uint32_t flags) {
+    return head_size(tokens) + state_size(use, seq_id, flags);
+}
+
+// Writes at most `capacity` bytes; returns how many.
+size_t save(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama_token> & tokens, uint32_t flags,
+            uint8_t * bytes, size_t capacity) {
+    const size_t head = head_size(tokens);
     if (!tokens.empty()) {
-        std::memcpy(bytes.data() + sizeof(Header), tokens.data(), tokens.size() * sizeof(llama_token));
+        std::memcpy(bytes + sizeof(Header), tokens.data(), tokens.size() * sizeof(llama_token));
     }
-    uint8_t * state = bytes.data() + head;
-    const size_t written = seq_id == kWhole ? llama_state_get_data(use.get(), state, size)
-                                            : llama_state_seq_get_data_ext(use.get(), state, size, seq_id, flags);
+    const size_t size = capacity - head;
+    const size_t written = seq_id == kWhole ? llama_state_get_data(use.get(), bytes + head, size)
+                                            : llama_state_seq_get_data_ext(use.get(), bytes + head, size, seq_id, flags);
     if (written == 0 || written > size) {
         throw std::runtime_error("cannot save the state: " + logged_errors("llama.cpp gave no reason"));
     }
-    bytes.resize(head + written);
     const Header header{kMagic,
                         kVersion,
-                        kind,
+                        kind_of(seq_id, flags),
                         static_cast<uint32_t>(tokens.size()),
                         fingerprint(llama_get_model(use.get())),
                         written,
-                        checksum(bytes.data() + sizeof(Header), bytes.size() - sizeof(Header))};
-    std::memcpy(bytes.data(), &header, sizeof header);
-    return bytes;
+                        checksum(bytes + sizeof(Header), head + written - sizeof(Header))};
+    std::memcpy(bytes, &header, sizeof header);
+    return head + written;
 }
 
 nb::bytes get_data(const LlamaContext & self, llama_seq_id seq_id, uint32_t flags) {
     ContextUse use(self);
+    kind_of(seq_id, flags); // refuses unknown flags
     clear_logged_errors();
-    std::vector<uint8_t> bytes;
+    const size_t capacity = save_size(use, seq_id, {}, flags);
+    // Written in place: a state can be large, and a copy of it would cost as much as the state itself.
+    PyObject * bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(capacity));
+    if (!bytes) {
+        throw nb::python_error();
+    }
+    nb::bytes result = nb::steal<nb::bytes>(bytes);
+    size_t size = 0;
     {
         WithoutGil release;
-        bytes = save(use, seq_id, {}, flags);
+        size = save(use, seq_id, {}, flags, reinterpret_cast<uint8_t *>(PyBytes_AS_STRING(bytes)), capacity);
     }
-    return nb::bytes(bytes.data(), bytes.size());
+    if (size < capacity) {
+        return nb::bytes(result.c_str(), size);
+    }
+    return result;
 }
 
 // Returns 0 or an errno. A new file takes the place of an old one only when it is complete.
-int write_file(const std::string & path, const std::vector<uint8_t> & bytes) {
+int write_file(const std::string & path, const uint8_t * bytes, size_t size) {
     if (const int error = check_regular(path)) {
         return error;
     }
@@ -133,7 +145,7 @@ int write_file(const std::string & path, const std::vector<uint8_t> & bytes) {
     if (!file) {
         return errno;
     }
-    const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+    const bool written = std::fwrite(bytes, 1, size, file) == size;
     int error = written ? 0 : errno;
     if (std::fclose(file) != 0 && !error) {
         error = errno;
@@ -154,7 +166,8 @@ void save_file(const LlamaContext & self, const std::string & path, llama_seq_id
     int error = 0;
     {
         WithoutGil release;
-        error = write_file(path, save(use, seq_id, tokens, 0));
+        std::vector<uint8_t> bytes(save_size(use, seq_id, tokens, 0));
+        error = write_file(path, bytes.data(), save(use, seq_id, tokens, 0, bytes.data(), bytes.size()));
     }
     if (error) {
         raise_os_error(path, error);

@@ -11,7 +11,6 @@ import pytest
 from cyllama import LLM, DecodeError
 from cyllama.engine import Engine
 from cyllama.engine.kv_cache import KVCache
-from cyllama.engine.scheduler import Scheduler
 from cyllama.llama.llama_cpp import LlamaContext, LlamaContextParams
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
@@ -19,27 +18,24 @@ STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>a
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Check the books after every step; count the steps."""
-    steps: list[int] = []
+    """Check the books after every step; note how many cells are used."""
+    cells: list[int] = []
     step = Engine._step
 
     def checked_step(self: Engine) -> None:
         step(self)
-        kv_cache = self._context.kv_cache
-        assert kv_cache is not None
-        if not self._nobody_waits():  # an aborted decode leaves books that the next generation clears
-            kv_cache.check_integrity()
-        steps.append(len(kv_cache.tokens))
+        self._kv_cache.check_integrity()
+        cells.append(self._kv_cache.used_cells)
 
     monkeypatch.setattr(Engine, "_step", checked_step)
-    return steps
+    return cells
 
 
 def test_the_books_agree_with_llama_cpps_after_every_step(llm: LLM, checked: list[int]):
     response = llm(STORY, n_batch=5, max_tokens=20)
     n_prompt = response.usage.prompt_tokens
     chunks = [min(5 * (i + 1), n_prompt) for i in range(-(-n_prompt // 5))]
-    assert checked == [*chunks, *range(n_prompt + 1, n_prompt + 20)]
+    assert checked == [*chunks, *range(n_prompt + 1, n_prompt + 19), 0]
 
 
 def test_the_books_start_empty_in_a_reused_context(llm: LLM, checked: list[int]):
@@ -51,11 +47,13 @@ def test_the_books_start_empty_in_a_reused_context(llm: LLM, checked: list[int])
 
 def test_wrong_books_are_noticed(llm: LLM):
     params = LlamaContextParams()
-    params.n_ctx = 256
+    params.n_ctx, params.n_seq_max, params.kv_unified = 256, 2, True
     with LlamaContext(llm.model, params) as context:
-        kv_cache = KVCache(context)
+        kv_cache = KVCache(llm.model, host_bytes_max=0)
+        kv_cache.attach(context)
         kv_cache.check_integrity()
-        kv_cache.append([1, 2])
+        sequence = kv_cache.open([1, 2, 3], None, shareable=False)
+        kv_cache.append(sequence, [1, 2])
         with pytest.raises(AssertionError, match="2 tokens in the books, but the last position is -1"):
             kv_cache.check_integrity()
 
@@ -85,24 +83,6 @@ def test_a_failure_while_decoding_keeps_the_text_so_far_and_ends_one_generation_
     assert stream.response == caught.value.partial_text
     monkeypatch.undo()
     assert llm(STORY, max_tokens=30) == expected
-
-
-def test_requests_are_served_in_the_order_in_which_they_came():
-    scheduler = Scheduler()
-    first, second, third = requests = [_Anything() for _ in range(3)]
-    for request in requests:
-        scheduler.add(request)  # type: ignore[arg-type]
-    assert scheduler.admit() is first
-    assert scheduler.admit() is None, "one at a time"
-    second.cancelled = True
-    assert scheduler.drop_cancelled() == [second]
-    scheduler.remove(first)  # type: ignore[arg-type]
-    assert scheduler.admit() is third
-    assert scheduler.drain() == [third]
-
-
-class _Anything:
-    cancelled = False
 
 
 def test_a_cancelled_generation_logs_no_error(llm: LLM, caplog: pytest.LogCaptureFixture):

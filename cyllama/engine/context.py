@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
-from ..config import ModelConfig
-from ..errors import ContextError, ContextMemoryError
+from ..config import GenerationConfig, ModelConfig
+from ..errors import ContextError, ContextMemoryError, ContextSizeError
 from ..llama.llama_cpp import (
     GGMLType,
     LlamaBatch,
@@ -23,11 +24,57 @@ from .stats import Stats
 logger = logging.getLogger(__name__)
 
 PADDING = 256  # llama.cpp pads a context to this
+DEFAULT_MAX_TOKENS = 512  # to make room for at first where the answer has no limit
 
 
 def padded(n_tokens: int) -> int:
     """Round up to a size that llama.cpp would round up to anyway."""
     return -(-n_tokens // PADDING) * PADDING
+
+
+class ContextSize(NamedTuple):
+    """What one generation may take of a context, in tokens.
+
+    Attributes:
+        limit: Most tokens of prompt and answer together.
+        required: What the context has to have room for before the generation starts.
+        exact: Whether the user named that size, and it is not to be rounded up.
+    """
+
+    limit: int
+    required: int
+    exact: bool
+
+
+def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_cells: int | None) -> ContextSize:
+    """Return the sizes for a prompt of ``n_prompt`` tokens.
+
+    Without a ``max_tokens`` there is no telling how long the answer gets: the context starts as for one of the default
+    length, and grows.
+
+    Raises:
+        ContextSizeError: The prompt is too long.
+    """
+    limit = config.n_ctx or model.n_ctx_train
+    if n_prompt > limit and config.n_ctx is not None:
+        raise ContextSizeError(
+            f"the prompt has {n_prompt} tokens but n_ctx is {config.n_ctx}: raise n_ctx in GenerationConfig or "
+            f"shorten the prompt"
+        )
+    if n_prompt > limit:
+        raise ContextSizeError(
+            f"the prompt has {n_prompt} tokens but the model was trained for a context of {limit}: shorten the "
+            f"prompt, or set n_ctx in GenerationConfig (and RoPE scaling in ModelConfig) to go beyond"
+        )
+    if kv_cells is not None and n_prompt > kv_cells:
+        raise ContextSizeError(
+            f"the prompt has {n_prompt} tokens but all conversations share kv_cells={kv_cells}: raise kv_cells in "
+            f"ModelConfig or shorten the prompt"
+        )
+    if config.n_ctx is not None:
+        return ContextSize(limit, limit, exact=True)
+    max_tokens = DEFAULT_MAX_TOKENS if config.max_tokens is None else config.max_tokens
+    return ContextSize(limit, min(padded(n_prompt + max_tokens), limit), exact=False)
 
 
 class GenerationContext:
@@ -37,8 +84,9 @@ class GenerationContext:
 
     Attributes:
         context: The context, or ``None``.
+        n_ctx: Its size in tokens, of all conversations together, as it was asked for; 0 without one.
         batch: Space for the tokens of one step.
-        kv_cache: What the context's sequences hold.
+        kv_cache: What the context's sequences hold. It outlives the context.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats) -> None:
@@ -46,45 +94,60 @@ class GenerationContext:
         self._config = config
         self._stats = stats
         self.context: LlamaContext | None = None
+        self.n_ctx = 0
         self.batch = LlamaBatch(1)
-        self.kv_cache: KVCache | None = None
+        self.kv_cache = KVCache(model, config.host_cache_mb * 2**20)
 
-    def prepare(self, n_ctx: int, *, fixed: bool, n_batch: int) -> None:
-        """Have a context of at least ``n_ctx`` tokens with an empty KV cache.
+    def ensure(self, n_ctx: int, *, roomy: int, n_batch: int) -> bool:
+        """Have a context of at least ``n_ctx`` tokens, and keep what the sequences hold.
 
         Args:
             n_ctx: Tokens that have to fit.
-            fixed: Whether a new context gets exactly this size, and not room to grow.
+            roomy: Size of a new context if the memory allows it.
             n_batch: Most tokens of one step, if a context has to be created.
 
+        Returns:
+            Whether the context was there already.
+
         Raises:
-            ContextMemoryError: There is not enough memory for it. No context exists then.
+            ContextMemoryError: There is not enough memory for it. What existed before exists still.
             ContextError: llama.cpp cannot create one with these options.
         """
-        if self.kv_cache is not None and n_ctx <= self._stats.n_ctx:
-            self.kv_cache.clear()
-            self._stats.context_reuses += 1
-            return
-        roomy = n_ctx if fixed else max(n_ctx, min(2 * self._stats.n_ctx, self._model.n_ctx_train))
-        self.release()
-        try:
-            self._create(roomy, n_batch)
-        except ContextMemoryError:
-            if roomy == n_ctx:
-                raise
-            self._create(n_ctx, n_batch)
+        if self.context is not None and n_ctx <= self.n_ctx:
+            return True
+        old_n_ctx, n_batch = self.n_ctx, max(n_batch, self.batch.capacity)
+        self._check_memory(n_ctx, held=old_n_ctx)
+        self._close_context(keep=True)
+        sizes = [max(roomy, n_ctx), n_ctx] if roomy > n_ctx else [n_ctx]
+        error: Exception | None = None
+        for size in sizes:
+            try:
+                self._create(size, n_batch)
+                return False
+            except (ContextMemoryError, ContextError) as failure:
+                error = failure
+        if old_n_ctx:
+            self._create(old_n_ctx, n_batch)
+        assert error is not None
+        raise error
 
     def release(self) -> None:
         """Give everything back."""
+        self._close_context(keep=False)
+
+    def _close_context(self, *, keep: bool) -> None:
+        if self.context is not None and keep:
+            self.kv_cache.detach()
+        elif not keep:
+            self.kv_cache.close()
         if self.context is not None:
             self.context.close()
         self.context = None
-        self.kv_cache = None
-        self._stats.n_ctx = 0
+        self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
 
     def _create(self, n_ctx: int, n_batch: int) -> None:
         self._check_memory(n_ctx)
-        params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch)
+        params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch, model=self._model)
         try:
             context = LlamaContext(self._model, params)
         except (MemoryError, RuntimeError) as error:
@@ -93,22 +156,33 @@ class GenerationContext:
             raise ContextError(str(error)) from error
         self.context = context
         self.batch = LlamaBatch(context.n_batch)
-        self.kv_cache = KVCache(context)
+        self.kv_cache.attach(context)
         self._stats.contexts_created += 1
-        self._stats.n_ctx = n_ctx
+        self.n_ctx = self._stats.n_ctx = n_ctx
+        self._stats.kv_cells = context.n_ctx
         logger.debug("created a context of %d tokens", n_ctx)
 
-    def _check_memory(self, n_ctx: int) -> None:
+    def _check_memory(self, n_ctx: int, held: int = 0) -> None:
         """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
-        needed, available = kv_cache_bytes(self._model, self._config, padded(n_ctx)), available_memory()
-        if needed is not None and available is not None and needed > available:
-            raise ContextMemoryError(
-                f"a context of n_ctx={n_ctx} tokens needs {_gib(needed)} for its KV cache, but {_gib(available)} of "
-                f"memory are available. {WAY_OUT}"
-            )
+        check_kv_memory(self._model, self._config, n_ctx, held=held)
 
 
-WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or a smaller type_k and type_v in ModelConfig"
+def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0) -> None:
+    """Raise :class:`ContextMemoryError` if the KV cache of ``n_ctx`` tokens does not fit into the memory.
+
+    ``held`` tokens of it are in memory already, in a context that will be replaced.
+    """
+    needed, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
+    if needed is None or available is None:
+        return
+    if needed > available + (kv_cache_bytes(model, config, padded(held)) or 0):
+        raise ContextMemoryError(
+            f"a context of n_ctx={n_ctx} tokens needs {_gib(needed)} for its KV cache, but {_gib(available)} of "
+            f"memory are available. {WAY_OUT}"
+        )
+
+
+WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or smaller kv_cells, type_k and type_v in ModelConfig"
 
 
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
@@ -122,14 +196,26 @@ def _ggml_type(name: str) -> GGMLType:
     return GGMLType[name.upper()]
 
 
-def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int) -> LlamaContextParams:
-    """Return llama.cpp's parameters for a context of one sequence."""
+def n_sequences(config: ModelConfig, model: LlamaModel) -> int:
+    """Return how many sequences a context has: the running ones, and some whose next turn may come soon."""
+    idle = 2 if model.is_recurrent or model.is_hybrid else max(4, config.n_parallel)  # recurrent states are large
+    return config.n_parallel + idle
+
+
+def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: LlamaModel) -> LlamaContextParams:
+    """Return llama.cpp's parameters for a context whose sequences share all of its cells.
+
+    With a stream of cells for each sequence instead (``kv_unified=False``), prefixes could not be shared, running
+    sequences would need adjacent ids, and none could be larger than its share. What unified cells cost, attention that
+    passes over the cells of the others, is kept small by moving idle sequences to host memory.
+    """
     params = LlamaContextParams()
+    params.n_seq_max = n_sequences(config, model)
+    params.kv_unified = True
     params.n_ctx = n_ctx
-    params.n_batch = min(n_batch, n_ctx)
+    params.n_batch = max(min(n_batch, n_ctx), params.n_seq_max)
     params.n_ubatch = min(config.n_ubatch, params.n_batch)
-    params.n_seq_max = 1
-    params.n_outputs_max = 1  # only the last token of a prompt needs logits: no buffer for n_batch of them
+    params.n_outputs_max = params.n_seq_max  # only the last token of each needs logits: no buffer for n_batch of them
     params.n_threads = config.n_threads or physical_cores()
     params.n_threads_batch = config.n_threads_batch or params.n_threads
     params.threadpool_poll = config.threadpool_poll

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import TypeVar, cast
 
 from ..config import ModelConfig
-from ..errors import DecodeError
-from ..llama.llama_cpp import LlamaModel
+from ..errors import ContextMemoryError, DecodeError
+from ..llama.llama_cpp import LlamaModel, LlamaSampler
+from ..response import FinishReason
 from .context import GenerationContext
+from .conversation import Conversation
+from .kv_cache import common_prefix
 from .request import Request
-from .scheduler import Scheduler
+from .scheduler import Chunk, Scheduler
 from .stats import Stats
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
+IDLE_CELLS = 512  # that sequences nobody extends may keep while others run: attention passes over them
+HEADROOM = 32  # cells that have to be free for each running request before another one starts, where cells are fixed
+MIN_SHARED = 32  # tokens of a common prefix for which one request waits until another has evaluated it
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -25,12 +37,15 @@ class Engine:
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:
         """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        self._model = model
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
         self._stats = stats
-        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
-        self._scheduler = Scheduler()
+        self._kv_cells = config.kv_cells
+        self._inbox: SimpleQueue[Request | Callable[[], object] | None] = SimpleQueue()
+        self._scheduler = Scheduler(config.n_parallel)
         self._context = GenerationContext(model, config, stats)
+        self._kv_cache = self._context.kv_cache
         self._stopping = False
         self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
         self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-engine", daemon=True)
@@ -44,6 +59,77 @@ class Engine:
         """Make a request end within one step, and not only after the current one if it runs alone."""
         request.cancelled = True
         self._abort_if_unwanted()
+
+    def share(self, source: Conversation, target: Conversation) -> None:
+        """Let a conversation go on from what the KV cache has of another."""
+
+        def share() -> None:
+            if source.sequence is not None and target.sequence is None and not target.forgotten:
+                self._kv_cache.own(source.sequence)
+                target.sequence = source.sequence
+
+        self._inbox.put(share)
+
+    def adopt(self, conversation: Conversation, tokens: list[int], state: bytes) -> None:
+        """Let a conversation go on from a state that was saved."""
+
+        def adopt() -> None:
+            if conversation.sequence is None and not conversation.forgotten:
+                conversation.sequence = self._kv_cache.adopt(tokens, state)
+
+        self._inbox.put(adopt)
+
+    def forget(self, conversation: Conversation) -> None:
+        """Give back what the KV cache has of a conversation."""
+
+        def forget() -> None:
+            if conversation.sequence is not None:
+                self._kv_cache.disown(conversation.sequence)
+                conversation.sequence = None
+
+        self._inbox.put(forget)
+
+    def save(self, conversation: Conversation) -> Callable[[], tuple[list[int], bytes | None]]:
+        """Ask for the tokens that the KV cache has of a conversation, and their state; call the result to have them."""
+
+        def save() -> tuple[list[int], bytes | None]:
+            return ([], None) if conversation.sequence is None else self._kv_cache.save(conversation.sequence)
+
+        return self.ask(save)
+
+    def ask(self, function: Callable[[], T]) -> Callable[[], T]:
+        """Let the engine's thread run a function between two steps; call the result to wait for what it returns."""
+        outcome: SimpleQueue[tuple[bool, T | Exception]] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put((True, function()))
+            except Exception as error:  # the caller's to handle
+                outcome.put((False, error))
+
+        def answer() -> T:
+            succeeded, result = outcome.get()
+            if not succeeded:
+                assert isinstance(result, Exception)
+                raise result
+            return cast(T, result)
+
+        self._inbox.put(run)
+        return answer
+
+    def check_integrity(self) -> None:
+        """Raise ``AssertionError`` where the books of the KV cache are wrong."""
+        self.ask(self._kv_cache.check_integrity)()
+
+    @property
+    def occupancy(self) -> dict[str, int]:
+        """What of :class:`Stats` is true at this moment only."""
+        return {
+            "running": sum(request.finish_reason is None for request in list(self._scheduler.running)),
+            "waiting": self._scheduler.n_waiting + self._inbox.qsize(),
+            "kv_cells_used": self._kv_cache.used_cells,
+            "host_bytes": self._kv_cache.host_bytes,
+        }
 
     def stop(self) -> None:
         """Cancel all requests, release the context, end the thread. Returns when that is done.
@@ -60,106 +146,314 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    # --- the engine's thread
+    # --- the engine's thread: the loop
 
     def _run(self, predecessor: Engine | None) -> None:
         if predecessor is not None:
             predecessor.join()
         try:
-            while self._receive():
-                self._step_safely()
+            while self._turn():
+                pass
         finally:
             for request in self._scheduler.drain():
                 request.finish("cancelled")
+                request.close(self._vocab)
             self._context.release()
+
+    def _turn(self) -> bool:
+        """Take what has come in and do one step; return whether to go on."""
+        try:
+            if not self._receive():
+                return False
+            self._step()
+        except Exception as error:  # whatever failed, nobody may wait forever, and the next request starts afresh
+            logger.debug("a step failed", exc_info=True)
+            self._context.release()
+            for request in list(self._scheduler.running):
+                self._retire(request, error)
+        return True
 
     def _receive(self) -> bool:
         """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
         while not self._stopping:
-            for request in self._scheduler.drop_cancelled():
-                request.finish("cancelled")
+            self._empty_inbox()
+            for request in self._scheduler.cancelled():
+                self._retire(request, "cancelled")
             self._admit()
-            try:
-                request = self._inbox.get(block=not self._scheduler.running)
-            except Empty:
-                return True
-            if request is not None:
-                self._scheduler.add(request)
-        while (request := self._next_in_inbox()) is not None:
-            self._scheduler.add(request)
+            if self._scheduler.running:
+                return not self._stopping
+            if self._inbox.empty():
+                self._take(self._inbox.get())
+        self._empty_inbox()
         return False
 
-    def _next_in_inbox(self) -> Request | None:
+    def _empty_inbox(self) -> None:
         while True:
             try:
-                request = self._inbox.get_nowait()
+                self._take(self._inbox.get_nowait())
             except Empty:
-                return None
-            if request is not None:
-                return request
+                return
+
+    def _take(self, item: Request | Callable[[], object] | None) -> None:
+        if isinstance(item, Request):
+            self._scheduler.add(item)
+        elif item is not None:
+            item()
+
+    # --- admission
 
     def _admit(self) -> None:
         """Give waiting requests whose turn has come a place to run in."""
-        while (request := self._scheduler.admit()) is not None:
+        for request in self._scheduler.next_waiting():
+            contexts_created = self._stats.contexts_created
             try:
-                self._context.prepare(
-                    request.n_ctx_required, fixed=request.config.n_ctx is not None, n_batch=request.config.n_batch
-                )
+                request.resolve()
+                if self._shares_a_prefill(request):
+                    continue
+                if not self._make_place(request):
+                    if self._scheduler.running:
+                        return  # in line: those behind it wait as well
+                    raise DecodeError("there is no space in the KV cache for this prompt")
                 request.start()
+                self._start(request)
             except Exception as error:  # the caller's to handle: the thread goes on
-                request.fail(error)
-                self._scheduler.remove(request)
+                self._retire(request, error)
+            else:
+                self._stats.context_reuses += self._stats.contexts_created == contexts_created
 
-    def _step_safely(self) -> None:
+    def _shares_a_prefill(self, request: Request) -> bool:
+        """Whether a running request is evaluating a prefix that this one will be able to copy soon."""
+        if request.conversation is None or request.tokens:
+            return False
+        for other in self._scheduler.running:
+            if other.conversation is None or other.n_evaluated >= len(other.prompt):
+                continue
+            shared = common_prefix(other.prompt, request.prompt)
+            if shared < other.n_evaluated + MIN_SHARED:
+                continue
+            own = request.conversation.sequence
+            if shared >= self._kv_cache.longest_prefix(request.prompt, own, shareable=True)[1] + MIN_SHARED:
+                return True
+        return False
+
+    def _make_place(self, request: Request) -> bool:
+        """Have a context with room for one more request; return whether there is."""
+        running = self._scheduler.running
+        if self._kv_cells is not None:
+            self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
+            sequence = request.conversation.sequence if request.conversation else request.sequence
+            present = len(sequence.tokens) if sequence is not None and sequence.seq_id is not None else 0
+            needed = len(request.all_tokens) - present + 1 + HEADROOM * len(running)
+            return not running or needed <= self._kv_cache.free_cells + self._kv_cache.idle_cells - present
+        needed = request.required + sum(other.required for other in running)
         try:
-            self._step()
-        except Exception as error:  # whatever failed, nobody may wait forever, and the next request starts afresh
-            for request in list(self._scheduler.running):
-                request.fail(error)
-                self._scheduler.remove(request)
-            self._context.release()
+            self._context.ensure(needed, roomy=self._roomy(needed, request), n_batch=request.config.n_batch)
+        except ContextMemoryError:
+            if running:
+                return False
+            raise
+        return True
+
+    def _roomy(self, n_ctx: int, request: Request) -> int:
+        """Return the size of a new context for at least ``n_ctx`` tokens that need not be replaced soon."""
+        running = [*self._scheduler.running, request]
+        soon = [other for other in self._scheduler.next_waiting() if other is not request]
+        soon = soon[: self._scheduler.n_parallel - len(running)]
+        n_ctx += sum(other.required or request.required for other in soon)
+        if all(other.config.n_ctx is not None for other in running):
+            return n_ctx
+        return max(n_ctx, min(2 * self._context.n_ctx, len(running) * self._model.n_ctx_train))
+
+    def _start(self, request: Request) -> None:
+        """Give a request a sequence, with as much of its prompt as is known already."""
+        kv_cache, conversation, first_time = self._kv_cache, request.conversation, not request.tokens
+        if conversation is None and not self._scheduler.running and request.sequence is None:
+            while kv_cache.evict():  # alone, it gets the same cells, and so the same text, whatever ran before
+                pass
+        kv_cache.clear_if_unused()
+        own = request.sequence if conversation is None else conversation.sequence
+        sequence = kv_cache.open(request.all_tokens, own, shareable=conversation is not None)
+        if conversation is None:
+            if own is not None:  # it ran before, or follows another request
+                kv_cache.disown(own)
+        elif own is not sequence:
+            kv_cache.own(sequence)
+            if own is not None:
+                kv_cache.disown(own)
+            conversation.sequence = sequence
+        request.sequence = sequence
+        if first_time:
+            request.n_reused = len(sequence.tokens)
+            self._stats.prompt_tokens_reused += request.n_reused
+        self._scheduler.start(request)
+
+    # --- a step
 
     def _step(self) -> None:
         """Evaluate one batch and give every request that is due its next token."""
-        context, batch, kv_cache = self._context.context, self._context.batch, self._context.kv_cache
-        assert context is not None
-        assert kv_cache is not None
-        chunks = list(self._scheduler.next_batch(batch.capacity))
+        n_batch = self._make_room()
+        context, batch = self._context.context, self._context.batch
+        chunks = list(self._scheduler.next_batch(n_batch, stop_before_last=not self._kv_cache.drops_tails))
+        if context is None or not chunks:
+            return
         batch.clear()
-        samplers = []
+        samplers: list[tuple[int, LlamaSampler]] = []
+        owners: list[Request] = []
         for request, tokens, sample in chunks:
-            batch.add_sequence(tokens, request.n_evaluated, kv_cache.SEQUENCE, sample)
-            if sample:
-                assert request.sampler is not None
-                samplers.append((len(batch) - 1, request.sampler))
+            assert request.sequence is not None
+            assert request.sequence.seq_id is not None
+            batch.add_sequence(tokens, request.n_evaluated, request.sequence.seq_id, sample)
+            for owner in (request, *self._followers(request)) if sample else ():
+                assert owner.sampler is not None
+                samplers.append((len(batch) - 1, owner.sampler))
+                owners.append(owner)
         with self._abort_lock:
             context.clear_abort()
             if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
                 return
-        status, sampled = context.decode_and_sample(batch, samplers)
-        if status == ABORTED and self._nobody_waits():
-            return  # the next request starts with an empty cache
+        status, sampled, errors = context.decode_and_sample(batch, samplers)
+        self._stats.steps += 1
+        self._stats.tokens_decoded += len(batch)
         if status == ABORTED:
-            raise DecodeError("llama.cpp aborted the decode")
-        if status == NO_SPACE:
-            raise DecodeError("the KV cache has no space left")
-        tokens_sampled = iter(sampled)
-        for request, tokens, sample in chunks:
-            kv_cache.append(tokens)
-            self._advance(request, tokens, next(tokens_sampled) if sample else None)
+            self._take_stock(chunks)
+        elif status == NO_SPACE:
+            self._give_way()
+        else:
+            failures = {owners[i]: DecodeError(reason) for i, reason in errors.items()}
+            self._advance(chunks, dict(zip(owners, sampled, strict=True)), failures)
 
-    def _advance(self, request: Request, tokens: list[int], token: int | None) -> None:
-        if not request.prompt_is_evaluated:
-            self._stats.prompt_tokens_evaluated += len(tokens)
-        request.n_evaluated += len(tokens)
-        if token is not None:
-            self._stats.tokens_generated += 1
-            piece = None if token in self._eog else self._vocab.token_to_piece(token)
-            if not request.accept(token, piece):
-                self._scheduler.remove(request)
-        elif request.prompt_is_evaluated:
-            request.finish("length")
-            self._scheduler.remove(request)
+    def _make_room(self) -> int:
+        """Have free cells for the next token of every running request; return how many tokens the batch may have."""
+        scheduler, kv_cache = self._scheduler, self._kv_cache
+        while kv_cache.idle_cells > IDLE_CELLS and kv_cache.evict():
+            pass
+        while not kv_cache.make_room(len(scheduler.running)):
+            if not self._grow():
+                self._give_way()
+        wanted = min(self._context.batch.capacity, sum(request.pending for request in scheduler.running))
+        kv_cache.make_room(wanted)
+        return min(self._context.batch.capacity, kv_cache.free_cells)
+
+    def _grow(self) -> bool:
+        """Replace the context by a larger one if a running request may have more; return whether that was done."""
+        growing = [request for request in self._scheduler.running if request.grows]
+        if self._kv_cells is not None or not growing:
+            return False
+        for request in growing:
+            request.grow()
+        needed = sum(request.required for request in self._scheduler.running)
+        try:
+            self._context.ensure(
+                max(needed, self._context.n_ctx + 1), roomy=needed, n_batch=self._context.batch.capacity
+            )
+        except ContextMemoryError:
+            return False
+        return True
+
+    def _give_way(self) -> None:
+        """Without space for all: the newest request waits; a single one ends as at the end of its context."""
+        if self._kv_cache.evict():
+            return
+        newest = self._scheduler.running[-1]
+        if len(self._scheduler.running) == 1:
+            self._retire(newest, "length")
+            return
+        assert newest.sequence is not None
+        if newest.conversation is None:
+            self._kv_cache.own(newest.sequence)
+        self._kv_cache.preempt(newest.sequence)
+        if newest.conversation is not None:  # it is the conversation's
+            newest.sequence = None
+        self._scheduler.put_back(newest)
+
+    def _take_stock(self, chunks: list[Chunk]) -> None:
+        """After an aborted decode: note what of it was evaluated."""
+        for request, tokens, _ in chunks:
+            assert request.sequence is not None
+            self._kv_cache.take_stock(request.sequence, tokens)
+        if not self._nobody_waits():
+            raise DecodeError("llama.cpp aborted the decode")
+
+    def _advance(self, chunks: list[Chunk], sampled: dict[Request, int], failures: dict[Request, DecodeError]) -> None:
+        """Note what was evaluated and sampled."""
+        for request, tokens, _ in chunks:
+            assert request.sequence is not None
+            of_prompt = min(len(tokens), max(0, len(request.prompt) - request.n_evaluated))
+            self._stats.prompt_tokens_evaluated += of_prompt
+            self._kv_cache.append(request.sequence, tokens)
+            before_last = request.n_evaluated == len(request.prompt) - 1
+            if before_last and request.conversation is not None and not self._kv_cache.drops_tails:
+                self._kv_cache.take_checkpoint(request.sequence)
+        for request, _, _ in chunks:
+            if request.followers and request.pending == 0:
+                self._release_followers(request)
+        for request, token in sampled.items():
+            self._accept(request, token, failures.get(request))
+        for request, _, _ in chunks:
+            if request.pending == 0 and request.finish_reason is None:  # a prompt without an answer
+                self._retire(request, "length")
+
+    def _accept(self, request: Request, token: int, failure: DecodeError | None) -> None:
+        if failure is not None:
+            self._retire(request, failure)
+            return
+        self._stats.tokens_generated += 1
+        piece = None if token in self._eog else self._vocab.token_to_piece(token)
+        if not request.accept(token, piece):
+            self._retire(request, request.finish_reason)
+
+    # --- requests with the same prompt
+
+    def _followers(self, leader: Request) -> list[Request]:
+        """Start the requests that sample their first token from the same logits."""
+        for request in leader.followers:
+            request.resolve()
+            request.start()
+        return leader.followers
+
+    def _release_followers(self, leader: Request) -> None:
+        """Let the followers of a request go on from its prompt, which has been evaluated."""
+        assert leader.sequence is not None
+        if leader.wants_tokens:
+            template = self._kv_cache.branch(leader.sequence, shareable=False)
+            for request in leader.followers:
+                self._kv_cache.own(template)
+                request.sequence = template
+                request.n_reused = len(request.prompt)
+                self._stats.prompt_tokens_reused += request.n_reused
+        for request in leader.followers:
+            request.leader = None
+            if not leader.wants_tokens:
+                self._retire(request, "length")
+        leader.followers = []
+
+    def _lead_on(self, leader: Request) -> None:
+        """The leader has ended before its prompt was evaluated: the next one takes its place."""
+        if leader.followers:
+            first, *others = leader.followers
+            first.leader, first.followers = None, others
+            for request in others:
+                request.leader = first
+            leader.followers = []
+        if leader.leader is not None:
+            leader.leader.followers.remove(leader)
+            leader.leader = None
+
+    # --- ends
+
+    def _retire(self, request: Request, why: FinishReason | Exception | None) -> None:
+        """End a request, whatever it was doing, and give back what it had."""
+        if isinstance(why, Exception):
+            request.fail(why)
+        elif why is not None:
+            request.finish(why)
+        self._lead_on(request)
+        if request.sequence is not None and request in self._scheduler.running:
+            self._kv_cache.end_turn(request.sequence)
+        elif request.sequence is not None:
+            self._kv_cache.disown(request.sequence)
+        self._scheduler.remove(request)
+        request.close(self._vocab)
 
     def _nobody_waits(self) -> bool:
         return self._stopping or all(request.cancelled for request in self._scheduler.running)

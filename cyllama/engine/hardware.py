@@ -35,6 +35,15 @@ def available_memory() -> int | None:
     return min(available, max(0, limit - used + _reclaimable()))
 
 
+def total_memory() -> int | None:
+    """Return the bytes of memory that the machine or the container has, or ``None`` where that cannot be told."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return min(total, _read_int(CGROUP / "memory.max") or total)
+
+
 def _core_of(cpu: int) -> tuple[str, str]:
     """Return what identifies the physical core of a logical one; unknown topology makes each a core of its own."""
     topology = CPU / f"cpu{cpu}" / "topology"

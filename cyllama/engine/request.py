@@ -4,28 +4,62 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Protocol
 
 from ..config import GenerationConfig
-from ..errors import DecodeError
-from ..llama.llama_cpp import LlamaSampler
+from ..errors import DecodeError, PromptError
+from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..response import FinishReason, Timings, Usage
+from .context import ContextSize
+from .conversation import Conversation
 from .detokenizer import Detokenizer
+from .kv_cache import CachedSequence
+
+
+class Outlet(Protocol):
+    """Where the text of a generation goes: pieces, then ``None``."""
+
+    def put(self, item: str | None) -> None:
+        """Take an item. Called by the engine's thread; neither waits nor raises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to continue.
+
+    Attributes:
+        tokens: Token ids of a whole prompt.
+        text: Its text, if it was given as text.
+        continuation: Token ids to use instead where the prompt is appended to a conversation that has begun; ``None``
+            where the prompt is the whole history.
+        tokenize: Turns a later part of a text into tokens.
+    """
+
+    tokens: list[int]
+    text: str | None
+    continuation: list[int] | None
+    tokenize: Callable[[str], list[int]]
 
 
 class Request:
-    """One generation: what it needs, how far it is, and the queue on which its text leaves the engine.
+    """One generation: what it needs, how far it is, and where its text goes.
 
     The engine's thread changes it; the caller reads :attr:`chunks`, and everything else once that has ended.
 
     Attributes:
-        prompt: Token ids of the prompt.
+        prompt: Token ids of the prompt, with the whole history of a conversation.
         config: How to generate.
-        n_ctx: Most tokens of prompt and answer together.
-        n_ctx_required: Size that the context has to have at least.
+        conversation: What it belongs to, if anything.
+        required: Size that the context has to have for it, in tokens.
+        sequence: What holds its tokens in the KV cache, while it runs or if it ran before.
         sampler: Made on the engine's thread when the request's turn comes.
         tokens: Token ids generated so far.
-        n_evaluated: Tokens, of the prompt first, that the KV cache holds.
+        n_reused: Tokens of the prompt that the KV cache held already.
+        leader: A request with the same prompt, whose evaluation this one waits for.
+        followers: Requests that wait for this one's.
         chunks: Pieces of text, then ``None``.
         finish_reason: Why it ended, once it has.
         error: What it failed with, if it did.
@@ -34,41 +68,99 @@ class Request:
 
     def __init__(
         self,
-        prompt: Sequence[int],
+        prompt: Prompt,
         config: GenerationConfig,
-        n_ctx: int,
-        n_ctx_required: int,
         *,
+        conversation: Conversation | None = None,
         streaming: bool,
-        make_sampler: Callable[[], LlamaSampler],
+        size_for: Callable[[int], ContextSize],
+        make_sampler: Callable[[int, Sequence[int]], LlamaSampler],
+        chunks: Outlet | None = None,
     ) -> None:
-        self.prompt = list(prompt)
+        """Make a request.
+
+        Args:
+            prompt: What to continue.
+            config: How to generate.
+            conversation: What it belongs to, if anything.
+            streaming: Whether text is wanted before the end.
+            size_for: Returns the sizes for a prompt of so many tokens, or raises.
+            make_sampler: Returns the sampler for a context of so many tokens, and a prompt that penalties have seen.
+            chunks: Where the text goes; by default a queue.
+        """
+        self.prompt: list[int] = []
         self.config = config
-        self.n_ctx = n_ctx
-        self.n_ctx_required = n_ctx_required
-        self.make_sampler = make_sampler
+        self.conversation = conversation
+        self.required = 0
+        self.sequence: CachedSequence | None = None
         self.sampler: LlamaSampler | None = None
         self.tokens: list[int] = []
-        self.n_evaluated = 0
-        self.chunks: SimpleQueue[str | None] = SimpleQueue()
+        self.n_reused = 0
+        self.leader: Request | None = None
+        self.followers: list[Request] = []
+        self.queue: SimpleQueue[str | None] = SimpleQueue()
+        self.chunks: Outlet = self.queue if chunks is None else chunks
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cancelled = False
+        self._given = prompt
+        self._size_for = size_for
+        self._make_sampler = make_sampler
         self._streaming = streaming
         self._parts: list[str] = []
         self._detokenizer = Detokenizer(config.stop_sequences)
-        self._max_tokens = n_ctx - len(self.prompt)
-        if config.max_tokens is not None:
-            self._max_tokens = min(self._max_tokens, config.max_tokens)
+        self._limit = 0
+        self._max_tokens = 0
         self._submitted = time.perf_counter()
         self._started: float | None = None
         self._first_token: float | None = None
         self._finished = self._submitted
+        if conversation is None:
+            self.resolve()
+
+    def resolve(self) -> None:
+        """Settle the prompt, which may depend on how the conversation went on meanwhile, and the sizes.
+
+        Raises:
+            ContextSizeError: The prompt is too long.
+            PromptError: There is nothing to continue from.
+        """
+        if self.prompt:
+            return
+        self.prompt = self._resolved_prompt()
+        if not self.prompt:
+            raise PromptError("the prompt is empty: it has no tokens to continue from")
+        self._limit, self.required, _ = self._size_for(len(self.prompt))
+        self._max_tokens = self._limit - len(self.prompt)
+        if self.config.max_tokens is not None:
+            self._max_tokens = min(self._max_tokens, self.config.max_tokens)
+
+    def _resolved_prompt(self) -> list[int]:
+        given, conversation = self._given, self.conversation
+        if conversation is None:
+            return given.tokens
+        if given.continuation is not None:
+            return conversation.tokens + given.continuation if conversation.tokens else given.tokens
+        if given.text is None:
+            return given.tokens
+        return conversation.keep_replies(given.tokens, given.text, given.tokenize)
+
+    # --- what remains to be done
 
     @property
-    def prompt_is_evaluated(self) -> bool:
-        """Whether the next token to evaluate is one that was generated."""
-        return self.n_evaluated >= len(self.prompt)
+    def pending(self) -> int:
+        """How many tokens have to be evaluated before the next one can be sampled."""
+        return len(self.prompt) + len(self.tokens) - self.n_evaluated
+
+    @property
+    def n_evaluated(self) -> int:
+        """How many tokens, of the prompt first, the KV cache holds."""
+        return 0 if self.sequence is None else len(self.sequence.tokens)
+
+    @property
+    def all_tokens(self) -> list[int]:
+        """The prompt, and what was generated."""
+        return self.prompt + self.tokens
 
     @property
     def wants_tokens(self) -> bool:
@@ -76,34 +168,29 @@ class Request:
         return self._max_tokens > 0
 
     @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self._parts)
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens so far."""
-        return Usage(prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens))
-
-    @property
-    def timings(self) -> Timings:
-        """Seconds so far."""
-        started = self._finished if self._started is None else self._started
-        first_token = self._finished if self._first_token is None else self._first_token
-        return Timings(
-            queued=started - self._submitted, prompt=first_token - started, generation=self._finished - first_token
-        )
+    def grows(self) -> bool:
+        """Whether it may need more room than it asked for at first."""
+        return self.required < min(self._limit, len(self.prompt) + self._max_tokens)
 
     def next_tokens(self, limit: int) -> list[int]:
-        """Return what to evaluate next: at most ``limit`` tokens of the prompt, or the last token generated."""
-        if self.prompt_is_evaluated:
-            return self.tokens[-1:]
-        return self.prompt[self.n_evaluated : self.n_evaluated + limit]
+        """Return what to evaluate next, at most ``limit`` tokens."""
+        start = self.n_evaluated
+        if start >= len(self.prompt):
+            start -= len(self.prompt)
+            return self.tokens[start : start + limit]
+        return self.prompt[start : start + limit]
+
+    # --- what happens to it
 
     def start(self) -> None:
-        """Begin the request's turn."""
-        self.sampler = self.make_sampler()
-        self._started = time.perf_counter()
+        """Begin the request's turn, or go on after it had to make room for others."""
+        if self.sampler is None:
+            self.sampler = self._make_sampler(self._limit, self.prompt)
+            self._started = time.perf_counter()
+
+    def grow(self) -> None:
+        """Ask for twice the room."""
+        self.required = min(2 * self.required, self._limit, len(self.prompt) + self._max_tokens)
 
     def accept(self, token: int, piece: bytes | None) -> bool:
         """Take a token; ``piece`` is its bytes, or ``None`` if it ends the generation. Return whether it goes on."""
@@ -121,24 +208,61 @@ class Request:
         return self.finish_reason is None
 
     def finish(self, reason: FinishReason) -> None:
-        """End the request; what was held back of its text is certain now."""
-        if self.finish_reason is not None:
-            return
-        self._emit(self._detokenizer.finish())
-        self._end(reason)
+        """End the generation; what was held back of its text is certain now."""
+        if self.finish_reason is None:
+            self._emit(self._detokenizer.finish())
+            self.finish_reason = reason
+            self._finished = time.perf_counter()
 
     def fail(self, error: Exception) -> None:
-        """End the request with an error; once it has begun, a :class:`DecodeError` with the text so far."""
+        """End the generation with an error; once it has begun, a :class:`DecodeError` with the text so far."""
         if self.finish_reason is not None:
             return
-        self._emit(self._detokenizer.finish())
+        self.finish("cancelled")
         if self.sampler is not None:
             message = f"the generation failed after {len(self.tokens)} tokens: {error}"
             self.error = DecodeError(message, partial_text=self.text)
             self.error.__cause__ = error
         else:
             self.error = error
-        self._end("cancelled")
+
+    def close(self, vocab: LlamaVocab) -> None:
+        """Let the conversation go on from here, and the caller know that the generation has ended."""
+        self.sampler = None
+        if self.conversation is not None:
+            if self._goes_on():
+                self._end_turn(self.conversation, vocab)
+            self.conversation.requests.pop(self, None)
+        self.chunks.put(None)
+
+    def _goes_on(self) -> bool:
+        """Whether the conversation has a new turn: not if it failed, or was cancelled before it began to answer."""
+        if self.error is not None or not self.prompt or self.conversation is None or self.conversation.forgotten:
+            return False
+        return bool(self.tokens) or self.finish_reason == "length"
+
+    def _end_turn(self, conversation: Conversation, vocab: LlamaVocab) -> None:
+        given = self._given
+        prompt_text = given.text
+        if given.continuation is not None and prompt_text is not None:
+            prompt_text = None if conversation.text is None else conversation.text + prompt_text
+        answer = self._answer(vocab)
+        n_reply = len(answer) - bool(answer and vocab.is_eog(answer[-1]))
+        conversation.end_turn(self.prompt, prompt_text, answer, self.text)
+        conversation.mark_reply(len(self.prompt) + n_reply)
+
+    def _answer(self, vocab: LlamaVocab) -> list[int]:
+        """Return the tokens of the answer as the caller sees it: without those of a stop string."""
+        if not self._detokenizer.stopped:
+            return self.tokens
+        visible, n = self.text.encode(), 0
+        for i, token in enumerate(self.tokens):
+            piece = vocab.token_to_piece(token)
+            if not visible.startswith(piece, n):
+                rest = visible[n:].decode(errors="ignore")
+                return self.tokens[:i] + vocab.tokenize(rest, add_special=False, parse_special=False)
+            n += len(piece)
+        return self.tokens
 
     def _emit(self, text: str) -> None:
         if text:
@@ -146,8 +270,23 @@ class Request:
             if self._streaming:
                 self.chunks.put(text)
 
-    def _end(self, reason: FinishReason) -> None:
-        self.finish_reason = reason
-        self.sampler = None
-        self._finished = time.perf_counter()
-        self.chunks.put(None)
+    # --- what it came to
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._parts)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens), cached_tokens=self.n_reused)
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds so far."""
+        started = self._finished if self._started is None else self._started
+        first_token = self._finished if self._first_token is None else self._first_token
+        return Timings(
+            queued=started - self._submitted, prompt=first_token - started, generation=self._finished - first_token
+        )

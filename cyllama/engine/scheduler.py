@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from .request import Request
 
+CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
+
 
 class Chunk(NamedTuple):
     """Tokens of one request for the next batch, and whether its next token is sampled from the last of them."""
@@ -20,9 +22,12 @@ class Chunk(NamedTuple):
 class Scheduler:
     """First come, first served, ``n_parallel`` requests at a time.
 
+    Every batch has the next token of each request that is generating, and is filled up with prompts in the order in
+    which they came.
+
     Attributes:
         n_parallel: How many requests run at once.
-        running: Requests that have a sequence.
+        running: Requests that have a sequence, in the order in which they came.
     """
 
     def __init__(self, n_parallel: int = 1) -> None:
@@ -34,35 +39,72 @@ class Scheduler:
         """Put a request at the end of the line."""
         self._waiting.append(request)
 
-    def admit(self) -> Request | None:
-        """Move the next waiting request to the running ones and return it, or ``None`` if its turn has not come."""
-        if not self._waiting or len(self.running) >= self.n_parallel:
-            return None
-        request = self._waiting.popleft()
-        self.running.append(request)
-        return request
+    @property
+    def n_waiting(self) -> int:
+        """How many requests are in the line."""
+        return len(self._waiting)
 
-    def drop_cancelled(self) -> list[Request]:
-        """Take out the requests that somebody wants to end, waiting ones as well."""
-        cancelled = [request for request in (*self.running, *self._waiting) if request.cancelled]
-        if cancelled:
-            self.running = [request for request in self.running if not request.cancelled]
-            self._waiting = deque(request for request in self._waiting if not request.cancelled)
-        return cancelled
+    def next_waiting(self) -> Iterator[Request]:
+        """Yield the requests whose turn may have come, while there is a place to run in.
+
+        Generations of one conversation take turns, and some requests wait for another that evaluates their prompt.
+        """
+        busy = {request.conversation for request in self.running}
+        for request in list(self._waiting):
+            if len(self.running) >= self.n_parallel:
+                return
+            conversation = request.conversation
+            if conversation is not None and conversation in busy:
+                continue
+            busy.add(conversation)
+            if request.leader is None:
+                yield request
+
+    def start(self, request: Request) -> None:
+        """Move a waiting request to the running ones."""
+        self._waiting.remove(request)
+        self.running.append(request)
+
+    def put_back(self, request: Request) -> None:
+        """Move a running request to the head of the line."""
+        self.running.remove(request)
+        self._waiting.appendleft(request)
+
+    def cancelled(self) -> list[Request]:
+        """Return the requests that somebody wants to end, waiting ones as well."""
+        return [request for request in (*self.running, *self._waiting) if request.cancelled]
 
     def remove(self, request: Request) -> None:
         """Take out a request that has ended."""
-        self.running.remove(request)
+        if request in self.running:
+            self.running.remove(request)
+        elif request in self._waiting:
+            self._waiting.remove(request)
 
-    def next_batch(self, n_batch: int) -> Iterator[Chunk]:
-        """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
+    def next_batch(self, n_batch: int, *, stop_before_last: bool = False) -> Iterator[Chunk]:
+        """Yield what to evaluate next, of at most ``n_batch`` tokens in all.
+
+        Args:
+            n_batch: Most tokens.
+            stop_before_last: Evaluate the last token of a conversation's prompt in a step of its own, so that a
+                checkpoint can be taken before it.
+        """
+        generating = [request for request in self.running if request.pending == 1][:n_batch]
+        for request in generating:
+            yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
+        budget = n_batch - len(generating)
+        if generating:
+            budget = min(budget, CHUNK_BESIDE_STREAMS)
         for request in self.running:
-            tokens = request.next_tokens(min(n_batch, request.config.n_batch))
-            if not tokens:
-                return
-            n_batch -= len(tokens)
-            end_of_prompt = request.n_evaluated + len(tokens) >= len(request.prompt)
-            yield Chunk(request, tokens, sample=end_of_prompt and request.wants_tokens)
+            pending = request.pending
+            if budget <= 0 or pending <= 1:
+                continue
+            limit = min(budget, request.config.n_batch)
+            if stop_before_last and request.conversation is not None:
+                limit = min(limit, pending - 1)
+            tokens = request.next_tokens(limit)
+            budget -= len(tokens)
+            yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""

@@ -950,12 +950,13 @@ class LlamaContext:
         with a token id out of range or with positions that do not follow the sequence's last one.
         """
 
-    def decode_and_sample(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler]]) -> tuple[int, list[int]]:
+    def decode_and_sample(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler]]) -> tuple[int, list[int], dict[int, str]]:
         """
         Evaluate a batch and sample from it, without taking the GIL in between.
 
-        `samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use. Returns
-        the status of decode() and one token for each sampler, none if the status is not 0.
+        `samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use; several
+        samplers may use the same token. Returns the status of decode(), one token for each sampler, none if the status
+        is not 0, and why samplers failed, by their index in the list: their token is -1.
         """
 
     def encode(self, batch: LlamaBatch) -> None:

@@ -487,11 +487,11 @@ def test_infill(told: LlamaContext, model: LlamaModel):
 
 def test_decode_and_sample_is_decode_then_sample(new_context: NewContext, batch_of: BatchOf, story: list[int]):
     one, two = new_context(), new_context()
-    status, tokens = one.decode_and_sample(batch_of(story), [(len(story) - 1, S.greedy())])
+    status, tokens, _ = one.decode_and_sample(batch_of(story), [(len(story) - 1, S.greedy())])
     two.decode(batch_of(story))
     assert (status, tokens) == (0, [S.greedy().sample(two)])
     one.abort()
-    assert one.decode_and_sample(batch_of([1], len(story)), [(0, S.greedy())]) == (2, [])
+    assert one.decode_and_sample(batch_of([1], len(story)), [(0, S.greedy())]) == (2, [], {})
 
 
 def test_decode_and_sample_checks_before_it_computes(context: LlamaContext, batch_of: BatchOf):
@@ -544,7 +544,7 @@ def test_a_sampler_in_the_graph_selects_as_outside(new_context: NewContext, batc
         context = new_context(samplers=[(0, inside)])
         context.decode(batch_of(story))
         assert inside.sample(context) == expected
-        status, tokens = context.decode_and_sample(batch_of([5], len(story)), [(0, inside)])
+        status, tokens, _ = context.decode_and_sample(batch_of([5], len(story)), [(0, inside)])
         assert status == 0
         assert len(tokens) == 1
 

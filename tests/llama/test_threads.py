@@ -26,7 +26,7 @@ def test_threads_in_one_context_take_turns(new_context: NewContext, batch_of: Ba
         token = -1
         for _ in range(10):
             context.seq_rm(seq_id)
-            status, (token,) = context.decode_and_sample(
+            status, (token,), _ = context.decode_and_sample(
                 batch_of(story, 0, seq_id), [(len(story) - 1, LlamaSampler.greedy())]
             )
             assert status == 0

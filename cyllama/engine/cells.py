@@ -1,0 +1,99 @@
+"""How many cells of a unified KV cache are used, where sequences share some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Run:
+    """Cells at successive positions that the same sequences own together.
+
+    Attributes:
+        length: How many.
+        owners: How many sequences own them.
+    """
+
+    __slots__ = ("length", "owners")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.owners = 1
+
+
+class Cells:
+    """The cells that each sequence owns, from position 0; a copied prefix is owned by both sequences and counts once.
+
+    >>> cells = Cells()
+    >>> cells.append(0, 100)
+    >>> cells.copy(0, 1, 60)
+    >>> cells.append(1, 5)
+    >>> cells.used, cells.owned_by([1])
+    (105, 65)
+
+    Attributes:
+        used: Cells that some sequence owns.
+    """
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._runs: dict[int, list[Run]] = {}
+
+    def append(self, seq_id: int, n: int) -> None:
+        """Give ``n`` free cells to a sequence."""
+        if n <= 0:
+            return
+        runs = self._runs.setdefault(seq_id, [])
+        if runs and runs[-1].owners == 1:
+            runs[-1].length += n
+        else:
+            runs.append(Run(n))
+        self.used += n
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """Make ``target``, which owns none, an owner of the first ``n`` cells of ``source``."""
+        shared = self._runs.get(source, [])[: self._split(source, n)]
+        for run in shared:
+            run.owners += 1
+        self._runs[target] = list(shared)
+
+    def truncate(self, seq_id: int, n: int) -> None:
+        """Take from a sequence all but its first ``n`` cells."""
+        keep = self._split(seq_id, n)
+        for run in self._runs.get(seq_id, [])[keep:]:
+            run.owners -= 1
+            if run.owners == 0:
+                self.used -= run.length
+        if keep:
+            del self._runs[seq_id][keep:]
+        else:
+            self._runs.pop(seq_id, None)
+
+    def owned_by(self, seq_ids: Iterable[int]) -> int:
+        """Return how many cells these sequences own together."""
+        runs = {id(run): run for seq_id in seq_ids for run in self._runs.get(seq_id, ())}
+        return sum(run.length for run in runs.values())
+
+    def length(self, seq_id: int) -> int:
+        """Return how many cells a sequence owns."""
+        return sum(run.length for run in self._runs.get(seq_id, ()))
+
+    def _split(self, seq_id: int, n: int) -> int:
+        """Return how many runs hold the first ``n`` cells of a sequence, after dividing the run that ends later."""
+        for i, run in enumerate(self._runs.get(seq_id, ())):
+            if n <= 0:
+                return i
+            if n < run.length:
+                self._divide(run, n)
+                return i + 1
+            n -= run.length
+        return len(self._runs.get(seq_id, ()))
+
+    def _divide(self, run: Run, n: int) -> None:
+        rest = Run(run.length - n)
+        rest.owners = run.owners
+        run.length = n
+        for runs in self._runs.values():
+            for i, other in enumerate(runs):
+                if other is run:
+                    runs.insert(i + 1, rest)
+                    break

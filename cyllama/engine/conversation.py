@@ -1,0 +1,174 @@
+"""What is remembered of a conversation, and of all of them."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ..errors import SessionError
+from .kv_cache import CachedSequence, common_prefix
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+class Reply(NamedTuple):
+    """Where an answer ends in a conversation."""
+
+    n_tokens: int
+    n_chars: int
+
+
+class Conversation:
+    """The token ids and the text of one conversation, whether or not a KV cache holds them.
+
+    The engine's thread changes it when a generation ends; until then it is as the one before left it.
+
+    Attributes:
+        name: What callers call it.
+        tokens: All its token ids, sampled ones as they were sampled. Replaced as a whole, never changed.
+        text: The same as text, as callers gave and received it; ``None`` if they gave token ids.
+        replies: Where answers end in both, in order.
+        sequence: What the KV cache has of it. Belongs to the engine's thread.
+        requests: Generations that have not ended, in order.
+        handles: The session objects that callers hold.
+        last_used: When it was last asked for, on the registry's clock.
+        forgotten: Whether its name is unknown again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tokens: list[int] = []
+        self.text: str | None = ""
+        self.replies: tuple[Reply, ...] = ()
+        self.sequence: CachedSequence | None = None
+        self.requests: dict[Request, None] = {}  # an ordered set
+        self.handles: weakref.WeakSet[object] = weakref.WeakSet()
+        self.last_used = 0
+        self.forgotten = False
+
+    @property
+    def place(self) -> Literal["resident", "swapped", "dropped"]:
+        """Where its KV cache is."""
+        sequence = self.sequence
+        if sequence is None or not sequence.tokens:
+            return "dropped"
+        return "resident" if sequence.seq_id is not None else "swapped"
+
+    def restore(self, tokens: list[int], text: str | None, replies: Sequence[tuple[int, int]]) -> None:
+        """Hold what another one held."""
+        self.tokens, self.text, self.replies = tokens, text, tuple(Reply(*reply) for reply in replies)
+
+    def branch(self, name: str) -> Conversation:
+        """Return another conversation that holds the same."""
+        other = Conversation(name)
+        other.tokens, other.text, other.replies = self.tokens, self.text, self.replies
+        return other
+
+    def keep_replies(self, prompt: list[int], text: str, tokenize: Callable[[str], list[int]]) -> list[int]:
+        """Return the tokens of a whole history, with the ids that were sampled where it repeats answers.
+
+        The same text can be other tokens than those that were sampled. So as much of ``text`` as the conversation holds
+        up to the end of an answer keeps its token ids, and what its KV cache holds stays of use.
+
+        Args:
+            prompt: The tokens of ``text``, made without knowledge of the conversation.
+            text: The whole history.
+            tokenize: Turns what follows into tokens.
+        """
+        if self.text is None:
+            return prompt
+        for reply in reversed(self.replies):
+            if text.startswith(self.text[: reply.n_chars]):
+                known = self.tokens[: reply.n_tokens]
+                if prompt[: reply.n_tokens] == known:
+                    return prompt
+                return known + tokenize(text[reply.n_chars :])
+        return prompt
+
+    def end_turn(self, prompt: Sequence[int], prompt_text: str | None, answer: Sequence[int], answer_text: str) -> None:
+        """Go on from a prompt, which is the whole history, and its answer.
+
+        Args:
+            prompt: Tokens of the prompt.
+            prompt_text: Its text, if it was given as text.
+            answer: Tokens of the answer; may end with a token that has no text.
+            answer_text: Its text.
+        """
+        before, kept = self.text, common_prefix(self.tokens, prompt)
+        replies = [reply for reply in self.replies if reply.n_tokens <= kept]
+        if prompt_text is None or before is None:
+            replies = []
+        elif not prompt_text.startswith(before):
+            replies = [reply for reply in replies if prompt_text.startswith(before[: reply.n_chars])]
+        self.tokens, self.replies = [*prompt, *answer], tuple(replies)
+        self.text = None if prompt_text is None else prompt_text + answer_text
+
+    def mark_reply(self, n_tokens: int) -> None:
+        """Note that an answer ends with the text so far, after ``n_tokens`` tokens."""
+        if self.text is not None:
+            self.replies = (*self.replies, Reply(n_tokens, len(self.text)))
+
+
+class Conversations:
+    """The conversations that are remembered, by name. To be used below a lock."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._by_name: dict[str, Conversation] = {}
+        self._clock = itertools.count(1)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(list(self._by_name.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all, oldest first."""
+        return list(self._by_name)
+
+    def find(self, name: str) -> Conversation | None:
+        """Return the conversation of that name if there is one."""
+        conversation = self._by_name.get(name)
+        if conversation is not None:
+            conversation.last_used = next(self._clock)
+        return conversation
+
+    def add(self, conversation: Conversation) -> Conversation | None:
+        """Remember a conversation. Return the one that was forgotten to make room for it, if any.
+
+        Raises:
+            SessionError: There are too many, and all are in use.
+        """
+        forgotten = self._make_room()
+        conversation.last_used = next(self._clock)
+        self._by_name[conversation.name] = conversation
+        return forgotten
+
+    def new_name(self) -> str:
+        """Return a name that no conversation has."""
+        return next(name for n in itertools.count(1) if (name := f"session-{n}") not in self._by_name)
+
+    def forget(self, conversation: Conversation) -> None:
+        """Forget a conversation."""
+        conversation.forgotten = True
+        if self._by_name.get(conversation.name) is conversation:
+            del self._by_name[conversation.name]
+
+    def _make_room(self) -> Conversation | None:
+        """Forget the conversation that was unused for the longest, if there is no room for one more."""
+        if len(self._by_name) < self._limit:
+            return None
+        unused = [c for c in self._by_name.values() if not c.requests and not c.handles]
+        if not unused:
+            raise SessionError(
+                f"there are {self._limit} sessions already, and all are held by your code or generating: close one, or "
+                f"raise max_sessions in ModelConfig"
+            )
+        oldest = min(unused, key=lambda c: c.last_used)
+        self.forget(oldest)
+        return oldest

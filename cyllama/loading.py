@@ -1,0 +1,87 @@
+"""From a path and options to a loaded model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .config import GenerationConfig, ModelConfig, check_option_names
+from .engine import check_kv_memory
+from .engine.hardware import total_memory
+from .errors import ConfigError, ModelAccessError, ModelLoadError, ModelNotFoundError
+from .llama.llama_cpp import LlamaLoadMode, LlamaModel, LlamaModelParams, LlamaSplitMode, devices, max_devices
+
+
+def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of a generation, and those of a model."""
+    generation, loading = GenerationConfig.model_fields, ModelConfig.model_fields
+    check_option_names("LLM", overrides, [*generation, *loading])
+    return (
+        {name: value for name, value in overrides.items() if name in generation},
+        {name: value for name, value in overrides.items() if name in loading},
+    )
+
+
+def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None) -> LlamaModel:
+    """Load a model.
+
+    Raises:
+        ModelNotFoundError: There is no such file.
+        ModelAccessError: It is a directory, or it may not be read.
+        ModelLoadError: It is no model, or damaged, or does not fit into memory.
+        ConfigError: An option asks for what this build or this machine does not have.
+        ContextMemoryError: ``kv_cells`` do not fit into memory.
+    """
+    _check_devices(config)
+    _check_host_cache(config)
+    params = LlamaModelParams()
+    params.n_gpu_layers = config.n_gpu_layers
+    params.main_gpu = config.main_gpu
+    params.split_mode = LlamaSplitMode[config.split_mode.upper()]
+    params.tensor_split = list(config.tensor_split)
+    params.devices = list(config.devices)
+    params.load_mode = LlamaLoadMode[config.load_mode.upper()]
+    params.check_tensors = config.check_tensors
+    params.kv_overrides = config.kv_overrides
+    params.progress_callback = progress
+    try:
+        model = LlamaModel(path, params)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"there is no model file at {path!r}") from None
+    except OSError as error:
+        raise ModelAccessError(f"cannot read the model at {path!r}: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:
+        raise ModelLoadError(str(error)) from error
+    if config.kv_cells is not None:
+        check_kv_memory(model, config, config.kv_cells)
+    return model
+
+
+def _check_devices(config: ModelConfig) -> None:
+    names = [device.name for device in devices()]
+    for name in config.devices:
+        if name not in names:
+            raise ConfigError(f"there is no device {name!r}: this build has {', '.join(names)}")
+    if len(config.tensor_split) > max_devices():
+        raise ConfigError(f"tensor_split has {len(config.tensor_split)} values for at most {max_devices()} devices")
+
+
+def _check_host_cache(config: ModelConfig) -> None:
+    total = total_memory()
+    if "host_cache_mb" in config.model_fields_set and total is not None and config.host_cache_mb > total >> 20:
+        raise ConfigError(
+            f"host_cache_mb is {config.host_cache_mb}, but there are {total >> 20} MiB of memory: set a smaller one"
+        )
+
+
+def show_log() -> None:
+    """Send cyllama's log to stderr, once."""
+    logger = logging.getLogger("cyllama")
+    if not any(getattr(handler, "_cyllama_verbose", False) for handler in logger.handlers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        handler._cyllama_verbose = True  # type: ignore[attr-defined]
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,112 @@
+"""A conversation in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from array import array
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import SessionFileError
+
+MAGIC = b"cyllama session\n"
+VERSION = 1
+DIGEST_SIZE = 32
+HEADER_SIZE = struct.Struct("<Q")
+
+
+class SavedSession(NamedTuple):
+    """What a file holds of a conversation.
+
+    Attributes:
+        name: Its name.
+        model: Identity of the model.
+        cache_key: What a KV cache depends on besides the model and the tokens.
+        tokens: Its token ids.
+        text: Its text, if known.
+        replies: Pairs of a number of tokens and one of characters: where answers end.
+        cached_tokens: Token ids whose keys and values are in ``state``.
+        state: The KV cache's state; may be missing.
+    """
+
+    name: str
+    model: str
+    cache_key: str
+    tokens: list[int]
+    text: str | None
+    replies: list[tuple[int, int]]
+    cached_tokens: list[int]
+    state: bytes | None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the file. It is complete, or as it was before."""
+        target = Path(path)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            try:
+                digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+                for part in self._parts():
+                    digest.update(part)
+                    file.write(part)
+                file.write(digest.digest())
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(target)
+            except BaseException:
+                with suppress(OSError):
+                    Path(file.name).unlink()
+                raise
+
+    def _parts(self) -> list[bytes]:
+        header = {
+            "version": VERSION,
+            "name": self.name,
+            "model": self.model,
+            "cache_key": self.cache_key,
+            "text": self.text,
+            "replies": self.replies,
+            "n_tokens": len(self.tokens),
+            "n_cached_tokens": len(self.cached_tokens),
+        }
+        head = json.dumps(header).encode()
+        ids = array("i", [*self.tokens, *self.cached_tokens]).tobytes()
+        return [MAGIC, HEADER_SIZE.pack(len(head)), head, ids, self.state or b""]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> SavedSession:
+        """Read a file.
+
+        Raises:
+            SessionFileError: It is damaged, or of another version, or holds something else.
+            OSError: It cannot be read.
+        """
+        data = memoryview(Path(path).read_bytes())
+        where = os.fspath(path)
+        if bytes(data[: len(MAGIC)]) != MAGIC:
+            raise SessionFileError(f"{where!r} holds no session")
+        content, digest = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
+        if hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest() != digest:
+            raise SessionFileError(f"{where!r} is damaged: its checksum is wrong")
+        start = len(MAGIC) + HEADER_SIZE.size
+        (size,) = HEADER_SIZE.unpack(content[len(MAGIC) : start])
+        header: dict[str, Any] = json.loads(bytes(content[start : start + size]))
+        if header["version"] != VERSION:
+            raise SessionFileError(f"{where!r} has version {header['version']}, but this is version {VERSION}")
+        n_tokens, n_cached = header["n_tokens"], header["n_cached_tokens"]
+        ids = array("i")
+        end = start + size + (n_tokens + n_cached) * ids.itemsize
+        ids.frombytes(content[start + size : end])
+        return cls(
+            header["name"],
+            header["model"],
+            header["cache_key"],
+            ids[:n_tokens].tolist(),
+            header["text"],
+            [(a, b) for a, b in header["replies"]],
+            ids[n_tokens:].tolist(),
+            bytes(content[end:]) or None,
+        )

@@ -1,0 +1,251 @@
+"""Tiny models with random weights, one of every kind of memory that llama.cpp has.
+
+What they say is noise, but it depends on all that they were told, from the first token to the last one, and on their
+order: a memory that lost or mixed up anything shows in the logits. Their tokenizer and chat template are those of the
+embedded model.
+
+Where there is attention, flash attention rounds differently for one token and for many, by up to 0.1 here. Whoever
+compares the greedy tokens of different batches disables it: what is left is below 0.01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import gguf
+import numpy as np
+
+from cyllama.models import TINY_CHAT
+
+SLIDING_WINDOW = 16
+N_CTX_TRAIN = 8192
+N_VOCAB = 1280
+
+_N_EMBD, _N_HEAD, _N_FF = 64, 4, 96
+_D_CONV, _D_INNER, _D_STATE, _DT_RANK, _N_GROUP = 4, 2 * _N_EMBD, 16, 4, 1
+_SHORTCONV = 4
+
+
+class _Tensors:
+    """The tensors of a model, made in order from one source of randomness."""
+
+    def __init__(self, writer: gguf.GGUFWriter, seed: int) -> None:
+        self.writer = writer
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        self.writer.add_tensor(name, values.astype(np.float32))
+
+    def normal(self, name: str, shape: tuple[int, ...], std: float | None = None) -> None:
+        """Add values that keep the size of what they are multiplied with, unless ``std`` says otherwise."""
+        self.add(name, self._rng.standard_normal(shape) * (shape[-1] ** -0.5 if std is None else std))
+
+    def uniform(self, name: str, shape: tuple[int, ...], low: float, high: float) -> None:
+        self.add(name, self._rng.uniform(low, high, shape))
+
+    def ones(self, name: str, *shape: int) -> None:
+        self.add(name, np.ones(shape))
+
+
+def _attention(tensors: _Tensors, block: str, *, n_head_kv: int = _N_HEAD) -> None:
+    """Add an attention that looks at few tokens: an average over many would be nearly the same for every history."""
+    width = n_head_kv * _N_EMBD // _N_HEAD
+    tensors.normal(f"{block}.attn_q.weight", (_N_EMBD, _N_EMBD), 1.5 * _N_EMBD**-0.5)
+    tensors.normal(f"{block}.attn_k.weight", (width, _N_EMBD), 1.5 * _N_EMBD**-0.5)
+    tensors.normal(f"{block}.attn_v.weight", (width, _N_EMBD), 2 * _N_EMBD**-0.5)
+    tensors.normal(f"{block}.attn_output.weight", (_N_EMBD, _N_EMBD))
+
+
+def _feed_forward(tensors: _Tensors, block: str) -> None:
+    tensors.ones(f"{block}.ffn_norm.weight", _N_EMBD)
+    tensors.normal(f"{block}.ffn_gate.weight", (_N_FF, _N_EMBD))
+    tensors.normal(f"{block}.ffn_up.weight", (_N_FF, _N_EMBD))
+    tensors.normal(f"{block}.ffn_down.weight", (_N_EMBD, _N_FF))
+
+
+# With every token, the state h of a Mamba becomes exp(dt * a) * h + dt * b * x. With dt near softplus(-3) = 0.05 and a
+# between -0.3 and -0.01, half of it is left after 50 to 1400 tokens. d, which lets x pass by the state, is small.
+
+
+def _mamba(tensors: _Tensors, block: str, *, norms: bool = False) -> None:
+    tensors.normal(f"{block}.ssm_in.weight", (2 * _D_INNER, _N_EMBD), 2 * _N_EMBD**-0.5)
+    tensors.normal(f"{block}.ssm_conv1d.weight", (_D_INNER, _D_CONV))
+    tensors.normal(f"{block}.ssm_conv1d.bias", (_D_INNER,), 0.1)
+    tensors.normal(f"{block}.ssm_x.weight", (_DT_RANK + 2 * _D_STATE, _D_INNER), 2 * _D_INNER**-0.5)
+    tensors.normal(f"{block}.ssm_dt.weight", (_D_INNER, _DT_RANK), 0.2)
+    tensors.uniform(f"{block}.ssm_dt.bias", (_D_INNER,), -3.5, -2.5)
+    tensors.uniform(f"{block}.ssm_a", (_D_INNER, _D_STATE), -0.3, -0.01)
+    tensors.normal(f"{block}.ssm_d", (_D_INNER,), 0.1)
+    tensors.normal(f"{block}.ssm_out.weight", (_N_EMBD, _D_INNER))
+    if norms:
+        tensors.ones(f"{block}.ssm_dt_norm.weight", _DT_RANK)
+        tensors.ones(f"{block}.ssm_b_norm.weight", _D_STATE)
+        tensors.ones(f"{block}.ssm_c_norm.weight", _D_STATE)
+
+
+def _mamba2(tensors: _Tensors, block: str) -> None:
+    conv_width = _D_INNER + 2 * _N_GROUP * _D_STATE
+    tensors.normal(f"{block}.ssm_in.weight", (_D_INNER + conv_width + _DT_RANK, _N_EMBD))
+    tensors.normal(f"{block}.ssm_conv1d.weight", (conv_width, _D_CONV), 1.0)
+    tensors.normal(f"{block}.ssm_conv1d.bias", (conv_width,), 0.1)
+    tensors.uniform(f"{block}.ssm_dt.bias", (_DT_RANK,), -3.5, -2.5)
+    tensors.uniform(f"{block}.ssm_a", (_DT_RANK, 1), -0.3, -0.01)
+    tensors.normal(f"{block}.ssm_d", (_DT_RANK, 1), 0.1)
+    tensors.ones(f"{block}.ssm_norm.weight", _N_GROUP, _D_INNER // _N_GROUP)
+    tensors.normal(f"{block}.ssm_out.weight", (_N_EMBD, _D_INNER))
+
+
+def _write_ssm_sizes(writer: gguf.GGUFWriter) -> None:
+    writer.add_ssm_conv_kernel(_D_CONV)
+    writer.add_ssm_inner_size(_D_INNER)
+    writer.add_ssm_state_size(_D_STATE)
+    writer.add_ssm_time_step_rank(_DT_RANK)
+
+
+def _write_llama(tensors: _Tensors) -> None:
+    """Attention to everything."""
+    tensors.writer.add_head_count_kv(_N_HEAD // 2)
+    for i in range(2):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        _attention(tensors, f"blk.{i}", n_head_kv=_N_HEAD // 2)
+        _feed_forward(tensors, f"blk.{i}")
+
+
+def _write_mamba(tensors: _Tensors) -> None:
+    """A recurrent state."""
+    tensors.writer.add_head_count_kv(0)
+    _write_ssm_sizes(tensors.writer)
+    for i in range(3):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        _mamba(tensors, f"blk.{i}")
+
+
+def _write_mamba2(tensors: _Tensors) -> None:
+    """A recurrent state."""
+    tensors.writer.add_head_count_kv(0)
+    tensors.writer.add_ssm_group_count(_N_GROUP)
+    _write_ssm_sizes(tensors.writer)
+    for i in range(3):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        _mamba2(tensors, f"blk.{i}")
+
+
+def _write_jamba(tensors: _Tensors) -> None:
+    """A recurrent state in two layers, attention in between."""
+    n_head_kv = [0, _N_HEAD // 2, 0]
+    tensors.writer.add_head_count_kv(n_head_kv)
+    _write_ssm_sizes(tensors.writer)
+    for i, heads in enumerate(n_head_kv):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        if heads:
+            _attention(tensors, f"blk.{i}", n_head_kv=heads)
+        else:
+            _mamba(tensors, f"blk.{i}", norms=True)
+        _feed_forward(tensors, f"blk.{i}")
+
+
+def _write_lfm2(tensors: _Tensors) -> None:
+    """Short convolutions, whose state is the last few tokens, and attention; the only one here that takes n_rs_seq."""
+    n_head_kv = [0, _N_HEAD // 2, 0, _N_HEAD // 2]
+    tensors.writer.add_head_count_kv(n_head_kv)
+    tensors.writer.add_shortconv_l_cache(_SHORTCONV)
+    for i, heads in enumerate(n_head_kv):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        if heads:
+            _attention(tensors, f"blk.{i}", n_head_kv=heads)
+            tensors.ones(f"blk.{i}.attn_q_norm.weight", _N_EMBD // _N_HEAD)
+            tensors.ones(f"blk.{i}.attn_k_norm.weight", _N_EMBD // _N_HEAD)
+        else:
+            tensors.normal(f"blk.{i}.shortconv.conv.weight", (_N_EMBD, _SHORTCONV))
+            tensors.normal(f"blk.{i}.shortconv.in_proj.weight", (3 * _N_EMBD, _N_EMBD))
+            tensors.normal(f"blk.{i}.shortconv.out_proj.weight", (_N_EMBD, _N_EMBD))
+        _feed_forward(tensors, f"blk.{i}")
+
+
+def _write_gemma3(tensors: _Tensors) -> None:
+    """Attention to the last ``SLIDING_WINDOW`` tokens in every other layer, to everything in the others."""
+    writer, head = tensors.writer, _N_EMBD // _N_HEAD
+    writer.add_head_count_kv(_N_HEAD // 2)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_sliding_window(SLIDING_WINDOW)
+    writer.add_sliding_window_pattern(2)
+    for i in range(4):
+        tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
+        _attention(tensors, f"blk.{i}", n_head_kv=_N_HEAD // 2)
+        tensors.add(f"blk.{i}.attn_q_norm.weight", np.full(head, 1.2))
+        tensors.add(f"blk.{i}.attn_k_norm.weight", np.full(head, 1.2))
+        tensors.add(f"blk.{i}.post_attention_norm.weight", np.full(_N_EMBD, 0.5))
+        _feed_forward(tensors, f"blk.{i}")
+        tensors.add(f"blk.{i}.post_ffw_norm.weight", np.full(_N_EMBD, 0.5))
+
+
+class _Kind(NamedTuple):
+    """How to write an architecture."""
+
+    write: Callable[[_Tensors], None]
+    n_layer: int
+    output_norm: str = "output_norm"
+    embedding_scale: float = 1.0  # by which it multiplies embeddings
+
+
+_KINDS = {
+    "llama": _Kind(_write_llama, 2),
+    "gemma3": _Kind(_write_gemma3, 4, embedding_scale=_N_EMBD**0.5),
+    "mamba": _Kind(_write_mamba, 3),
+    "mamba2": _Kind(_write_mamba2, 3),
+    "jamba": _Kind(_write_jamba, 3),
+    "lfm2": _Kind(_write_lfm2, 4, output_norm="token_embd_norm"),
+}
+
+ARCHITECTURES = tuple(_KINDS)
+SLIDING = ("gemma3",)  # forget in some layers what left a window
+RECURRENT = ("mamba", "mamba2")  # keep nothing but a state, which cannot go back
+HYBRID = ("jamba", "lfm2")  # a state and a KV cache side by side
+
+
+def write_random_model(path: Path, architecture: str, seed: int = 0) -> Path:
+    """Write a model of 1 to 2 MB.
+
+    Args:
+        path: The file to write.
+        architecture: One of ``ARCHITECTURES``.
+        seed: Of the weights.
+
+    Returns:
+        The path.
+    """
+    kind = _KINDS[architecture]
+    writer = gguf.GGUFWriter(path, architecture)
+    _copy_tokenizer(writer)
+    writer.add_name(f"random-{architecture}")
+    writer.add_vocab_size(N_VOCAB)
+    writer.add_context_length(N_CTX_TRAIN)
+    writer.add_embedding_length(_N_EMBD)
+    writer.add_block_count(kind.n_layer)
+    writer.add_feed_forward_length(0 if architecture in RECURRENT else _N_FF)
+    writer.add_head_count(0 if architecture in RECURRENT else _N_HEAD)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+
+    tensors = _Tensors(writer, seed)
+    tensors.normal("token_embd.weight", (N_VOCAB, _N_EMBD), 0.5 / kind.embedding_scale)
+    tensors.ones(f"{kind.output_norm}.weight", _N_EMBD)
+    tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4)
+    kind.write(tensors)
+
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _copy_tokenizer(writer: gguf.GGUFWriter) -> None:
+    for key, field in gguf.GGUFReader(TINY_CHAT).fields.items():
+        if key.startswith("tokenizer."):
+            kind = field.types[0]
+            item = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), kind, sub_type=item)
