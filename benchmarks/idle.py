@@ -40,12 +40,12 @@ def measure_beside_idle(n_threads: int, rounds: int) -> Table:
         for llm in (beside, ample):
             _fill(llm, file, history)
         llms = {"alone": alone, "beside": beside, "ample": ample}
-        for round_ in ["warm-up", *range(rounds)]:
-            for name, llm in llms.items():
+        for name, llm in llms.items():
+            _decode_rate(llm, "warm-up")
+        for round_ in range(rounds):
+            for name in sorted(llms, reverse=round_ % 2 == 1):  # nobody is always measured after the same one
                 settle()
-                rate = _decode_rate(llm, f"active {round_}")
-                if round_ != "warm-up":
-                    rates[name].append(rate)
+                rates[name].append(_decode_rate(llms[name], f"active {round_}"))
         resident = {name: llm.stats.resident for name, llm in llms.items()}
     return _idle_table(rates, resident)
 

@@ -84,8 +84,11 @@ size_t state_size(const ContextUse & use, llama_seq_id seq_id, uint32_t flags) {
 
 size_t head_size(const std::vector<llama_token> & tokens) { return sizeof(Header) + tokens.size() * sizeof(llama_token); }
 
-// The most bytes that save() writes.
+// The most bytes that save() writes. Refuses what llama.cpp would answer with an abort of the process.
 size_t save_size(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama_token> & tokens, uint32_t flags) {
+    if (seq_id == kWhole && llama_n_rs_seq(use.get()) > 0) {
+        throw nb::value_error("the state of a context with n_rs_seq > 0 can be saved only sequence by sequence");
+    }
     return head_size(tokens) + state_size(use, seq_id, flags);
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,3 +270,21 @@ def test_cells_that_left_the_window_are_used_again_unless_two_sequences_share_th
     expected = fresh(TOKENS[:1001])
     for seq_id in (0, 1):
         assert difference(tell(context, TOKENS[1000:1001], seq_id), expected) < SAME
+
+
+def test_a_whole_context_with_snapshots_of_its_recurrent_state_is_not_saved(tmp_path: Path):
+    """llama.cpp aborts the process where two sequences share a state that one of them has rolled back."""
+    params = LlamaContextParams()
+    params.n_ctx, params.n_seq_max, params.kv_unified, params.n_rs_seq = 256, 2, True, 4
+    with (
+        LlamaModel(write_random_model(tmp_path / "model.gguf", "lfm2")) as model,
+        LlamaContext(model, params) as context,
+    ):
+        batch = LlamaBatch(32)
+        batch.add_sequence(list(range(10, 30)))
+        assert context.decode(batch) == 0
+        context.seq_cp(0, 1)
+        assert context.seq_rm(1, 18)
+        with pytest.raises(ValueError, match="only sequence by sequence"):
+            context.state_get_data()
+        assert context.state_seq_get_data(0)

@@ -182,7 +182,7 @@ class Engine:
             self._admit()
             if self._scheduler.running:
                 return not self._stopping
-            if self._inbox.empty():
+            if self._inbox.empty() and not self._scheduler.n_waiting:  # one may wait whose predecessor just failed
                 self._take(self._inbox.get())
         self._empty_inbox()
         return False
@@ -267,11 +267,11 @@ class Engine:
     def _start(self, request: Request) -> None:
         """Give a request a sequence, with as much of its prompt as is known already."""
         kv_cache, conversation, first_time = self._kv_cache, request.conversation, not request.tokens
-        if conversation is None and not self._scheduler.running and request.sequence is None:
-            while kv_cache.evict():  # alone, it gets the same cells, and so the same text, whatever ran before
-                pass
-        kv_cache.clear_if_unused()
         own = request.sequence if conversation is None else conversation.sequence
+        if not self._scheduler.running:
+            while conversation is None and own is None and kv_cache.evict():
+                pass  # alone, it gets the same cells, and so the same text, whatever ran before
+            kv_cache.compact(own)
         sequence = kv_cache.open(request.all_tokens, own, shareable=conversation is not None)
         if conversation is None:
             if own is not None:  # it ran before, or follows another request

@@ -12,6 +12,7 @@ from .cells import Cells
 logger = logging.getLogger(__name__)
 
 RETURNING = 4  # a conversation that went on before is kept this many times longer than one that did not
+SLACK = 1024  # cells that attention may pass over in vain before it is worth moving a sequence
 COPY_COST = 1 / 32  # of copying a token's keys and values from host memory, against evaluating it: at most
 
 
@@ -75,6 +76,7 @@ class KVCache:
         self._sequences: dict[CachedSequence, None] = {}  # an ordered set
         self._free_ids: list[int] = []
         self._clock = 0
+        self._highest = 0  # no cell beyond this one is in use
         self.host_bytes = 0
         self.n_cells = 0
 
@@ -110,6 +112,7 @@ class KVCache:
         self._context = None
         self._cells = Cells()
         self._free_ids = []
+        self._highest = 0
         self.n_cells = 0
 
     # --- requests
@@ -162,8 +165,7 @@ class KVCache:
         """Note tokens that were evaluated."""
         before = len(sequence.tokens)
         sequence.tokens.extend(tokens)
-        assert sequence.seq_id is not None
-        self._cells.append(sequence.seq_id, len(sequence.tokens) - before)
+        self._take_cells(sequence, len(sequence.tokens) - before)
 
     def take_checkpoint(self, sequence: CachedSequence) -> None:
         """Remember the sequence as it is, to come back to when its tail has to be dropped."""
@@ -240,9 +242,9 @@ class KVCache:
             pass
         return self.free_cells >= n_cells
 
-    def evict(self) -> bool:
-        """Move the idle sequence of least worth to host memory, or drop it; return whether there was one."""
-        idle = [sequence for sequence in self._resident() if not sequence.running]
+    def evict(self, but: CachedSequence | None = None) -> bool:
+        """Move the idle sequence of least worth, ``but`` that one, to host memory or drop it; return whether one was."""
+        idle = [sequence for sequence in self._resident() if not sequence.running and sequence is not but]
         if not idle:
             return False
         self._evict(min(idle, key=self._worth))
@@ -254,10 +256,24 @@ class KVCache:
         sequence.last_used = self._clock
         self._evict(sequence)
 
-    def clear_if_unused(self) -> None:
-        """Clear the context if no sequence is in it, so that what comes next starts at its first cell."""
-        if self._context is not None and self._cells.used == 0 and not self._resident():
+    def compact(self, own: CachedSequence | None) -> None:
+        """While nobody runs: clear the context if that makes attention pass over fewer cells for the next request.
+
+        llama.cpp attends to all cells up to the highest one in use. It fills holes only once it has come round, so a
+        short sequence may lie behind a long stretch of cells that others have left.
+
+        Args:
+            own: What the next request goes on from.
+        """
+        n = 0 if own is None else len(own.tokens)
+        if self._highest > 2 * n + SLACK:
+            while self.evict(but=own):
+                pass
+            if own is not None and own.seq_id is not None:
+                self._swap_out(own)
+        if self._context is not None and not self._resident():
             self._context.kv_cache_clear(clear_data=False)
+            self._highest = 0
 
     # --- carrying over
 
@@ -342,6 +358,13 @@ class KVCache:
             self.evict()
         sequence.seq_id = self._free_ids.pop()
 
+    def _take_cells(self, sequence: CachedSequence, n: int) -> None:
+        """Note cells that llama.cpp has given to a sequence."""
+        assert sequence.seq_id is not None
+        # It looks for free ones from where it stopped last time, unless that is 2 n beyond the number in use.
+        self._highest = max(self._highest, min(self.n_cells, self._cells.used + 3 * n))
+        self._cells.append(sequence.seq_id, n)
+
     def _clear(self, sequence: CachedSequence) -> None:
         """Empty a resident sequence, which keeps its id."""
         assert self._context is not None
@@ -421,9 +444,12 @@ class KVCache:
         """Have a sequence in the context; return whether it is."""
         if sequence.seq_id is not None:
             return True
-        if sequence.state is None or not self.make_room(len(sequence.tokens)):
+        if sequence.state is None:
             return False
-        return self._swap_in(sequence)
+        sequence.running = True  # it must not be dropped to make room for itself
+        has_room = self.make_room(len(sequence.tokens)) and (bool(self._free_ids) or self.evict())
+        sequence.running = False
+        return has_room and self._swap_in(sequence)
 
     def _swap_in(self, sequence: CachedSequence) -> bool:
         """Copy a state into the context; where that fails, the sequence is dropped."""
@@ -445,7 +471,7 @@ class KVCache:
             else:
                 self._drop(sequence)
             return False
-        self._cells.append(sequence.seq_id, n)
+        self._take_cells(sequence, n)
         return True
 
     def _swap_out(self, sequence: CachedSequence) -> None:
