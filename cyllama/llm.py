@@ -197,7 +197,12 @@ class LLM:
         if n is not None:
             _check_alone(n, session=session, stream=stream, on_token=on_token)
             streams = [Stream(self, request) for request in self._submit_group(prompt, merged, n)]
-            return [stream.read() for stream in streams]
+            try:
+                return [stream.read() for stream in streams]
+            except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others going
+                for stream in streams:
+                    stream.cancel()
+                raise
         request = self._submit(prompt, merged, session=session, streaming=stream or on_token is not None)
         chunks = Stream(self, request, on_token)
         return chunks if stream else chunks.read()
@@ -252,7 +257,12 @@ class LLM:
 
         requests = self._submit_group(prompt, self._merge(config, overrides), n, new_outlet)
         streams = [AsyncStream(self, *pair) for pair in zip(requests, outlets, strict=True)]
-        return [await stream.read() for stream in streams]
+        try:
+            return [await stream.read() for stream in streams]
+        except BaseException:  # the task was cancelled, or one of them failed
+            for stream in streams:
+                stream.cancel()
+            raise
 
     def astream(
         self,
@@ -311,7 +321,10 @@ class LLM:
             PromptError: An id is out of the vocabulary's range.
         """
         self._check_tokens(ids, expected="a list of token ids")
-        data = self._vocab.detokenize(list(ids), remove_special=True, unparse_special=True)
+        tokens = list(ids)
+        if tokens and tokens[0] == self._vocab.bos and self._vocab.add_bos:
+            del tokens[0]  # where it stands, llama.cpp keeps the space that SentencePiece puts before the text
+        data = self._vocab.detokenize(tokens, remove_special=True, unparse_special=True)
         return data.decode("utf-8", errors="replace")
 
     def count_tokens(self, text: str) -> int:
@@ -558,14 +571,19 @@ class LLM:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
         return Prompt(
             tokens,
-            prompt if isinstance(prompt, str) else None,
+            prompt if isinstance(prompt, str) else None if tokens else "",
             continuation,
-            partial(self._vocab.tokenize, add_special=False, parse_special=config.parse_special),
+            partial(self._tokenize_rest, parse_special=config.parse_special),
         )
 
     def _tokenize_rest(self, text: str, *, parse_special: bool) -> list[int]:
         """Return the tokens of a text that follows another one."""
-        return self._vocab.tokenize(text, add_special=False, parse_special=parse_special)
+        tokenize = partial(self._vocab.tokenize, add_special=False, parse_special=parse_special)
+        # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
+        before = tokenize("\n")
+        if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
+            return tokens[len(before) :]
+        return tokenize(text)
 
     def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
@@ -626,8 +644,7 @@ class LLM:
 
     def _conversation(self, name: str) -> Conversation:
         """Return the conversation of that name. To be called below the lock."""
-        if not isinstance(name, str):
-            raise PromptTypeError(f"the name of a session is a str, not {type(name).__name__}: {name!r:.80}")
+        _check_name(name)
         conversation = self._conversations.find(name)
         if conversation is None:
             conversation = Conversation(name)
@@ -636,6 +653,7 @@ class LLM:
 
     def _add(self, conversation: Conversation) -> None:
         """Remember a conversation. To be called below the lock."""
+        _check_name(conversation.name)
         if conversation.name in self._conversations:
             raise SessionError(f"there is a session {conversation.name!r} already: close it, or choose another name")
         forgotten = self._conversations.add(conversation)
@@ -735,6 +753,11 @@ def _close_all() -> None:
 def _check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
         raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise PromptTypeError(f"the name of a session is a str, not {type(name).__name__}: {name!r:.80}")
 
 
 def _check_alone(n: int, **others: object) -> None:

@@ -206,20 +206,24 @@ RECURRENT = ("mamba", "mamba2")  # keep nothing but a state, which cannot go bac
 HYBRID = ("jamba", "lfm2")  # a state and a KV cache side by side
 
 
-def write_random_model(path: Path, architecture: str, seed: int = 0) -> Path:
+def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentencepiece: bool = False) -> Path:
     """Write a model of 1 to 2 MB.
 
     Args:
         path: The file to write.
         architecture: One of ``ARCHITECTURES``.
         seed: Of the weights.
+        sentencepiece: Give it a vocabulary that puts a space before every text, as Llama 2 has it.
 
     Returns:
         The path.
     """
     kind = _KINDS[architecture]
     writer = gguf.GGUFWriter(path, architecture)
-    _copy_tokenizer(writer)
+    if sentencepiece:
+        _add_sentencepiece(writer)
+    else:
+        _copy_tokenizer(writer)
     writer.add_name(f"random-{architecture}")
     writer.add_vocab_size(N_VOCAB)
     writer.add_context_length(N_CTX_TRAIN)
@@ -249,3 +253,33 @@ def _copy_tokenizer(writer: gguf.GGUFWriter) -> None:
             kind = field.types[0]
             item = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), kind, sub_type=item)
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter) -> None:
+    """Add a vocabulary of bytes, letters and a few words."""
+    kinds = gguf.TokenType
+    words = [
+        "\u2581",
+        *(chr(c) for c in range(33, 127)),
+        "ll",
+        "or",
+        "ld",
+        "He",
+        "wor",
+        "world",
+        "\u2581wor",
+        "\u2581world",
+    ]
+    tokens = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
+    tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]
+    tokens += [(word, kinds.NORMAL) for word in words]
+    tokens += [(f"<unused{i}>", kinds.UNUSED) for i in range(N_VOCAB - len(tokens))]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([text for text, _ in tokens])
+    writer.add_token_scores([float(len(text)) if kind == kinds.NORMAL else 0.0 for text, kind in tokens])
+    writer.add_token_types([kind for _, kind in tokens])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(True)

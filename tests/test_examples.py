@@ -121,6 +121,26 @@ def test_independent_conversations(tmp_path):
     assert lines[-1] == "same answers as before: True"
 
 
+def test_sessions(tmp_path):
+    lines = run("sessions.py", tmp_path)
+    assert lines[0].startswith("ada: Nice to meet you, Ada. (0 of ")
+    assert lines[2] == "ada: Your name is Ada. (24 of 39 tokens were known)"
+    assert lines[3] == "ben: Your name is Ben. (22 of 37 tokens were known)"
+    assert lines[4].startswith("a branch of ada: Once upon a time there was a dog")
+    assert lines[5:] == ["evaluated for it: 18 tokens", "loaded: ada, 47 tokens; sessions: ['ben', 'ada']"]
+
+
+def test_many_callers(tmp_path):
+    lines = run("many_callers.py", tmp_path)
+    animals = ["fox", "dog", "cat", "owl", "bear", "mouse", "horse", "rabbit"]
+    for animal, line in zip(animals, lines, strict=False):
+        assert line.startswith(f"{animal}: Once upon a time there was a {animal} named ")
+    assert float(lines[8].split()[0]) > 2, "they were decoded together"
+    assert lines[9].startswith("tasks: Once upon a time there was a fox")
+    assert lines[10] == "a stream that was left: cancelled"
+    assert lines[11].startswith("the longest of 4: ")
+
+
 def test_low_level(tmp_path):
     lines = run("low_level.py", tmp_path)
     assert lines[0].endswith("4 layers, 17 tokens of prompt")

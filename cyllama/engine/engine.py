@@ -155,6 +155,7 @@ class Engine:
             while self._turn():
                 pass
         finally:
+            self._empty_inbox()  # what came in between the last look and the order to stop
             for request in self._scheduler.drain():
                 request.finish("cancelled")
                 request.close(self._vocab)
