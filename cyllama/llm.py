@@ -14,7 +14,18 @@ from typing_extensions import Self
 
 from .chat import Message, render
 from .config import GenerationConfig, ModelConfig, as_config
-from .engine import Conversation, Conversations, Engine, Prompt, Request, Stats, context_size, make_sampler
+from .engine import (
+    Conversation,
+    Conversations,
+    Engine,
+    History,
+    Prompt,
+    Reply,
+    Request,
+    Stats,
+    context_size,
+    make_sampler,
+)
 from .errors import (
     ConfigError,
     ConfigTypeError,
@@ -25,7 +36,7 @@ from .errors import (
     SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaModel
+from .llama.llama_cpp import LlamaModel, LlamaVocab
 from .loading import load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
@@ -198,10 +209,10 @@ class LLM:
             _check_alone(n, session=session, stream=stream, on_token=on_token)
             streams = [Stream(self, request) for request in self._submit_group(prompt, merged, n)]
             try:
-                return [stream.read() for stream in streams]
+                return [each.read() for each in streams]
             except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others going
-                for stream in streams:
-                    stream.cancel()
+                for each in streams:
+                    each.cancel()
                 raise
         request = self._submit(prompt, merged, session=session, streaming=stream or on_token is not None)
         chunks = Stream(self, request, on_token)
@@ -382,8 +393,8 @@ class LLM:
         saved = SavedSession.read(path)
         if saved.model != self._identity:
             raise SessionFileError(f"{os.fspath(path)!r} was saved with another model than {self.model_name!r}")
-        conversation = Conversation(saved.name if name is None else name)
-        conversation.restore(saved.tokens, saved.text, saved.replies)
+        history = History(saved.tokens, saved.text, tuple(Reply(*reply) for reply in saved.replies))
+        conversation = Conversation(saved.name if name is None else name, history)
         with self._lock:
             self._add(conversation)
             if saved.state is not None and saved.cache_key == self._cache_key:
@@ -562,7 +573,7 @@ class LLM:
         if isinstance(prompt, str):
             tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
             if append:
-                continuation = self._tokenize_rest(prompt, parse_special=config.parse_special)
+                continuation = _tokenize_rest(self._vocab, prompt, parse_special=config.parse_special)
         else:
             self._check_tokens(prompt)
             tokens = list(prompt)
@@ -573,17 +584,8 @@ class LLM:
             tokens,
             prompt if isinstance(prompt, str) else None if tokens else "",
             continuation,
-            partial(self._tokenize_rest, parse_special=config.parse_special),
+            partial(_tokenize_rest, self._vocab, parse_special=config.parse_special),  # does not keep the LLM alive
         )
-
-    def _tokenize_rest(self, text: str, *, parse_special: bool) -> list[int]:
-        """Return the tokens of a text that follows another one."""
-        tokenize = partial(self._vocab.tokenize, add_special=False, parse_special=parse_special)
-        # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
-        before = tokenize("\n")
-        if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
-            return tokens[len(before) :]
-        return tokenize(text)
 
     def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
@@ -707,7 +709,7 @@ class LLM:
         self._check_process()
         with self._lock:
             source = self._conversation(session.name)
-            branch = source.branch(self._conversations.new_name() if name is None else name)
+            branch = Conversation(self._conversations.new_name() if name is None else name, source.history)
             self._add(branch)
             if self._engine is not None:
                 self._engine.share(source, branch)
@@ -719,13 +721,14 @@ class LLM:
             conversation, engine = self._conversation(session.name), self._engine
             answer = None if engine is None else engine.save(conversation)
         cached_tokens, state = ([], None) if answer is None else answer()
+        tokens, text, replies = conversation.history
         SavedSession(
             session.name,
             self._identity,
             self._cache_key,
-            list(conversation.tokens),
-            conversation.text,
-            [(reply.n_tokens, reply.n_chars) for reply in conversation.replies],
+            tokens,
+            text,
+            [(reply.n_tokens, reply.n_chars) for reply in replies],
             cached_tokens,
             state,
         ).write(path)
@@ -748,6 +751,16 @@ def _close_all() -> None:
     """End all engine threads while the interpreter is whole: one that wakes up in its ruins would crash it."""
     for llm in list(_alive):
         llm.close()
+
+
+def _tokenize_rest(vocab: LlamaVocab, text: str, *, parse_special: bool) -> list[int]:
+    """Return the tokens of a text that follows another one."""
+    tokenize = partial(vocab.tokenize, add_special=False, parse_special=parse_special)
+    # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
+    before = tokenize("\n")
+    if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
+        return tokens[len(before) :]
+    return tokenize(text)
 
 
 def _check_callable(name: str, value: object) -> None:

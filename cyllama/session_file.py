@@ -46,7 +46,7 @@ class SavedSession(NamedTuple):
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file. It is complete, or as it was before."""
         target = Path(path)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".cyllama-", delete=False) as file:
             try:
                 digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
                 for part in self._parts():
@@ -91,6 +91,13 @@ class SavedSession(NamedTuple):
         content, digest = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
         if hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest() != digest:
             raise SessionFileError(f"{where!r} is damaged: its checksum is wrong")
+        try:
+            return cls._parse(content, where)
+        except (KeyError, TypeError, ValueError, struct.error) as error:
+            raise SessionFileError(f"{where!r} is damaged: {error}") from error
+
+    @classmethod
+    def _parse(cls, content: memoryview, where: str) -> SavedSession:
         start = len(MAGIC) + HEADER_SIZE.size
         (size,) = HEADER_SIZE.unpack(content[len(MAGIC) : start])
         header: dict[str, Any] = json.loads(bytes(content[start : start + size]))

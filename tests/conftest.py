@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from cyllama import LLM
+from cyllama.engine import Engine
+from cyllama.engine.scheduler import Chunk, Scheduler
 from cyllama.models import TINY_CHAT
+
+from .harness import Step
 
 
 @pytest.fixture
@@ -27,3 +31,46 @@ def llm(_loaded: LLM) -> LLM:
     """The embedded model at temperature 0, without a context."""
     _loaded.close()
     return _loaded
+
+
+@pytest.fixture
+def books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compare the engine's books with llama.cpp's after every step."""
+    wrong: list[AssertionError] = []
+    step = Engine._step
+
+    def checked_step(self: Engine) -> None:
+        step(self)
+        try:
+            self._kv_cache.check_integrity()
+        except AssertionError as error:  # the engine takes it for a failed step: remember it beyond that
+            wrong.append(error)
+            raise
+
+    monkeypatch.setattr(Engine, "_step", checked_step)
+    yield
+    assert wrong == []
+
+
+@pytest.fixture
+def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """What every batch holds."""
+    seen: list[Step] = []
+    next_batch, step = Scheduler.next_batch, Engine._step
+
+    def recorded_next_batch(self: Scheduler, n_batch: int, *, stop_before_last: bool = False) -> list[Chunk]:
+        chunks = list(next_batch(self, n_batch, stop_before_last=stop_before_last))
+        prompts = {chunk.request: len(chunk.tokens) for chunk in chunks if not chunk.request.tokens}
+        generated = [chunk.request for chunk in chunks if chunk.request.tokens]
+        seen.append(Step(prompts, generated, 0))
+        return chunks
+
+    def recorded_step(self: Engine) -> None:
+        n = len(seen)
+        step(self)
+        if len(seen) > n:
+            seen[-1] = seen[-1]._replace(cells=self._kv_cache.used_cells)
+
+    monkeypatch.setattr(Scheduler, "next_batch", recorded_next_batch)
+    monkeypatch.setattr(Engine, "_step", recorded_step)
+    return seen

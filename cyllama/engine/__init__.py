@@ -6,7 +6,7 @@ is remembered between requests.
 """
 
 from .context import check_kv_memory, context_size
-from .conversation import Conversation, Conversations
+from .conversation import Conversation, Conversations, History, Reply
 from .engine import Engine
 from .request import Prompt, Request
 from .sampling import make_sampler
@@ -16,7 +16,9 @@ __all__ = [
     "Conversation",
     "Conversations",
     "Engine",
+    "History",
     "Prompt",
+    "Reply",
     "Request",
     "Stats",
     "check_kv_memory",

@@ -96,6 +96,7 @@ class GenerationContext:
         self.context: LlamaContext | None = None
         self.n_ctx = 0
         self.batch = LlamaBatch(1)
+        self._too_large: int | None = None  # what this context could not be replaced by
         self.kv_cache = KVCache(model, config.host_cache_mb * 2**20)
 
     def ensure(self, n_ctx: int, *, roomy: int, n_batch: int) -> bool:
@@ -116,6 +117,8 @@ class GenerationContext:
         if self.context is not None and n_ctx <= self.n_ctx:
             return True
         old_n_ctx, n_batch = self.n_ctx, max(n_batch, self.batch.capacity)
+        if self.context is not None and self._too_large is not None and n_ctx >= self._too_large:
+            raise ContextMemoryError(f"a context of n_ctx={n_ctx} tokens could not be created just now. {WAY_OUT}")
         self._check_memory(n_ctx, held=old_n_ctx)
         self._close_context(keep=True)
         sizes = [max(roomy, n_ctx), n_ctx] if roomy > n_ctx else [n_ctx]
@@ -128,6 +131,7 @@ class GenerationContext:
                 error = failure
         if old_n_ctx:
             self._create(old_n_ctx, n_batch)
+            self._too_large = n_ctx
         assert error is not None
         raise error
 
@@ -143,6 +147,7 @@ class GenerationContext:
         if self.context is not None:
             self.context.close()
         self.context = None
+        self._too_large = None
         self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
 
     def _create(self, n_ctx: int, n_batch: int) -> None:

@@ -21,6 +21,20 @@ class Reply(NamedTuple):
     n_chars: int
 
 
+class History(NamedTuple):
+    """What a conversation holds.
+
+    Attributes:
+        tokens: All its token ids, sampled ones as they were sampled.
+        text: The same as text, as callers gave and received it; ``None`` if they gave token ids.
+        replies: Where answers end in both, in order.
+    """
+
+    tokens: list[int]
+    text: str | None
+    replies: tuple[Reply, ...]
+
+
 class Conversation:
     """The token ids and the text of one conversation, whether or not a KV cache holds them.
 
@@ -28,9 +42,7 @@ class Conversation:
 
     Attributes:
         name: What callers call it.
-        tokens: All its token ids, sampled ones as they were sampled. Replaced as a whole, never changed.
-        text: The same as text, as callers gave and received it; ``None`` if they gave token ids.
-        replies: Where answers end in both, in order.
+        history: What it holds. Replaced as a whole, never changed: others may be reading it.
         sequence: What the KV cache has of it. Belongs to the engine's thread.
         requests: Generations that have not ended, in order.
         handles: The session objects that callers hold.
@@ -38,16 +50,19 @@ class Conversation:
         forgotten: Whether its name is unknown again.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, history: History | None = None) -> None:
         self.name = name
-        self.tokens: list[int] = []
-        self.text: str | None = ""
-        self.replies: tuple[Reply, ...] = ()
+        self.history = history or History([], "", ())
         self.sequence: CachedSequence | None = None
         self.requests: dict[Request, None] = {}  # an ordered set
         self.handles: weakref.WeakSet[object] = weakref.WeakSet()
         self.last_used = 0
         self.forgotten = False
+
+    @property
+    def tokens(self) -> list[int]:
+        """All its token ids."""
+        return self.history.tokens
 
     @property
     def place(self) -> Literal["resident", "swapped", "dropped"]:
@@ -56,16 +71,6 @@ class Conversation:
         if sequence is None or not sequence.tokens:
             return "dropped"
         return "resident" if sequence.seq_id is not None else "swapped"
-
-    def restore(self, tokens: list[int], text: str | None, replies: Sequence[tuple[int, int]]) -> None:
-        """Hold what another one held."""
-        self.tokens, self.text, self.replies = tokens, text, tuple(Reply(*reply) for reply in replies)
-
-    def branch(self, name: str) -> Conversation:
-        """Return another conversation that holds the same."""
-        other = Conversation(name)
-        other.tokens, other.text, other.replies = self.tokens, self.text, self.replies
-        return other
 
     def keep_replies(self, prompt: list[int], text: str, tokenize: Callable[[str], list[int]]) -> list[int]:
         """Return the tokens of a whole history, with the ids that were sampled where it repeats answers.
@@ -78,17 +83,20 @@ class Conversation:
             text: The whole history.
             tokenize: Turns what follows into tokens.
         """
-        if self.text is None:
+        history = self.history
+        if history.text is None:
             return prompt
-        for reply in reversed(self.replies):
-            if text.startswith(self.text[: reply.n_chars]):
-                known = self.tokens[: reply.n_tokens]
+        for reply in reversed(history.replies):
+            if text.startswith(history.text[: reply.n_chars]):
+                known = history.tokens[: reply.n_tokens]
                 if prompt[: reply.n_tokens] == known:
                     return prompt
                 return known + tokenize(text[reply.n_chars :])
         return prompt
 
-    def end_turn(self, prompt: Sequence[int], prompt_text: str | None, answer: Sequence[int], answer_text: str) -> None:
+    def end_turn(
+        self, prompt: Sequence[int], prompt_text: str | None, answer: Sequence[int], answer_text: str, n_reply: int
+    ) -> None:
         """Go on from a prompt, which is the whole history, and its answer.
 
         Args:
@@ -96,20 +104,23 @@ class Conversation:
             prompt_text: Its text, if it was given as text.
             answer: Tokens of the answer; may end with a token that has no text.
             answer_text: Its text.
+            n_reply: How many tokens of the answer have a text.
         """
-        before, kept = self.text, common_prefix(self.tokens, prompt)
-        replies = [reply for reply in self.replies if reply.n_tokens <= kept]
+        _, before, replies = self.history
         if prompt_text is None or before is None:
-            replies = []
-        elif not prompt_text.startswith(before):
-            replies = [reply for reply in replies if prompt_text.startswith(before[: reply.n_chars])]
-        self.tokens, self.replies = [*prompt, *answer], tuple(replies)
-        self.text = None if prompt_text is None else prompt_text + answer_text
-
-    def mark_reply(self, n_tokens: int) -> None:
-        """Note that an answer ends with the text so far, after ``n_tokens`` tokens."""
-        if self.text is not None:
-            self.replies = (*self.replies, Reply(n_tokens, len(self.text)))
+            replies = ()
+        else:
+            kept = common_prefix(self.tokens, prompt)
+            whole = prompt_text.startswith(before)
+            replies = tuple(
+                reply
+                for reply in replies
+                if reply.n_tokens <= kept and (whole or prompt_text.startswith(before[: reply.n_chars]))
+            )
+        text = None if prompt_text is None else prompt_text + answer_text
+        if text is not None:
+            replies += (Reply(len(prompt) + n_reply, len(text)),)
+        self.history = History([*prompt, *answer], text, replies)
 
 
 class Conversations:

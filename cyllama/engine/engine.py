@@ -64,7 +64,7 @@ class Engine:
         """Let a conversation go on from what the KV cache has of another."""
 
         def share() -> None:
-            if source.sequence is not None and target.sequence is None and not target.forgotten:
+            if source.sequence is not None and target.sequence is None:  # if forgotten since, forget() follows
                 self._kv_cache.own(source.sequence)
                 target.sequence = source.sequence
 
@@ -74,7 +74,7 @@ class Engine:
         """Let a conversation go on from a state that was saved."""
 
         def adopt() -> None:
-            if conversation.sequence is None and not conversation.forgotten:
+            if conversation.sequence is None:  # if forgotten since, forget() follows
                 conversation.sequence = self._kv_cache.adopt(tokens, state)
 
         self._inbox.put(adopt)
@@ -267,10 +267,10 @@ class Engine:
 
     def _start(self, request: Request) -> None:
         """Give a request a sequence, with as much of its prompt as is known already."""
-        kv_cache, conversation, first_time = self._kv_cache, request.conversation, not request.tokens
+        kv_cache, conversation = self._kv_cache, request.conversation
         own = request.sequence if conversation is None else conversation.sequence
         if not self._scheduler.running:
-            while conversation is None and own is None and kv_cache.evict():
+            while conversation is None and own is None and kv_cache.move_away():
                 pass  # alone, it gets the same cells, and so the same text, whatever ran before
             kv_cache.compact(own)
         sequence = kv_cache.open(request.all_tokens, own, shareable=conversation is not None)
@@ -283,7 +283,7 @@ class Engine:
                 kv_cache.disown(own)
             conversation.sequence = sequence
         request.sequence = sequence
-        if first_time:
+        if request.n_reused is None:
             request.n_reused = len(sequence.tokens)
             self._stats.prompt_tokens_reused += request.n_reused
         self._scheduler.start(request)
@@ -326,7 +326,7 @@ class Engine:
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""
         scheduler, kv_cache = self._scheduler, self._kv_cache
-        while kv_cache.idle_cells > IDLE_CELLS and kv_cache.evict():
+        while kv_cache.idle_cells > IDLE_CELLS and kv_cache.move_away():
             pass
         while not kv_cache.make_room(len(scheduler.running)):
             if not self._grow():

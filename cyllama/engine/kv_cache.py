@@ -77,6 +77,7 @@ class KVCache:
         self._free_ids: list[int] = []
         self._clock = 0
         self._highest = 0  # no cell beyond this one is in use
+        self._token_bytes = 1.0  # host memory that a token of the last swapped sequence took
         self.host_bytes = 0
         self.n_cells = 0
 
@@ -134,7 +135,7 @@ class KVCache:
         if source is not None and source is own and source.owners <= 1 and not source.running:
             sequence = source
         elif source is not None:
-            sequence = self.branch(source, shareable=shareable)
+            sequence = self.branch(source, n, shareable=shareable)
         else:
             sequence = self._add(shareable)
             self._take_id(sequence)
@@ -169,18 +170,25 @@ class KVCache:
 
     def take_checkpoint(self, sequence: CachedSequence) -> None:
         """Remember the sequence as it is, to come back to when its tail has to be dropped."""
+        if self._host_bytes_max == 0:
+            return
         assert self._context is not None
         assert sequence.seq_id is not None
         state = self._context.state_seq_get_data(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
         self._set_checkpoint(sequence, Checkpoint(len(sequence.tokens), state))
+        self._keep_to_budget()
 
-    def branch(self, sequence: CachedSequence, *, shareable: bool) -> CachedSequence:
-        """Return a copy of a resident sequence; they share the cells."""
+    def branch(self, sequence: CachedSequence, n: int | None = None, *, shareable: bool) -> CachedSequence:
+        """Return a copy of a resident sequence, or of its first ``n`` tokens; they share the cells."""
         copy = self._add(shareable)
         was_running, sequence.running = sequence.running, True  # it must not be evicted to make room for its copy
         self._take_id(copy)
         sequence.running = was_running
         self._copy(sequence, copy)
+        if n is not None and not self._roll_back(copy, n):
+            self._clear(copy)
+        if self._n_swa and copy.tokens:
+            self._own_window(copy)
         return copy
 
     def end_turn(self, sequence: CachedSequence) -> None:
@@ -242,9 +250,20 @@ class KVCache:
             pass
         return self.free_cells >= n_cells
 
-    def evict(self, but: CachedSequence | None = None) -> bool:
-        """Move the idle sequence of least worth, ``but`` that one, to host memory or drop it; return whether one was."""
-        idle = [sequence for sequence in self._resident() if not sequence.running and sequence is not but]
+    def evict(self) -> bool:
+        """Move the idle sequence of least worth to host memory, or drop it; return whether there was one."""
+        idle = [sequence for sequence in self._resident() if not sequence.running]
+        if not idle:
+            return False
+        self._evict(min(idle, key=self._worth))
+        return True
+
+    def move_away(self, but: CachedSequence | None = None) -> bool:
+        """Move the idle sequence of least worth, ``but`` that one, to host memory if nothing has to be dropped for it.
+
+        Return whether one was moved.
+        """
+        idle = [s for s in self._resident() if not s.running and s is not but and self._fits_host_memory(s)]
         if not idle:
             return False
         self._evict(min(idle, key=self._worth))
@@ -267,9 +286,9 @@ class KVCache:
         """
         n = 0 if own is None else len(own.tokens)
         if self._highest > 2 * n + SLACK:
-            while self.evict(but=own):
+            while self.move_away(but=own):
                 pass
-            if own is not None and own.seq_id is not None:
+            if own is not None and self._resident() == [own]:
                 self._swap_out(own)
         if self._context is not None and not self._resident():
             self._context.kv_cache_clear(clear_data=False)
@@ -389,15 +408,17 @@ class KVCache:
         assert self._context is not None
         assert source.seq_id is not None
         assert target.seq_id is not None
-        if self._n_swa:  # cells of a window are recycled only while they have one owner: give each its own
-            window = self._context.state_seq_get_data(source.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
-            self._context.seq_cp(source.seq_id, target.seq_id)
-            self._context.state_seq_set_data(window, target.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
-        else:
-            self._context.seq_cp(source.seq_id, target.seq_id)
+        self._context.seq_cp(source.seq_id, target.seq_id)
         self._cells.copy(source.seq_id, target.seq_id, len(source.tokens))
         target.tokens = list(source.tokens)
         self._set_checkpoint(target, source.checkpoint)
+
+    def _own_window(self, sequence: CachedSequence) -> None:
+        """Give a copy its own cells of the window: llama.cpp recycles only those that have one owner."""
+        assert self._context is not None
+        assert sequence.seq_id is not None
+        window = self._context.state_seq_get_data(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        self._context.state_seq_set_data(window, sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
 
     def _usable(self, sequence: CachedSequence, n: int) -> int:
         """Return how many of its first ``n`` tokens a sequence can go back to."""
@@ -480,11 +501,15 @@ class KVCache:
         assert sequence.seq_id is not None
         if sequence.tokens:
             state = self._context.state_seq_get_data(sequence.seq_id)
+            self._token_bytes = len(state) / len(sequence.tokens)
             self._set_state(sequence, state)
         self._context.seq_rm(sequence.seq_id)
         self._cells.truncate(sequence.seq_id, 0)
         self._free_ids.append(sequence.seq_id)
         sequence.seq_id = None
+
+    def _fits_host_memory(self, sequence: CachedSequence) -> bool:
+        return self.host_bytes + len(sequence.tokens) * self._token_bytes <= self._host_bytes_max
 
     def _evict(self, sequence: CachedSequence) -> None:
         if self._host_bytes_max == 0 or not sequence.tokens:

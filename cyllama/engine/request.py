@@ -57,7 +57,7 @@ class Request:
         sequence: What holds its tokens in the KV cache, while it runs or if it ran before.
         sampler: Made on the engine's thread when the request's turn comes.
         tokens: Token ids generated so far.
-        n_reused: Tokens of the prompt that the KV cache held already.
+        n_reused: Tokens of the prompt that the KV cache held already, once its turn has come.
         leader: A request with the same prompt, whose evaluation this one waits for.
         followers: Requests that wait for this one's.
         chunks: Pieces of text, then ``None``.
@@ -95,7 +95,7 @@ class Request:
         self.sequence: CachedSequence | None = None
         self.sampler: LlamaSampler | None = None
         self.tokens: list[int] = []
-        self.n_reused = 0
+        self.n_reused: int | None = None
         self.leader: Request | None = None
         self.followers: list[Request] = []
         self.queue: SimpleQueue[str | None] = SimpleQueue()
@@ -245,11 +245,11 @@ class Request:
         given = self._given
         prompt_text = given.text
         if given.continuation is not None and prompt_text is not None:
-            prompt_text = None if conversation.text is None else conversation.text + prompt_text
+            before = conversation.history.text
+            prompt_text = None if before is None else before + prompt_text
         answer = self._answer(vocab)
         n_reply = len(answer) - bool(answer and vocab.is_eog(answer[-1]))
-        conversation.end_turn(self.prompt, prompt_text, answer, self.text)
-        conversation.mark_reply(len(self.prompt) + n_reply)
+        conversation.end_turn(self.prompt, prompt_text, answer, self.text, n_reply)
 
     def _answer(self, vocab: LlamaVocab) -> list[int]:
         """Return the tokens of the answer as the caller sees it: without those of a stop string."""
@@ -280,7 +280,9 @@ class Request:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens), cached_tokens=self.n_reused)
+        return Usage(
+            prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens), cached_tokens=self.n_reused or 0
+        )
 
     @property
     def timings(self) -> Timings:
