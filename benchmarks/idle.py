@@ -40,7 +40,7 @@ def measure_beside_idle(n_threads: int, rounds: int) -> Table:
         for llm in (beside, ample):
             _fill(llm, file, history)
         llms = {"alone": alone, "beside": beside, "ample": ample}
-        for name, llm in llms.items():
+        for llm in llms.values():
             _decode_rate(llm, "warm-up")
         for round_ in range(rounds):
             for name in sorted(llms, reverse=round_ % 2 == 1):  # nobody is always measured after the same one
