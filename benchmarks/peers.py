@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 import time
@@ -180,8 +181,10 @@ def batched_bench_seconds(model: Path, n_threads: int, *, n_parallel: int, n_pro
     command = [str(part) for option in options.items() for part in option]
     command = [str(TOOLS / "llama-batched-bench"), *command]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    [line] = [line for line in result.stdout.splitlines() if line.startswith("{")]
-    return json.loads(line)["t"]
+    found = re.search(r"\{.*\}", result.stdout)
+    if found is None:
+        raise RuntimeError(f"llama-batched-bench printed no result:\n{result.stdout}{result.stderr}")
+    return json.loads(found[0])["t"]
 
 
 def _free_port() -> int:

@@ -33,7 +33,7 @@ def llm(_loaded: LLM) -> LLM:
     return _loaded
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compare the engine's books with llama.cpp's after every step."""
     wrong: list[AssertionError] = []

@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel
+from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaFlashAttnType
 
-NEAR_TIE = 0.25
-"""Logits that two tokens may differ by for the rounding of another batch to decide between them.
+EXACT: dict[str, Any] = {"temperature": 0, "n_threads": 1, "flash_attn": "disabled"}
+NEAR_TIE, NEAR_TIE_WITH_FLASH_ATTENTION = 0.25, 1.0
+"""Logits that two tokens may differ by for rounding to decide between them.
 
-The embedded model's logits differ by less than 0.1 between one batch and another, and by several where the history
-is another.
+Where another history was used, it is several. Flash attention adds up in 16 bits, in the order of the cells, which
+depends on who else is there: that has moved the difference of two tokens of the embedded model by half a logit. Without
+it, the difference moves by 0.1 at most, and hardly ever.
 """
 
 T = TypeVar("T")
@@ -125,8 +127,10 @@ class Reference:
         near_ties: How far apart the two tokens were where an answer went another way, for each that did.
     """
 
-    def __init__(self, model: LlamaModel) -> None:
-        self._model = model
+    def __init__(self, *, flash_attn: bool = False) -> None:
+        self._model = model = LLM(n_threads=1).model
+        self._flash_attn = LlamaFlashAttnType.ENABLED if flash_attn else LlamaFlashAttnType.DISABLED
+        self._near_tie = NEAR_TIE_WITH_FLASH_ATTENTION if flash_attn else NEAR_TIE
         self._eog = list(model.vocab.eog_tokens())
         self._lock = threading.Lock()
         self._context: LlamaContext | None = None
@@ -156,7 +160,7 @@ class Reference:
             assert n is not None, f"{self.text(answer)!r} ends otherwise than {self.text(expected)!r}. {hint}"
             logits = self._evaluate([*prompt, *expected[:n]], 0, request.config.ignore_eos)[1]
             gap = float(logits.max() - logits[answer[n]])
-            assert gap < NEAR_TIE, (
+            assert gap < self._near_tie, (
                 f"{self.text(answer)!r} instead of {self.text(expected)!r} after {self.text(prompt)!r}: token {n} is "
                 f"{gap:.3f} logits below the best. {hint}"
             )
@@ -210,5 +214,6 @@ class Reference:
         params.n_ctx = params.n_batch = max(2048, len(prompt) + n)
         params.n_seq_max, params.kv_unified, params.no_perf = 1, True, True
         params.n_threads = params.n_threads_batch = 1
+        params.flash_attn_type = self._flash_attn
         self._context, self._evaluated = LlamaContext(self._model, params), []
         return self._context

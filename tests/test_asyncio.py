@@ -14,7 +14,7 @@ import pytest
 from cyllama import LLM, AsyncStream, ContextSizeError, DecodeError, PromptError, Response, SessionError
 from cyllama.errors import ConfigError, ConfigTypeError, StreamNotFinishedError
 
-from .harness import ANIMALS, ENDLESS, Reference, Step, engine_of, held, in_threads, settled, story, turn
+from .harness import ANIMALS, ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled, story, turn
 
 T = TypeVar("T")
 CAPITAL = turn("What is the capital of France?")
@@ -23,13 +23,13 @@ PARIS = "The capital of France is Paris."
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return Reference(LLM(n_threads=1).model)
+    return Reference()
 
 
 @pytest.fixture
 def eight(steps: list[Step]) -> Iterator[LLM]:
     """The embedded model for eight callers at a time."""
-    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm:
+    with LLM(**EXACT, n_parallel=8) as llm:
         yield llm
 
 
@@ -226,7 +226,7 @@ def test_a_cancelled_task_frees_its_cells_before_the_next_step(eight: LLM, steps
 
 
 def test_a_task_that_is_cancelled_while_it_waits_leaves_the_line(steps: list[Step]):
-    with LLM(temperature=0, n_threads=1, n_parallel=1) as llm:
+    with LLM(**EXACT, n_parallel=1) as llm:
 
         async def main() -> None:
             running = llm.astream(story(), **ENDLESS)

@@ -19,18 +19,18 @@ from cyllama import LLM, ContextSizeError, DecodeError, Response, Stream
 from cyllama.engine import Engine
 from cyllama.engine.scheduler import Scheduler
 
-from .harness import ANIMALS, ENDLESS, Reference, Step, engine_of, held, in_threads, settled, story, turn
+from .harness import ANIMALS, ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled, story, turn
 
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return Reference(LLM(n_threads=1).model)
+    return Reference()
 
 
 @pytest.fixture
 def eight(steps: list[Step]) -> Iterator[LLM]:
     """The embedded model for eight callers at a time."""
-    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm:
+    with LLM(**EXACT, n_parallel=8) as llm:
         yield llm
 
 
@@ -55,7 +55,7 @@ def start_endless(llm: LLM, n: int) -> list[Stream]:
 def test_callers_in_many_threads_get_the_text_that_they_would_get_alone(
     n_threads: int, n_parallel: int, reference: Reference, steps: list[Step]
 ):
-    with LLM(temperature=0, n_threads=1, n_parallel=n_parallel) as llm:
+    with LLM(**EXACT, n_parallel=n_parallel) as llm:
 
         def ask(animal: str) -> Stream:
             stream = llm(story(animal), stream=True, max_tokens=60)
@@ -118,7 +118,7 @@ def test_what_one_caller_wants_is_not_given_to_another(eight: LLM):
 
 
 def test_stats_tell_who_runs_and_who_waits(steps: list[Step]):
-    with LLM(temperature=0, n_threads=1, n_parallel=3) as llm:
+    with LLM(**EXACT, n_parallel=3) as llm:
         with held(llm):
             streams = start_endless(llm, 8)
             assert (llm.stats.running, llm.stats.waiting) == (0, 8)
@@ -134,10 +134,10 @@ def test_stats_tell_who_runs_and_who_waits(steps: list[Step]):
         assert (llm.stats.running, llm.stats.waiting, llm.stats.kv_cells_used) == (0, 0, 0)
 
 
-def test_a_short_request_joins_and_ends_while_a_long_one_runs(llm: LLM, steps: list[Step], reference: Reference):
-    with llm(story(), stream=True, **ENDLESS) as long:
+def test_a_short_request_joins_and_ends_while_a_long_one_runs(eight: LLM, steps: list[Step], reference: Reference):
+    with eight(story(), stream=True, **ENDLESS) as long:
         next(long)
-        short = llm(story("an owl"), stream=True, max_tokens=20)
+        short = eight(story("an owl"), stream=True, max_tokens=20)
         check(reference, short)
         assert len(long._request.tokens) >= 20
         assert long._request.finish_reason is None
@@ -148,7 +148,7 @@ def test_a_short_request_joins_and_ends_while_a_long_one_runs(llm: LLM, steps: l
 
 def test_nobody_starves_behind_those_who_come_later(steps: list[Step], reference: Reference):
     """A long answer among a stream of short ones, which never ends before it does."""
-    with LLM(temperature=0, n_threads=1, n_parallel=2) as llm:
+    with LLM(**EXACT, n_parallel=2) as llm:
         done = threading.Event()
         served = 0
 
@@ -187,7 +187,7 @@ def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token
         put_back(self, request)
 
     monkeypatch.setattr(Scheduler, "put_back", recorded_put_back)
-    with LLM(temperature=0, n_threads=1, n_parallel=4, kv_cells=256, host_cache_mb=host_cache_mb) as llm:
+    with LLM(**EXACT, n_parallel=4, kv_cells=256, host_cache_mb=host_cache_mb) as llm:
         with held(llm):
             streams = [llm(story(animal), stream=True, max_tokens=120) for animal in ANIMALS[:8]]
         chunks = in_threads(partial(list, stream) for stream in streams)
@@ -202,7 +202,7 @@ def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token
 
 
 def test_sessions_give_way_too_and_remember(steps: list[Step], reference: Reference):
-    with LLM(temperature=0, n_threads=1, n_parallel=4, kv_cells=256, host_cache_mb=1) as llm:
+    with LLM(**EXACT, n_parallel=4, kv_cells=256, host_cache_mb=1) as llm:
         sessions = [llm.session() for _ in range(4)]
         names = ["Zorblax", "Kimbo", "Taveri", "Lunor"]
         for session, name in zip(sessions, names, strict=True):
@@ -220,7 +220,7 @@ def test_sessions_give_way_too_and_remember(steps: list[Step], reference: Refere
 
 
 def test_a_single_generation_ends_at_the_end_of_the_cells(steps: list[Step], reference: Reference):
-    with LLM(temperature=0, n_threads=1, kv_cells=256) as llm:
+    with LLM(**EXACT, kv_cells=256) as llm:
         stream = llm(story(), stream=True, **ENDLESS)
         response = stream.read()
         assert response.finish_reason == "length"
@@ -229,7 +229,7 @@ def test_a_single_generation_ends_at_the_end_of_the_cells(steps: list[Step], ref
 
 
 def test_a_prompt_larger_than_all_cells_is_refused_and_disturbs_nobody(steps: list[Step], reference: Reference):
-    with LLM(temperature=0, n_threads=1, kv_cells=512) as llm:
+    with LLM(**EXACT, kv_cells=512) as llm:
         with held(llm):
             stream = llm(story(), stream=True, max_tokens=30)
             with pytest.raises(ContextSizeError, match=r"600 tokens .* kv_cells=512"):
@@ -247,7 +247,7 @@ def test_a_prompt_larger_than_all_cells_is_refused_and_disturbs_nobody(steps: li
 
 
 def test_a_prompt_that_fits_only_alone_waits_until_it_is(steps: list[Step], reference: Reference):
-    with LLM(temperature=0, n_threads=1, kv_cells=512) as llm:
+    with LLM(**EXACT, kv_cells=512) as llm:
         with held(llm):
             small = llm(story(), stream=True, max_tokens=30)
             large = llm([300 + i % 900 for i in range(480)], stream=True, max_tokens=10)
@@ -260,7 +260,7 @@ def test_a_prompt_that_fits_only_alone_waits_until_it_is(steps: list[Step], refe
 
 
 def test_the_context_grows_beneath_running_streams(steps: list[Step], reference: Reference):
-    with LLM(temperature=0, n_threads=1, n_parallel=4) as llm:
+    with LLM(**EXACT, n_parallel=4) as llm:
         first = llm(story(), stream=True, max_tokens=100)
         text = next(first)
         assert llm.stats.n_ctx == 256
@@ -278,7 +278,7 @@ def test_answers_without_a_limit_make_the_context_grow(
     steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("cyllama.engine.context.DEFAULT_MAX_TOKENS", 64)  # the room that they begin with
-    with LLM(temperature=0, n_threads=1, n_parallel=2) as llm:
+    with LLM(**EXACT, n_parallel=2) as llm:
         with held(llm):
             streams = [llm(story(a), stream=True, **ENDLESS) for a in ANIMALS[:2]]
         next(streams[0])
@@ -385,7 +385,7 @@ def test_when_a_whole_step_fails_those_that_ran_fail_and_those_that_wait_are_ser
     steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
     """The failure is a real one: the context is closed under the engine, as no caller should."""
-    with LLM(temperature=0, n_threads=1, n_parallel=2) as llm:
+    with LLM(**EXACT, n_parallel=2) as llm:
         session = llm.session()
         session(turn("My name is Ada."), max_tokens=20)
         with held(llm):
@@ -538,7 +538,7 @@ def test_an_instance_goes_when_its_last_user_does():
     """Neither a generation that ended nor one that was cancelled keeps it."""
     before = threading.active_count()
     for end in (Stream.read, Stream.close, Stream.cancel, Stream.__del__):
-        llm = LLM(temperature=0, n_threads=1)
+        llm = LLM(**EXACT)
         session = llm.session()
         end(llm(story(), stream=True, max_tokens=30))
         end(session(story(), stream=True, max_tokens=30))
