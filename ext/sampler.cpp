@@ -16,7 +16,7 @@
 
 #include "big_stack.hpp"
 #include "context.hpp"
-#include "llama-grammar.h" // not of llama.cpp's public API: the parser
+#include "grammar.hpp"
 #include "modules.hpp"
 
 SamplerHandle::~SamplerHandle() {
@@ -396,131 +396,21 @@ llama_sampler * wrap(const Grammar & grammar) {
     return llama_sampler_init(&interface, new Grammar(grammar));
 }
 
-// Whether a rule can begin with itself. llama.cpp looks for that too, but not behind a rule that is empty only because those
-// it refers to are, and would then take all of the memory, or abort.
-bool is_left_recursive(const llama_grammar_rules & rules) {
-    std::vector<bool> empty(rules.size());
-    // Calls `visit` with every rule that an alternate of `rule` can begin with; returns whether one of them can be empty.
-    const auto beginnings = [&](const llama_grammar_rule & rule, auto && visit) {
-        bool at_beginning = true, can_be_empty = false;
-        for (const llama_grammar_element & element : rule) {
-            if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
-                can_be_empty = can_be_empty || at_beginning;
-                at_beginning = true;
-            } else if (at_beginning && element.type == LLAMA_GRETYPE_RULE_REF) {
-                visit(element.value);
-                at_beginning = empty[element.value];
-            } else {
-                at_beginning = false;
-            }
-        }
-        return can_be_empty;
-    };
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (size_t i = rules.size(); i-- > 0;) { // rules mostly refer to later ones
-            if (!empty[i] && beginnings(rules[i], [](uint32_t) {})) {
-                empty[i] = changed = true;
-            }
-        }
-    }
-    enum State : char { kNew, kOpen, kDone };
-    std::vector<State> states(rules.size(), kNew);
-    std::vector<uint32_t> todo;
-    for (uint32_t root = 0; root < rules.size(); ++root) {
-        todo.push_back(root);
-        while (!todo.empty()) {
-            const uint32_t rule = todo.back();
-            if (states[rule] != kNew) {
-                states[rule] = kDone;
-                todo.pop_back();
-                continue;
-            }
-            states[rule] = kOpen;
-            bool found = false;
-            beginnings(rules[rule], [&](uint32_t next) {
-                found = found || states[next] == kOpen;
-                if (states[next] == kNew) {
-                    todo.push_back(next);
-                }
-            });
-            if (found) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-// Whether a repetition {m,n} has n < m, which llama.cpp counts through from 0 to 2^64.
-bool has_inverted_repetition(const std::string & text) {
-    size_t i = 0;
-    const auto skip = [&](char end) {
-        while (i < text.size() && text[i] != end) {
-            i += text[i] == '\\' && end != '\n' ? 2 : 1;
-        }
-        ++i;
-    };
-    const auto number = [&](uint64_t missing) {
-        while (i < text.size() && (std::isspace(static_cast<unsigned char>(text[i])) || text[i] == '#')) {
-            text[i] == '#' ? skip('\n') : static_cast<void>(++i);
-        }
-        if (i >= text.size() || text[i] < '0' || text[i] > '9') {
-            return missing;
-        }
-        char * end = nullptr;
-        const uint64_t value = std::strtoull(text.c_str() + i, &end, 10);
-        i = static_cast<size_t>(end - text.c_str());
-        return value;
-    };
-    while (i < text.size()) {
-        const char c = text[i++];
-        if (c == '"' || c == '[' || c == '#') {
-            skip(c == '"' ? '"' : c == '[' ? ']' : '\n');
-        } else if (c == '{') {
-            const uint64_t least = number(0);
-            number(0); // only the space before a comma
-            if (i < text.size() && text[i] == ',') {
-                ++i;
-                if (number(UINT64_MAX) < least) {
-                    return true;
-                }
-            }
-        }
-    }
-    return false;
-}
-
 // Parses a grammar with `create`, which returns null if that fails.
 template <class Create>
-LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text, size_t pattern_size,
-                          Create && create) {
-    constexpr size_t kStackPerByte = 4096, kRegexStackPerByte = 512;
+LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text,
+                          const std::string & root, size_t pattern_size, Create && create) {
+    constexpr size_t kRegexStackPerByte = 512;
     model.check_vocab();
-    if (has_inverted_repetition(text)) {
-        throw nb::value_error("a repetition {m,n} of the grammar has n < m");
-    }
-    if (text.rfind("%llguidance", 0) == 0) {
-        throw nb::value_error("this build has no llguidance: write the grammar in GBNF");
-    }
-    Grammar grammar{nullptr, model.vocab(), (text.size() + pattern_size) * kStackPerByte,
-                    std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
-    clear_logged_errors();
+    Grammar grammar{nullptr, model.vocab(), 0, std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
     try {
-        WithoutGil release;
-        run_on_big_stack(grammar.parse_stack, [&] {
-            llama_grammar_parser parser(model.vocab());
-            if (text.empty() || (parser.parse(text.c_str()) && !is_left_recursive(parser.rules))) {
-                grammar.inner = create();
-            }
-        });
+        grammar.parse_stack =
+            with_grammar(model.vocab(), text, root, pattern_size * 4096, [&] { grammar.inner = create(); });
     } catch (const std::regex_error & error) {
         throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
     }
     if (!grammar.inner) {
-        throw nb::value_error(("the grammar is no GBNF, or a rule can begin with itself: " +
-                               logged_errors("see llama.cpp's grammars/README.md"))
-                                  .c_str());
+        throw nb::value_error(("llama.cpp refuses the grammar: " + logged_errors("no reason given")).c_str());
     }
     return own(wrap(grammar), vocab, model.n_vocab());
 }
@@ -528,7 +418,7 @@ LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, cons
 LlamaSampler grammar(const LlamaVocab & vocab, const std::string & text, const std::string & root) {
     LogDelivery delivery;
     ModelUse model(vocab.handle);
-    return make_grammar(vocab, model, text, 0,
+    return make_grammar(vocab, model, text, root, 0,
                         [&] { return llama_sampler_init_grammar(model.vocab(), text.c_str(), root.c_str()); });
 }
 
@@ -544,7 +434,7 @@ LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, co
         pattern_size += pattern.size() + 1;
     }
     auto pointers = c_strings(patterns);
-    return make_grammar(vocab, model, text, pattern_size, [&] {
+    return make_grammar(vocab, model, text, root, pattern_size, [&] {
         return llama_sampler_init_grammar_lazy_patterns(model.vocab(), text.c_str(), root.c_str(), pointers.data(),
                                                         pointers.size(), tokens.data(), tokens.size());
     });
