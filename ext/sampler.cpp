@@ -328,7 +328,60 @@ struct Grammar {
     size_t trigger_stack; // bytes per byte of text, for std::regex; 0 without a pattern to search for
     size_t text_size = 0; // of what was accepted since the start
     bool broken = false;  // what triggered it did not fit: its state is undefined until reset()
+    std::shared_ptr<const std::vector<unsigned char>> utf8_kinds;
+    unsigned char lead = 0; // the last byte accepted, if it begins a character that not every byte may continue
 };
+
+// llama.cpp's grammars take overlong encodings for the character that they would stand for, so that a text of byte tokens
+// could fit a grammar and be no text. For every token: 0 if it is harmless, kNever if it contains what cannot be in UTF-8, or
+// else its first byte, if that continues a character.
+constexpr unsigned char kNever = 1;
+
+bool is_continuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
+
+// Whether `next`, a byte that continues a character, must not follow its first byte.
+bool is_invalid_after(unsigned char lead, unsigned char next) {
+    return (lead == 0xE0 && next < 0xA0) || (lead == 0xED && next > 0x9F) || (lead == 0xF0 && next < 0x90) ||
+           (lead == 0xF4 && next > 0x8F);
+}
+
+std::string piece_of(const llama_vocab * vocab, llama_token token) {
+    std::string piece(64, '\0');
+    int32_t size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
+    if (size < 0) {
+        piece.resize(static_cast<size_t>(-size));
+        size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
+    }
+    piece.resize(static_cast<size_t>(std::max(size, 0)));
+    return piece;
+}
+
+unsigned char utf8_kind(const std::string & piece) {
+    size_t missing = 0; // bytes of the character in progress
+    for (size_t i = 0; i < piece.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(piece[i]);
+        const auto before = static_cast<unsigned char>(i ? piece[i - 1] : 0);
+        if (byte == 0 || byte == 0xC0 || byte == 0xC1 || byte > 0xF4 ||
+            (is_continuation(byte) && is_invalid_after(before, byte)) || (missing && !is_continuation(byte))) {
+            return kNever;
+        }
+        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : missing ? missing - 1 : 0;
+    }
+    return !piece.empty() && is_continuation(static_cast<unsigned char>(piece[0])) ? static_cast<unsigned char>(piece[0])
+                                                                                   : 0;
+}
+
+std::shared_ptr<const std::vector<unsigned char>> utf8_kinds(ModelHandle & handle, const ModelUse & model) {
+    std::lock_guard<std::mutex> lock(handle.utf8_mutex);
+    if (!handle.utf8_kinds) {
+        auto kinds = std::make_shared<std::vector<unsigned char>>();
+        for (llama_token token = 0; token < model.n_vocab(); ++token) {
+            kinds->push_back(utf8_kind(piece_of(model.vocab(), token)));
+        }
+        handle.utf8_kinds = kinds;
+    }
+    return handle.utf8_kinds;
+}
 
 Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
 
@@ -340,7 +393,15 @@ void check_working(const Grammar & grammar) {
 
 void grammar_apply(llama_sampler * sampler, llama_token_data_array * candidates) {
     check_working(grammar_of(sampler));
-    llama_sampler_apply(grammar_of(sampler).inner, candidates);
+    const Grammar & grammar = grammar_of(sampler);
+    llama_sampler_apply(grammar.inner, candidates);
+    for (size_t i = 0; i < candidates->size; ++i) {
+        llama_token_data & candidate = candidates->data[i];
+        const unsigned char kind = (*grammar.utf8_kinds)[static_cast<size_t>(candidate.id)];
+        if (kind && (kind == kNever || is_invalid_after(grammar.lead, kind))) {
+            candidate.logit = -INFINITY;
+        }
+    }
 }
 
 void grammar_accept(llama_sampler * sampler, llama_token token) {
@@ -352,8 +413,9 @@ void grammar_accept(llama_sampler * sampler, llama_token token) {
     if (candidate.logit == -INFINITY) {
         throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
     }
-    char piece[1];
-    grammar.text_size += static_cast<size_t>(std::abs(llama_token_to_piece(grammar.vocab, token, piece, 0, 0, true)));
+    const std::string piece = piece_of(grammar.vocab, token);
+    grammar.text_size += piece.size();
+    grammar.lead = piece.empty() ? grammar.lead : static_cast<unsigned char>(piece.back());
     grammar.broken = true;
     const auto accept = [&] { llama_sampler_accept(grammar.inner, token); };
     if (grammar.trigger_stack && grammar.text_size > kSmallText) {
@@ -369,6 +431,7 @@ void grammar_reset(llama_sampler * sampler) {
     run_on_big_stack(grammar.parse_stack, [&] { llama_sampler_reset(grammar.inner); });
     grammar.broken = false;
     grammar.text_size = 0;
+    grammar.lead = 0;
 }
 
 llama_sampler * wrap(const Grammar & grammar);
@@ -403,6 +466,10 @@ LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, cons
     constexpr size_t kRegexStackPerByte = 512;
     model.check_vocab();
     Grammar grammar{nullptr, model.vocab(), 0, std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
+    {
+        WithoutGil release;
+        grammar.utf8_kinds = utf8_kinds(*vocab.handle, model);
+    }
     try {
         grammar.parse_stack =
             with_grammar(model.vocab(), text, root, pattern_size * 4096, [&] { grammar.inner = create(); });
