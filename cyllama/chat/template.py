@@ -6,7 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ChatTemplateError, ConfigError
@@ -297,28 +297,40 @@ class _Chat:
     def with_tools(self, choice: ToolChoice, parallel: bool) -> ChatPlan:
         """Plan an answer that may or has to call tools."""
         conversions = {tool.name: tool.convert(i) for i, tool in enumerate(choice.allowed(self._tools))}
-        offered = [Tool(name, "", conversion.schema) for name, conversion in conversions.items()]
+        offered = dump_tools([Tool(name, "", conversion.schema) for name, conversion in conversions.items()])
         mode = "required" if choice.mode == "required" else "auto"
-        params = None
         rendered = self.render()
+        params, spec = None, None
         if not self._own_tools:
-            params = self._format(rendered, dump_tools(offered), mode, parallel_tool_calls=parallel)
-            if params is None or not params.grammar:  # it says nothing that tells calls from text
+            params = self._format(rendered, offered, mode, parallel_tool_calls=parallel)
+            if params is not None:
+                spec = self._native_grammar(rendered, params, offered, parallel)
+        if params is not None and spec is not None:
+            read = params.parse
+        else:  # nothing that tells calls from text is known of the template
+            if not self._own_tools:
                 self._own_tools = True
                 rendered = self.render()
-                params = None
-        if params is not None:
-            read, prefix = params.parse, params.generation_prompt
-        else:
-            params = self._own_format(dump_tools(offered), mode, parallel)
-            prefix = params.generation_prompt
+            params = self._own_format(offered, mode, parallel)
+            spec = _grammar_spec(params, rendered, self._thinking)
             read = params.parse
             if mode == "auto" and rendered.supports_thinking:
                 read = _after_reasoning(rendered.parse, params.parse)
-        text = _only_calls(finish_grammar(params.grammar, conversions.values()), parallel)
-        triggers = _triggers(params, rendered if self._thinking and rendered.supports_thinking else None)
-        spec = GrammarSpec(text, params.grammar_lazy, triggers if params.grammar_lazy else (), prefix)
-        return _plan(rendered, params, spec, read)
+        text = _only_calls(finish_grammar(spec.text, conversions.values()), parallel)
+        return _plan(rendered, params, replace(spec, text=text), read)
+
+    def _native_grammar(
+        self, rendered: LlamaChatParams, params: LlamaChatParams, tools: str, parallel: bool
+    ) -> GrammarSpec | None:
+        """Return the grammar of calls as the template writes them."""
+        if params.grammar:
+            return _grammar_spec(params, rendered, self._thinking)
+        # A call may begin with nothing but a brace: llama.cpp has a grammar for it only where it is required.
+        required = self._format(rendered, tools, "required", parallel_tool_calls=parallel)
+        if required is None or not _CALLS_AT_END.search(required.grammar):
+            return None
+        text = _CALLS_AT_END.sub(r"root ::= \1", required.grammar)
+        return GrammarSpec(text, lazy=True, triggers=(Trigger("pattern", _JSON_CALL),))
 
     def _format(self, rendered: LlamaChatParams, tools: str, choice: str, **options: Any) -> LlamaChatParams | None:
         """Return how the template writes an answer, or ``None`` if that cannot be told."""
@@ -354,6 +366,8 @@ class _Chat:
 _FENCE_OR_SPACE = re.compile(
     r'(space )*\(("```json" space response-format space "```" \| )?space response-format space\)', re.MULTILINE
 )
+_CALLS_AT_END = re.compile(r"^root ::= .*?(tool-calls?)$", re.MULTILINE)
+_JSON_CALL = r'^\s*(\{\s*"(?:name|type|function)")'
 _CALLS = re.compile(r"^(tool-calls ::= )\((tool-call)\??( space)\)\+$", re.MULTILINE)
 _TEXT_BEFORE = re.compile(r"^(root ::= .*?)(?:\bspace )*\buntil-\d+\? (?=tool-call)", re.MULTILINE)
 
@@ -361,6 +375,13 @@ _TEXT_BEFORE = re.compile(r"^(root ::= .*?)(?:\bspace )*\buntil-\d+\? (?=tool-ca
 def _only_calls(grammar: str, parallel: bool) -> str:
     grammar = _CALLS.sub(r"\1\2\3 (\2\3)*" if parallel else r"\1\2\3", grammar)
     return _TEXT_BEFORE.sub(r"\1", grammar)
+
+
+def _grammar_spec(params: LlamaChatParams, rendered: LlamaChatParams, thinking: bool) -> GrammarSpec:
+    if not params.grammar_lazy:
+        return GrammarSpec(params.grammar, prefix=params.generation_prompt)
+    triggers = _triggers(params, rendered if thinking and rendered.supports_thinking else None)
+    return GrammarSpec(params.grammar, lazy=True, triggers=triggers)
 
 
 def _triggers(params: LlamaChatParams, thinking: LlamaChatParams | None) -> tuple[Trigger, ...]:

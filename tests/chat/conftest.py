@@ -14,7 +14,7 @@ from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams
 from cyllama.models import TINY_CHAT
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from random_models import write_random_model  # noqa: E402
+from random_models import write_random_model
 
 Plan = ChatPlan | GrammarSpec
 

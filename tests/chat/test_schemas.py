@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
 
 from cyllama import SchemaError
-from cyllama.chat import GrammarSpec, check_response_format, schema_grammar
-from cyllama.chat.numbers import decimals, integers
-from cyllama.llama.llama_cpp import check_grammar
+from cyllama.chat import GrammarSpec, schema_grammar
 
 from .conftest import Writer
 
 # ------------------------------------------------------------------------------------------------------------ any schema
 
-NAMES = st.text("abcxyz_ \"\\/é😀-*", min_size=1, max_size=6)
+NAMES = st.text('abcxyz_ "\\/é😀-*', min_size=1, max_size=6)
 SCALARS = st.none() | st.booleans() | st.integers(-1000, 1000) | st.text(max_size=5) | st.floats(-10, 10)
 PATTERNS = st.sampled_from(
     (
         *("^a+$", "^[a-z]{2,4}$", r"^\d{3}-\d{4}$", "^(yes|no|maybe)$", "^[A-Z][a-z]*( [A-Z][a-z]*)?$", "b"),
-        *(r"^\w+@\w+\.(com|org)$", '^["\\\\]+$', "^[^a]{1,3}$", r"^\S{1,5}$", "^.{2,6}$", "^x|y$", r"^#[0-9a-fA-F]{6}$"),
+        *(
+            r"^\w+@\w+\.(com|org)$",
+            '^["\\\\]+$',
+            "^[^a]{1,3}$",
+            r"^\S{1,5}$",
+            "^.{2,6}$",
+            "^x|y$",
+            r"^#[0-9a-fA-F]{6}$",
+        ),
         *("^$", "^(a(b(c)?)?){1,3}$", r"^\D\W[^\d]$", "^é+😀?$", r"^\n\t$"),
     )
 )
