@@ -8,7 +8,7 @@
 import logging
 from importlib.metadata import PackageNotFoundError, version
 
-from .chat import Message
+from .chat import ChatDelta, Function, Message, MessageLike, Tool, ToolCall
 from .config import GenerationConfig, ModelConfig
 from .engine import Stats
 from .errors import (
@@ -21,14 +21,19 @@ from .errors import (
     CyllamaError,
     DecodeError,
     ForkedError,
+    GrammarError,
+    MessageError,
     ModelAccessError,
     ModelLoadError,
     ModelNotFoundError,
+    OutputError,
     PromptError,
     PromptTypeError,
+    SchemaError,
     SessionError,
     SessionFileError,
     StreamNotFinishedError,
+    ToolError,
     UnsupportedModelError,
 )
 from .llm import LLM
@@ -46,6 +51,7 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 __all__ = [
     "LLM",
     "AsyncStream",
+    "ChatDelta",
     "ChatTemplateError",
     "ConfigError",
     "ConfigTypeError",
@@ -56,15 +62,21 @@ __all__ = [
     "DecodeError",
     "FinishReason",
     "ForkedError",
+    "Function",
     "GenerationConfig",
+    "GrammarError",
     "Message",
+    "MessageError",
+    "MessageLike",
     "ModelAccessError",
     "ModelConfig",
     "ModelLoadError",
     "ModelNotFoundError",
+    "OutputError",
     "PromptError",
     "PromptTypeError",
     "Response",
+    "SchemaError",
     "Session",
     "SessionError",
     "SessionFileError",
@@ -72,6 +84,9 @@ __all__ = [
     "Stream",
     "StreamNotFinishedError",
     "Timings",
+    "Tool",
+    "ToolCall",
+    "ToolError",
     "UnsupportedModelError",
     "Usage",
 ]

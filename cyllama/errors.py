@@ -47,6 +47,34 @@ class ChatTemplateError(CyllamaError, ValueError):
     """The model's chat template refuses the messages, or there is none."""
 
 
+class MessageError(ChatTemplateError):
+    """The messages are no chat: a role does not exist, content is missing, a tool result belongs to no call."""
+
+
+class ToolError(CyllamaError, ValueError):
+    """A tool is not defined as one, or the choice of tools makes no sense."""
+
+
+class SchemaError(CyllamaError, ValueError):
+    """A JSON schema cannot be converted to a grammar. The place in it, a JSON pointer, is in :attr:`path`."""
+
+    def __init__(self, message: str, path: str = "#") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class GrammarError(CyllamaError, ValueError):
+    """A text is no GBNF grammar."""
+
+
+class OutputError(CyllamaError, ValueError):
+    """What was generated does not fit the response format, since it was cut. The text is in :attr:`text`."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
 class ContextSizeError(CyllamaError, ValueError):
     """A prompt does not fit into the context."""
 

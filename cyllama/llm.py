@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 from typing_extensions import Self
 
-from .chat import Message, render
+from .chat import ChatTemplates, MessageLike, ToolLike
 from .config import GenerationConfig, ModelConfig, as_config
 from .engine import (
     Conversation,
@@ -97,6 +97,7 @@ class LLM:
         self._model = load_model(os.fspath(self._path), self._model_config, progress_callback)
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
+        self._chat = ChatTemplates(self._model)
         self._name = self._model.metadata.get("general.name") or self._path.stem
         self._can_generate = self._model.has_decoder and not self._model.has_encoder
         self._stats = Stats()
@@ -342,15 +343,31 @@ class LLM:
         """Return how many tokens a prompt of ``text`` has."""
         return len(self.tokenize(text))
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Return the prompt of a chat, by the model's own template; it ends where the answer begins.
+    def render(
+        self,
+        messages: Sequence[MessageLike],
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+    ) -> str:
+        """Return the prompt of a chat, which ends where the answer begins.
 
         >>> llm(llm.render([{"role": "user", "content": "What is the capital of France?"}]))
 
+        Args:
+            messages: Dicts in OpenAI's format, or :class:`Message`.
+            tools: Tools that the prompt describes.
+            chat_template: Jinja source to use instead of the model's own template.
+            enable_thinking: Whether the model reasons, where its template can be told.
+
         Raises:
-            ChatTemplateError: The model has no template, or it refuses the messages.
+            ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
+            MessageError: The messages are no chat.
+            ToolError: A tool is not defined as one.
+            PromptError: A text has lone surrogates.
         """
-        return render(self._model, messages)
+        return self._chat.render(messages, tools=tools, chat_template=chat_template, enable_thinking=enable_thinking)
 
     # -------------------- sessions
 

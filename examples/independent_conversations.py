@@ -23,9 +23,9 @@ class Conversation:
 
     def say(self, text: str) -> str:
         """Add a message and the model's answer to it."""
-        self.messages.append({"role": "user", "content": text})
+        self.messages.append(Message(role="user", content=text))
         answer = self._llm(self._llm.render(self.messages)).text
-        self.messages.append({"role": "assistant", "content": answer})
+        self.messages.append(Message(role="assistant", content=answer))
         return answer
 
 
@@ -52,7 +52,7 @@ def main(model_path: str | None = None) -> None:
             conversation.say(f"My name is {name}.")
             answers.append(conversation.say("What is my name?"))
         print(f"contexts created: {llm.stats.contexts_created}")
-        same = answers == [ada.messages[-1]["content"], ben.messages[-1]["content"]]
+        same = answers == [ada.messages[-1].content, ben.messages[-1].content]
         print(f"same answers as before: {same}")
 
 

@@ -8,6 +8,7 @@ Run it with ``python examples/low_level.py [model.gguf]``.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -65,7 +66,8 @@ class Generator:
 
 def main(model_path: str | None = None) -> None:
     with LlamaModel(model_path or str(TINY_CHAT)) as model:  # leaving the block closes the contexts as well
-        text = LlamaChatTemplates(model).apply([("user", "What is the capital of France?")])
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        text = LlamaChatTemplates(model).apply(json.dumps(question)).prompt
         prompt = model.vocab.tokenize(text, parse_special=True)
         print(f"{model.desc}: {model.n_layer} layers, {len(prompt)} tokens of prompt")
 

@@ -1,5 +1,7 @@
 #include "big_stack.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <exception>
 #include <stdexcept>
 
@@ -17,8 +19,6 @@ void run_on_big_stack(size_t, const std::function<void()> & work) { work(); }
 #include <utility>
 
 namespace {
-
-constexpr size_t kBase = 8 << 20; // what any thread has
 
 struct Task {
     const std::function<void()> & work;
@@ -41,7 +41,7 @@ void * run(void * data) {
 
 void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
     constexpr size_t kPage = 1 << 16; // some systems insist on whole pages
-    const size_t size = (kBase + bytes + kPage - 1) / kPage * kPage;
+    const size_t size = (kBaseStack + bytes + kPage - 1) / kPage * kPage;
     Task task{work, nullptr, {}};
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
@@ -63,3 +63,59 @@ void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
     }
 }
 #endif
+
+size_t nesting_depth(const std::string & text, bool json) {
+    size_t depth = 0, deepest = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (json && c == '"') {
+            quoted = !quoted;
+        } else if (quoted) {
+            i += c == '\\' ? 1 : 0;
+        } else if (c == '[' || c == '{') {
+            deepest = std::max(deepest, ++depth);
+        } else if ((c == ']' || c == '}') && depth) {
+            --depth;
+        }
+    }
+    return deepest;
+}
+
+namespace {
+
+thread_local StackWatch * watch = nullptr;
+
+uintptr_t stack_pointer() {
+    volatile char here = 0;
+    return reinterpret_cast<uintptr_t>(&here);
+}
+
+} // namespace
+
+StackWatch::StackWatch(size_t bytes, size_t reserve, double seconds)
+    : lowest_(stack_pointer() - bytes + reserve),
+      deadline_(std::chrono::steady_clock::now() +
+                std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds))) {
+    watch = this;
+}
+
+StackWatch::~StackWatch() { watch = nullptr; }
+
+void StackWatch::check_stack() {
+    if (!watch) {
+        return;
+    }
+    if (stack_pointer() < watch->lowest_) {
+        watch->exceeded_ = "the template calls itself without end";
+    } else if (std::chrono::steady_clock::now() > watch->deadline_) {
+        watch->exceeded_ = "the template does not come to an end";
+    }
+    check_exceeded();
+}
+
+void StackWatch::check_exceeded() {
+    if (watch && watch->exceeded_) {
+        throw std::runtime_error(watch->exceeded_);
+    }
+}

@@ -16,6 +16,7 @@ NB_MODULE(llama_cpp, m) {
     init_batch(m);
     init_context(m);
     init_sampler(m);
+    init_grammar(m);
     init_chat(m);
     // A thread that still runs when the interpreter exits keeps what it uses: that is no leak to warn of.
     nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {

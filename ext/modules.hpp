@@ -7,4 +7,5 @@ void init_backend(nanobind::module_ & m);
 void init_vocab(nanobind::module_ & m);
 void init_model(nanobind::module_ & m);
 void init_sampler(nanobind::module_ & m);
+void init_grammar(nanobind::module_ & m);
 void init_chat(nanobind::module_ & m);

@@ -16,7 +16,7 @@
 
 #include "big_stack.hpp"
 #include "context.hpp"
-#include "llama-grammar.h" // not of llama.cpp's public API: the parser
+#include "grammar.hpp"
 #include "modules.hpp"
 
 SamplerHandle::~SamplerHandle() {
@@ -328,7 +328,60 @@ struct Grammar {
     size_t trigger_stack; // bytes per byte of text, for std::regex; 0 without a pattern to search for
     size_t text_size = 0; // of what was accepted since the start
     bool broken = false;  // what triggered it did not fit: its state is undefined until reset()
+    std::shared_ptr<const std::vector<unsigned char>> utf8_kinds;
+    unsigned char lead = 0; // the last byte accepted, if it begins a character that not every byte may continue
 };
+
+// llama.cpp's grammars take overlong encodings for the character that they would stand for, so that a text of byte tokens
+// could fit a grammar and be no text. For every token: 0 if it is harmless, kNever if it contains what cannot be in UTF-8, or
+// else its first byte, if that continues a character.
+constexpr unsigned char kNever = 1;
+
+bool is_continuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
+
+// Whether `next`, a byte that continues a character, must not follow its first byte.
+bool is_invalid_after(unsigned char lead, unsigned char next) {
+    return (lead == 0xE0 && next < 0xA0) || (lead == 0xED && next > 0x9F) || (lead == 0xF0 && next < 0x90) ||
+           (lead == 0xF4 && next > 0x8F);
+}
+
+std::string piece_of(const llama_vocab * vocab, llama_token token) {
+    std::string piece(64, '\0');
+    int32_t size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
+    if (size < 0) {
+        piece.resize(static_cast<size_t>(-size));
+        size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
+    }
+    piece.resize(static_cast<size_t>(std::max(size, 0)));
+    return piece;
+}
+
+unsigned char utf8_kind(const std::string & piece) {
+    size_t missing = 0; // bytes of the character in progress
+    for (size_t i = 0; i < piece.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(piece[i]);
+        const auto before = static_cast<unsigned char>(i ? piece[i - 1] : 0);
+        if (byte == 0 || byte == 0xC0 || byte == 0xC1 || byte > 0xF4 ||
+            (is_continuation(byte) && is_invalid_after(before, byte)) || (missing && !is_continuation(byte))) {
+            return kNever;
+        }
+        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : missing ? missing - 1 : 0;
+    }
+    return !piece.empty() && is_continuation(static_cast<unsigned char>(piece[0])) ? static_cast<unsigned char>(piece[0])
+                                                                                   : 0;
+}
+
+std::shared_ptr<const std::vector<unsigned char>> utf8_kinds(ModelHandle & handle, const ModelUse & model) {
+    std::lock_guard<std::mutex> lock(handle.utf8_mutex);
+    if (!handle.utf8_kinds) {
+        auto kinds = std::make_shared<std::vector<unsigned char>>();
+        for (llama_token token = 0; token < model.n_vocab(); ++token) {
+            kinds->push_back(utf8_kind(piece_of(model.vocab(), token)));
+        }
+        handle.utf8_kinds = kinds;
+    }
+    return handle.utf8_kinds;
+}
 
 Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
 
@@ -340,7 +393,15 @@ void check_working(const Grammar & grammar) {
 
 void grammar_apply(llama_sampler * sampler, llama_token_data_array * candidates) {
     check_working(grammar_of(sampler));
-    llama_sampler_apply(grammar_of(sampler).inner, candidates);
+    const Grammar & grammar = grammar_of(sampler);
+    llama_sampler_apply(grammar.inner, candidates);
+    for (size_t i = 0; i < candidates->size; ++i) {
+        llama_token_data & candidate = candidates->data[i];
+        const unsigned char kind = (*grammar.utf8_kinds)[static_cast<size_t>(candidate.id)];
+        if (kind && (kind == kNever || is_invalid_after(grammar.lead, kind))) {
+            candidate.logit = -INFINITY;
+        }
+    }
 }
 
 void grammar_accept(llama_sampler * sampler, llama_token token) {
@@ -352,8 +413,9 @@ void grammar_accept(llama_sampler * sampler, llama_token token) {
     if (candidate.logit == -INFINITY) {
         throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
     }
-    char piece[1];
-    grammar.text_size += static_cast<size_t>(std::abs(llama_token_to_piece(grammar.vocab, token, piece, 0, 0, true)));
+    const std::string piece = piece_of(grammar.vocab, token);
+    grammar.text_size += piece.size();
+    grammar.lead = piece.empty() ? grammar.lead : static_cast<unsigned char>(piece.back());
     grammar.broken = true;
     const auto accept = [&] { llama_sampler_accept(grammar.inner, token); };
     if (grammar.trigger_stack && grammar.text_size > kSmallText) {
@@ -369,6 +431,7 @@ void grammar_reset(llama_sampler * sampler) {
     run_on_big_stack(grammar.parse_stack, [&] { llama_sampler_reset(grammar.inner); });
     grammar.broken = false;
     grammar.text_size = 0;
+    grammar.lead = 0;
 }
 
 llama_sampler * wrap(const Grammar & grammar);
@@ -396,131 +459,25 @@ llama_sampler * wrap(const Grammar & grammar) {
     return llama_sampler_init(&interface, new Grammar(grammar));
 }
 
-// Whether a rule can begin with itself. llama.cpp looks for that too, but not behind a rule that is empty only because those
-// it refers to are, and would then take all of the memory, or abort.
-bool is_left_recursive(const llama_grammar_rules & rules) {
-    std::vector<bool> empty(rules.size());
-    // Calls `visit` with every rule that an alternate of `rule` can begin with; returns whether one of them can be empty.
-    const auto beginnings = [&](const llama_grammar_rule & rule, auto && visit) {
-        bool at_beginning = true, can_be_empty = false;
-        for (const llama_grammar_element & element : rule) {
-            if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
-                can_be_empty = can_be_empty || at_beginning;
-                at_beginning = true;
-            } else if (at_beginning && element.type == LLAMA_GRETYPE_RULE_REF) {
-                visit(element.value);
-                at_beginning = empty[element.value];
-            } else {
-                at_beginning = false;
-            }
-        }
-        return can_be_empty;
-    };
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (size_t i = rules.size(); i-- > 0;) { // rules mostly refer to later ones
-            if (!empty[i] && beginnings(rules[i], [](uint32_t) {})) {
-                empty[i] = changed = true;
-            }
-        }
-    }
-    enum State : char { kNew, kOpen, kDone };
-    std::vector<State> states(rules.size(), kNew);
-    std::vector<uint32_t> todo;
-    for (uint32_t root = 0; root < rules.size(); ++root) {
-        todo.push_back(root);
-        while (!todo.empty()) {
-            const uint32_t rule = todo.back();
-            if (states[rule] != kNew) {
-                states[rule] = kDone;
-                todo.pop_back();
-                continue;
-            }
-            states[rule] = kOpen;
-            bool found = false;
-            beginnings(rules[rule], [&](uint32_t next) {
-                found = found || states[next] == kOpen;
-                if (states[next] == kNew) {
-                    todo.push_back(next);
-                }
-            });
-            if (found) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-// Whether a repetition {m,n} has n < m, which llama.cpp counts through from 0 to 2^64.
-bool has_inverted_repetition(const std::string & text) {
-    size_t i = 0;
-    const auto skip = [&](char end) {
-        while (i < text.size() && text[i] != end) {
-            i += text[i] == '\\' && end != '\n' ? 2 : 1;
-        }
-        ++i;
-    };
-    const auto number = [&](uint64_t missing) {
-        while (i < text.size() && (std::isspace(static_cast<unsigned char>(text[i])) || text[i] == '#')) {
-            text[i] == '#' ? skip('\n') : static_cast<void>(++i);
-        }
-        if (i >= text.size() || text[i] < '0' || text[i] > '9') {
-            return missing;
-        }
-        char * end = nullptr;
-        const uint64_t value = std::strtoull(text.c_str() + i, &end, 10);
-        i = static_cast<size_t>(end - text.c_str());
-        return value;
-    };
-    while (i < text.size()) {
-        const char c = text[i++];
-        if (c == '"' || c == '[' || c == '#') {
-            skip(c == '"' ? '"' : c == '[' ? ']' : '\n');
-        } else if (c == '{') {
-            const uint64_t least = number(0);
-            number(0); // only the space before a comma
-            if (i < text.size() && text[i] == ',') {
-                ++i;
-                if (number(UINT64_MAX) < least) {
-                    return true;
-                }
-            }
-        }
-    }
-    return false;
-}
-
 // Parses a grammar with `create`, which returns null if that fails.
 template <class Create>
-LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text, size_t pattern_size,
-                          Create && create) {
-    constexpr size_t kStackPerByte = 4096, kRegexStackPerByte = 512;
+LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text,
+                          const std::string & root, size_t pattern_size, Create && create) {
+    constexpr size_t kRegexStackPerByte = 512;
     model.check_vocab();
-    if (has_inverted_repetition(text)) {
-        throw nb::value_error("a repetition {m,n} of the grammar has n < m");
-    }
-    if (text.rfind("%llguidance", 0) == 0) {
-        throw nb::value_error("this build has no llguidance: write the grammar in GBNF");
-    }
-    Grammar grammar{nullptr, model.vocab(), (text.size() + pattern_size) * kStackPerByte,
-                    std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
-    clear_logged_errors();
-    try {
+    Grammar grammar{nullptr, model.vocab(), 0, std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
+    {
         WithoutGil release;
-        run_on_big_stack(grammar.parse_stack, [&] {
-            llama_grammar_parser parser(model.vocab());
-            if (text.empty() || (parser.parse(text.c_str()) && !is_left_recursive(parser.rules))) {
-                grammar.inner = create();
-            }
-        });
+        grammar.utf8_kinds = utf8_kinds(*vocab.handle, model);
+    }
+    try {
+        grammar.parse_stack =
+            with_grammar(model.vocab(), text, root, pattern_size * 4096, [&] { grammar.inner = create(); });
     } catch (const std::regex_error & error) {
         throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
     }
     if (!grammar.inner) {
-        throw nb::value_error(("the grammar is no GBNF, or a rule can begin with itself: " +
-                               logged_errors("see llama.cpp's grammars/README.md"))
-                                  .c_str());
+        throw nb::value_error(("llama.cpp refuses the grammar: " + logged_errors("no reason given")).c_str());
     }
     return own(wrap(grammar), vocab, model.n_vocab());
 }
@@ -528,7 +485,7 @@ LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, cons
 LlamaSampler grammar(const LlamaVocab & vocab, const std::string & text, const std::string & root) {
     LogDelivery delivery;
     ModelUse model(vocab.handle);
-    return make_grammar(vocab, model, text, 0,
+    return make_grammar(vocab, model, text, root, 0,
                         [&] { return llama_sampler_init_grammar(model.vocab(), text.c_str(), root.c_str()); });
 }
 
@@ -544,7 +501,7 @@ LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, co
         pattern_size += pattern.size() + 1;
     }
     auto pointers = c_strings(patterns);
-    return make_grammar(vocab, model, text, pattern_size, [&] {
+    return make_grammar(vocab, model, text, root, pattern_size, [&] {
         return llama_sampler_init_grammar_lazy_patterns(model.vocab(), text.c_str(), root.c_str(), pointers.data(),
                                                         pointers.size(), tokens.data(), tokens.size());
     });

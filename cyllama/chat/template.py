@@ -1,50 +1,442 @@
-"""A chat as the model was trained to read it."""
+"""A chat as the model was trained to read it, and how its answer is constrained and read."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..errors import ChatTemplateError, PromptError
-from ..llama.llama_cpp import LlamaChatTemplates, LlamaModel
+from ..errors import ChatTemplateError, ConfigError
+from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
+from .messages import Message, MessageLike, check_messages
+from .parser import ChatParser, Read
+from .response_format import ResponseFormat, ResponseFormatLike, check_grammar, check_response_format
+from .schema import finish_grammar
+from .tools import (
+    OWN_TEMPLATE,
+    Tool,
+    ToolChoice,
+    ToolChoiceLike,
+    ToolLike,
+    check_tool_choice,
+    check_tools,
+    describe_tools,
+    dump_tools,
+)
+
+_MAX_TEMPLATE = 2**20
+_CACHED = 16  # templates, and formats of answers
+
+_NO_TEMPLATE = (
+    "the model has no chat template: pass one as chat_template, Jinja source, or a prompt as text instead of messages"
+)
 
 
-class Message(TypedDict):
-    """One message of a chat."""
+@dataclass(frozen=True)
+class Trigger:
+    """What a lazy grammar begins at.
 
-    role: str
-    content: str
-
-
-def render(model: LlamaModel, messages: Sequence[Message]) -> str:
-    """Return the prompt for ``messages``, which ends where the assistant's answer begins.
-
-    The template is the model's own, rendered by llama.cpp's Jinja engine (``common_chat_templates_apply``).
-
-    Raises:
-        ChatTemplateError: The model has no template, or it refuses the messages.
-        PromptError: A message has lone surrogates.
+    Attributes:
+        kind: "word", "pattern" (a regular expression to search for) or "pattern_full" (one for the whole text).
+        value: The text of it.
     """
-    if model.chat_template() is None:
-        raise ChatTemplateError("the model has no chat template: pass a prompt as text instead of messages")
-    pairs = [_role_and_content(message) for message in messages]
-    if not pairs:
-        raise ChatTemplateError("there are no messages")
-    try:
-        return LlamaChatTemplates(model).apply(pairs)
-    except RuntimeError as error:
-        raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
+
+    kind: str
+    value: str
 
 
-def _role_and_content(message: object) -> tuple[str, str]:
-    if not isinstance(message, Mapping):
-        raise ChatTemplateError(f"a message is a dict with 'role' and 'content', not {type(message).__name__}")
-    for key in ("role", "content"):
-        value = message.get(key)
-        if not isinstance(value, str):
-            raise ChatTemplateError(f"the {key!r} of a message is a str, not {type(value).__name__}: {value!r:.80}")
+@dataclass(frozen=True)
+class GrammarSpec:
+    """What an answer is constrained by.
+
+    Attributes:
+        text: The grammar, GBNF.
+        lazy: Whether it begins at a trigger only.
+        triggers: What it begins at.
+        prefix: Text that it begins with and that the prompt ends with already.
+    """
+
+    text: str
+    lazy: bool = False
+    triggers: tuple[Trigger, ...] = ()
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    """A chat made into a prompt, and how to generate and read the answer.
+
+    Attributes:
+        prompt: The prompt, which ends where the answer begins. Text of control tokens in it means the tokens.
+        grammar: What the answer is constrained by.
+        stop_sequences: Texts that end the answer.
+        preserved_tokens: Control tokens whose text the parser has to see.
+        response_format: What the content has to look like.
+        read: Reads an answer.
+    """
+
+    prompt: str
+    grammar: GrammarSpec | None
+    stop_sequences: tuple[str, ...]
+    preserved_tokens: tuple[str, ...]
+    response_format: ResponseFormat | None
+    read: Read
+
+    def parser(self) -> ChatParser:
+        """Return what reads one answer."""
+        return ChatParser(self.read)
+
+    def parse(self, text: str) -> Message:
+        """Return the message of an answer, whole or cut."""
+        parser = self.parser()
+        parser.push(text)
+        parser.finish()
+        return parser.message
+
+
+class ChatTemplates:
+    """The chat templates that are used with one model, each compiled once.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model = model
+        self._templates: OrderedDict[str, LlamaChatTemplates] = OrderedDict()
+        self._formats: OrderedDict[tuple[Any, ...], LlamaChatParams] = OrderedDict()
+
+    def get(self, chat_template: str | None = None) -> LlamaChatTemplates:
+        """Return a template compiled: Jinja source, or ``None`` for the model's own.
+
+        Raises:
+            ChatTemplateError: There is none, or it is no template.
+        """
+        if chat_template is None:
+            if self._model.chat_template() is None:
+                raise ChatTemplateError(_NO_TEMPLATE)
+        elif not isinstance(chat_template, str) or not chat_template.strip():
+            raise ChatTemplateError(f"a chat template is Jinja source, not {chat_template!r:.80}")
+        elif len(chat_template) > _MAX_TEMPLATE:
+            raise ChatTemplateError(
+                f"the chat template has {len(chat_template)} characters, but {_MAX_TEMPLATE} are the limit"
+            )
+        key = chat_template or ""
+        template = self._templates.get(key)
+        if template is None:
+            try:
+                template = LlamaChatTemplates(self._model, key)
+            except (RuntimeError, ValueError) as error:
+                raise ChatTemplateError(f"{_whose(chat_template)} cannot be compiled: {error}") from error
+            _remember(self._templates, key, template)
+        return template
+
+    def render(
+        self,
+        messages: Sequence[MessageLike],
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """Return the prompt for messages.
+
+        Args:
+            messages: Dicts in OpenAI's format, or :class:`Message`.
+            tools: Tools that the prompt describes.
+            chat_template: Jinja source to use instead of the model's own.
+            enable_thinking: Whether the model reasons, where its template can be told.
+            add_generation_prompt: Whether the prompt ends with the beginning of the assistant's answer.
+
+        Raises:
+            ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
+            MessageError: The messages are no chat.
+            ToolError: A tool is not defined as one.
+            PromptError: A text has lone surrogates.
+        """
+        chat = _Chat(self, check_messages(messages), check_tools(tools), chat_template, enable_thinking)
+        return chat.render(add_generation_prompt=add_generation_prompt).prompt
+
+    def prepare(
+        self,
+        messages: Sequence[MessageLike],
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
+        parallel_tool_calls: bool = False,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+    ) -> ChatPlan:
+        """Return the prompt for messages, and how to generate and read the answer.
+
+        The prompt does not depend on ``tool_choice``, ``response_format`` or ``grammar``.
+
+        Args:
+            messages: Dicts in OpenAI's format, or :class:`Message`.
+            tools: Tools that the model may call.
+            tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
+            response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model.
+            grammar: GBNF that the answer has to fit.
+            parallel_tool_calls: Whether one answer may call several tools.
+            chat_template: Jinja source to use instead of the model's own.
+            enable_thinking: Whether the model reasons, where its template can be told.
+
+        Raises:
+            ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
+            MessageError: The messages are no chat.
+            ToolError: A tool is not defined as one, or ``tool_choice`` is none.
+            SchemaError: A schema cannot be converted to a grammar.
+            GrammarError: ``grammar`` is none.
+            ConfigError: ``tools``, ``response_format`` and ``grammar`` exclude each other.
+            PromptError: A text has lone surrogates.
+        """
+        checked = check_tools(tools)
+        choice = check_tool_choice(tool_choice, checked)
+        expected = check_response_format(response_format)
+        if grammar is not None:
+            check_grammar(grammar)
+        if (expected is not None) + (grammar is not None) + (choice.mode != "none") > 1:
+            raise ConfigError(
+                "an answer has one form: pass only one of tools, response_format and grammar, or tool_choice='none'"
+            )
+        chat = _Chat(self, check_messages(messages), checked, chat_template, enable_thinking)
+        if choice.mode != "none":
+            return chat.with_tools(choice, parallel_tool_calls)
+        if expected is not None:
+            return chat.with_format(expected)
+        return chat.plain(grammar)
+
+    def format_of(self, key: tuple[Any, ...], template: LlamaChatTemplates, **options: Any) -> LlamaChatParams:
+        """Apply a template, or return what it gave before for the same ``key``; the prompt may be another one."""
+        params = self._formats.get(key)
+        if params is None:
+            params = template.apply(**options)
+            _remember(self._formats, key, params)
+        return params
+
+
+def render(model: LlamaModel, messages: Sequence[MessageLike], **options: Any) -> str:
+    """Return the prompt for messages, which ends where the assistant's answer begins: :meth:`ChatTemplates.render`."""
+    return ChatTemplates(model).render(messages, **options)
+
+
+def prepare(model: LlamaModel, messages: Sequence[MessageLike], **options: Any) -> ChatPlan:
+    """Return the prompt for messages, and how to generate and read the answer: :meth:`ChatTemplates.prepare`."""
+    return ChatTemplates(model).prepare(messages, **options)
+
+
+# ------------------------------------------------------------------------------------------------------------ one chat
+
+
+class _Chat:
+    """One chat on its way to a plan."""
+
+    def __init__(
+        self,
+        templates: ChatTemplates,
+        messages: list[dict[str, Any]],
+        tools: list[Tool],
+        chat_template: str | None,
+        enable_thinking: bool | None,
+    ) -> None:
+        self._templates = templates
+        self._source = chat_template
+        self._template = templates.get(chat_template)
+        self._tools = tools
+        self._thinking = enable_thinking is not False
+        caps = self._template.caps
+        self._own_tools = not (caps["supports_tools"] and caps["supports_tool_calls"])
+        self._messages = messages
+
+    def render(self, *, add_generation_prompt: bool = True) -> LlamaChatParams:
+        """Render the messages, with a reader for an answer without tools."""
+        messages: Sequence[Mapping[str, Any]] = self._messages
+        tools = "" if self._own_tools else dump_tools(self._tools)
+        if self._own_tools:
+            messages = describe_tools(messages, self._tools)
+        options: dict[str, Any] = {
+            "messages": json.dumps(messages, ensure_ascii=False),
+            "tools": tools,
+            "tool_choice": "none",
+            "add_generation_prompt": add_generation_prompt,
+            "enable_thinking": self._thinking,
+        }
         try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(f"the {key!r} of a message has a lone surrogate at index {error.start}") from error
-    return message["role"], message["content"]
+            return self._template.apply(**options)
+        except (RuntimeError, ValueError) as error:
+            failure = error
+        try:  # without looking for the format of the answer, which is what may have failed
+            return self._template.apply(**options, force_pure_content=True)
+        except (RuntimeError, ValueError):
+            reason = str(failure).rpartition("Automatic parser generation failed:")[2].strip()
+            raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {reason}") from failure
+
+    def plain(self, grammar: str | None) -> ChatPlan:
+        """Plan an answer in words, or in those of a grammar of the caller's."""
+        rendered = self.render()
+        if grammar is None:
+            return _plan(rendered, rendered, None, rendered.parse)
+        return _plan(rendered, rendered, GrammarSpec(grammar), _as_content)
+
+    def with_format(self, expected: ResponseFormat) -> ChatPlan:
+        """Plan an answer in JSON."""
+        rendered = self.render()
+        params = self._format(rendered, "", "none", json_schema=expected.dump())
+        if params is None or not params.grammar:
+            return _plan(rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
+        text = _FENCE_OR_SPACE.sub("response-format", finish_grammar(params.grammar, [expected.conversion]))
+        spec = GrammarSpec(text, prefix=params.generation_prompt)
+        return _plan(rendered, params, spec, params.parse, expected)
+
+    def with_tools(self, choice: ToolChoice, parallel: bool) -> ChatPlan:
+        """Plan an answer that may or has to call tools."""
+        conversions = {tool.name: tool.convert(i) for i, tool in enumerate(choice.allowed(self._tools))}
+        offered = dump_tools([Tool(name, "", conversion.schema) for name, conversion in conversions.items()])
+        mode = "required" if choice.mode == "required" else "auto"
+        rendered = self.render()
+        params, spec = None, None
+        if not self._own_tools:
+            params = self._format(rendered, offered, mode, parallel_tool_calls=parallel)
+            if params is not None:
+                spec = self._native_grammar(rendered, params, offered, parallel)
+        if params is not None and spec is not None:
+            read = params.parse
+        else:  # nothing that tells calls from text is known of the template
+            if not self._own_tools:
+                self._own_tools = True
+                rendered = self.render()
+            params = self._own_format(offered, mode, parallel)
+            spec = _grammar_spec(params, rendered, self._thinking)
+            read = params.parse
+            if mode == "auto" and rendered.supports_thinking:
+                read = _after_reasoning(rendered.parse, params.parse)
+        text = _only_calls(finish_grammar(spec.text, conversions.values()), parallel)
+        return _plan(rendered, params, replace(spec, text=text), read)
+
+    def _native_grammar(
+        self, rendered: LlamaChatParams, params: LlamaChatParams, tools: str, parallel: bool
+    ) -> GrammarSpec | None:
+        """Return the grammar of calls as the template writes them."""
+        if params.grammar:
+            return _grammar_spec(params, rendered, self._thinking)
+        # A call may begin with nothing but a brace: llama.cpp has a grammar for it only where it is required.
+        required = self._format(rendered, tools, "required", parallel_tool_calls=parallel)
+        if required is None or not _CALLS_AT_END.search(required.grammar):
+            return None
+        text = _CALLS_AT_END.sub(r"root ::= \1", required.grammar)
+        return GrammarSpec(text, lazy=True, triggers=(Trigger("pattern", _JSON_CALL),))
+
+    def _format(self, rendered: LlamaChatParams, tools: str, choice: str, **options: Any) -> LlamaChatParams | None:
+        """Return how the template writes an answer, or ``None`` if that cannot be told."""
+        key = (self._source, rendered.generation_prompt, tools, choice, self._thinking, *sorted(options.items()))
+        try:
+            params = self._templates.format_of(
+                key,
+                self._template,
+                messages=json.dumps(self._messages, ensure_ascii=False),
+                tools=tools,
+                tool_choice=choice,
+                enable_thinking=self._thinking,
+                **options,
+            )
+        except (RuntimeError, ValueError):
+            return None
+        return params if params.generation_prompt == rendered.generation_prompt else None
+
+    def _own_format(self, tools: str, choice: str, parallel: bool) -> LlamaChatParams:
+        key = ("own", tools, choice, parallel)
+        return self._templates.format_of(
+            key,
+            self._templates.get(OWN_TEMPLATE),
+            messages='[{"role": "user", "content": ""}]',
+            tools=tools,
+            tool_choice=choice,
+            parallel_tool_calls=parallel,
+        )
+
+
+# What is corrected in llama.cpp's grammars: JSON may stand in a code fence; any number of calls is allowed, and none; a
+# call that is required may come after any text.
+_FENCE_OR_SPACE = re.compile(
+    r'(space )*\(("```json" space response-format space "```" \| )?space response-format space\)', re.MULTILINE
+)
+_CALLS_AT_END = re.compile(r"^root ::= .*?(tool-calls?)$", re.MULTILINE)
+_JSON_CALL = r'^\s*(\{\s*"(?:name|type|function)")'
+_CALLS = re.compile(r"^(tool-calls ::= )\((tool-call)\??( space)\)\+$", re.MULTILINE)
+_TEXT_BEFORE = re.compile(r"^(root ::= .*?)(?:\bspace )*\buntil-\d+\? (?=tool-call)", re.MULTILINE)
+
+
+def _only_calls(grammar: str, parallel: bool) -> str:
+    grammar = _CALLS.sub(r"\1\2\3 (\2\3)*" if parallel else r"\1\2\3", grammar)
+    return _TEXT_BEFORE.sub(r"\1", grammar)
+
+
+def _grammar_spec(params: LlamaChatParams, rendered: LlamaChatParams, thinking: bool) -> GrammarSpec:
+    if not params.grammar_lazy:
+        return GrammarSpec(params.grammar, prefix=params.generation_prompt)
+    triggers = _triggers(params, rendered if thinking and rendered.supports_thinking else None)
+    return GrammarSpec(params.grammar, lazy=True, triggers=triggers)
+
+
+def _triggers(params: LlamaChatParams, thinking: LlamaChatParams | None) -> tuple[Trigger, ...]:
+    """Return what the grammar begins at, and not already while the model reasons about it."""
+    triggers = tuple(Trigger(kind, value) for kind, value in params.grammar_triggers)
+    if thinking is None or not thinking.thinking_start_tag or not thinking.thinking_end_tags:
+        return triggers
+    start = escape(thinking.thinking_start_tag)
+    end = "(?:" + "|".join(map(escape, thinking.thinking_end_tags)) + ")"
+    result: list[Trigger] = []
+    for trigger in triggers:
+        if trigger.kind != "word":
+            result.append(trigger)
+            continue
+        result.append(Trigger("pattern", rf"{end}[\s\S]*?({escape(trigger.value)})"))
+        if not thinking.generation_prompt.rstrip().endswith(thinking.thinking_start_tag):
+            result.append(Trigger("pattern", rf"^(?!\s*{start})[\s\S]*?({escape(trigger.value)})"))
+    return tuple(result)
+
+
+def escape(text: str) -> str:
+    """Return the regular expression, of C++'s ``std::regex``, of a text."""
+    return re.sub(r"[.^$|()*+?\[\]{}\\]", r"\\\g<0>", text)
+
+
+def _as_content(text: str, is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:  # noqa: ARG001
+    return text, "", []
+
+
+def _after_reasoning(first: Read, then: Read) -> Read:
+    def read(text: str, is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:
+        rest, reasoning, _ = first(text, is_partial)
+        content, _, calls = then(rest, is_partial)
+        return content, reasoning, calls
+
+    return read
+
+
+def _plan(
+    rendered: LlamaChatParams,
+    params: LlamaChatParams,
+    grammar: GrammarSpec | None,
+    read: Read,
+    expected: ResponseFormat | None = None,
+) -> ChatPlan:
+    preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
+    stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
+    return ChatPlan(rendered.prompt, grammar, tuple(stops), tuple(preserved), expected, read)
+
+
+def _whose(chat_template: str | None) -> str:
+    return "the model's chat template" if chat_template is None else "the chat template"
+
+
+def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    cache[key] = value
+    while len(cache) > _CACHED:
+        cache.popitem(last=False)

@@ -1286,6 +1286,77 @@ class LlamaSampler:
 
     def __repr__(self) -> str: ...
 
+def json_schema_to_grammar(schema: str) -> str:
+    """
+    The GBNF grammar of a JSON schema, both as text (json_schema_to_grammar).
+
+    Keywords that llama.cpp does not know are ignored. Raises ValueError for what is no JSON, or no schema, or has
+    references that cannot be resolved.
+    """
+
+def check_grammar(grammar: str, root: str = 'root') -> None:
+    """Raise ValueError, with the reason, for what is no GBNF grammar."""
+
+class LlamaChatParams:
+    """
+    A rendered chat, and how the answer is constrained and read (common_chat_params).
+    """
+
+    @property
+    def prompt(self) -> str:
+        """The prompt."""
+
+    @property
+    def format(self) -> str:
+        """Name of the format of the answer."""
+
+    @property
+    def grammar(self) -> str:
+        """GBNF that the answer has to fit, or an empty text."""
+
+    @property
+    def grammar_lazy(self) -> bool:
+        """
+        Whether the grammar begins at a trigger only; otherwise it begins with `generation_prompt`.
+        """
+
+    @property
+    def grammar_triggers(self) -> list[tuple[str, str]]:
+        """
+        What the grammar begins at: pairs of 'token', 'word', 'pattern' or 'pattern_full' and a text.
+        """
+
+    @property
+    def generation_prompt(self) -> str:
+        """The end of the prompt that is the beginning of the answer."""
+
+    @property
+    def supports_thinking(self) -> bool:
+        """Whether the format has a place for reasoning."""
+
+    @property
+    def thinking_start_tag(self) -> str:
+        """What reasoning begins with."""
+
+    @property
+    def thinking_end_tags(self) -> list[str]:
+        """What reasoning can end with."""
+
+    @property
+    def preserved_tokens(self) -> list[str]:
+        """Control tokens whose text `parse` has to see."""
+
+    @property
+    def additional_stops(self) -> list[str]:
+        """Texts that end the answer."""
+
+    def parse(self, text: str, is_partial: bool = False) -> tuple[str, str, list[tuple[str, str, str]]]:
+        """
+        Content, reasoning and tool calls (id, name, arguments) of an answer, whole or its beginning.
+
+        Raises RuntimeError if it does not fit the format.
+        """
+
 class LlamaChatTemplates:
     """
     A model's chat template, or another one in its place (common_chat_templates).
@@ -1298,12 +1369,22 @@ class LlamaChatTemplates:
         Raises RuntimeError if it cannot be compiled.
         """
 
-    def apply(self, messages: Sequence[tuple[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply(self, messages: str, *, tools: str = '', tool_choice: str = 'auto', json_schema: str = '', parallel_tool_calls: bool = False, add_generation_prompt: bool = True, enable_thinking: bool = True, parse_reasoning: bool = True, force_pure_content: bool = False, chat_template_kwargs: Mapping[str, str] = {}) -> LlamaChatParams:
         """
-        The prompt for messages, pairs of role and content.
+        Render messages, JSON text in OpenAI's format, to a prompt.
 
-        `add_generation_prompt` ends it with the beginning of the assistant's answer. Raises RuntimeError if the
-        template refuses the messages.
+        `tools` is JSON text in OpenAI's format, or empty; `tool_choice` is 'auto', 'none' or 'required'.
+        `json_schema` is what the answer has to fit. `add_generation_prompt` ends the prompt with the beginning of the
+        answer. `force_pure_content` renders without looking for the format of the answer.
+        `chat_template_kwargs` are variables of the template, as JSON text.
+
+        Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.
+        """
+
+    @property
+    def caps(self) -> dict[str, bool]:
+        """
+        What the template can do: supports_tools, supports_tool_calls, supports_system_role, ...
         """
 
     @property

@@ -1,0 +1,115 @@
+"""What an answer has to look like: JSON, JSON of a schema, a pydantic model, or a text of a grammar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import GrammarError, OutputError, SchemaError
+from ..llama.llama_cpp import check_grammar as check_gbnf
+from ..llama.llama_cpp import json_schema_to_grammar
+from .schema import Conversion, convert, finish_grammar
+
+#: "json", "text", a JSON schema, OpenAI's dict, or a pydantic model.
+ResponseFormatLike: TypeAlias = str | Mapping[str, Any] | type[BaseModel] | None
+
+MAX_GRAMMAR = 2**20
+_ANY_OBJECT: dict[str, Any] = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class ResponseFormat:
+    """What an answer has to look like.
+
+    Attributes:
+        schema: The JSON schema that it is valid under.
+        model: The pydantic model that it is an instance of.
+    """
+
+    schema: dict[str, Any]
+    model: type[BaseModel] | None = None
+    conversion: Conversion = field(repr=False, compare=False, default_factory=lambda: Conversion({}))
+
+    @property
+    def grammar(self) -> str:
+        """The GBNF grammar of the answer alone, without reasoning before it."""
+        try:
+            grammar = json_schema_to_grammar(self.dump())
+        except ValueError as error:
+            raise SchemaError(f"response_format: {error}") from error
+        return finish_grammar(grammar, [self.conversion])
+
+    def dump(self) -> str:
+        """Return the schema in llama.cpp's words, as JSON text."""
+        return json.dumps(self.conversion.schema, ensure_ascii=False)
+
+    def parse(self, text: str) -> Any:
+        """Return the value of an answer: an instance of the model, or what the JSON means.
+
+        Raises:
+            OutputError: The text is no such JSON: it was cut.
+        """
+        try:
+            return json.loads(text) if self.model is None else self.model.model_validate_json(text)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) if not isinstance(error, ValidationError) else f"{error.error_count()} errors: {error}"
+            raise OutputError(f"the answer does not fit the response format: {reason}", text) from error
+
+
+def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat | None:
+    """Return what a response format means; ``None`` for any text.
+
+    Raises:
+        SchemaError: It is none, or its schema cannot be converted to a grammar.
+    """
+    model: type[BaseModel] | None = None
+    schema: Any = response_format
+    if response_format is None or response_format == "text":
+        return None
+    if isinstance(response_format, str):
+        if response_format not in ("json", "json_object"):
+            raise SchemaError(
+                f"response_format is 'json', 'text', a schema or a pydantic model, not {response_format!r:.80}"
+            )
+        schema = _ANY_OBJECT
+    elif isinstance(response_format, type) and issubclass(response_format, BaseModel):
+        model, schema = response_format, response_format.model_json_schema()
+    elif isinstance(response_format, Mapping):
+        kind = response_format.get("type")
+        if kind == "text":
+            return None
+        if kind == "json_object":  # llama.cpp's server takes a schema here
+            schema = response_format.get("schema", _ANY_OBJECT)
+        elif kind == "json_schema":
+            inner = response_format.get("json_schema")
+            schema = inner.get("schema") if isinstance(inner, Mapping) else response_format.get("schema")
+    if not isinstance(schema, Mapping):
+        raise SchemaError(
+            "response_format is 'json', a JSON schema, "
+            '{"type": "json_schema", "json_schema": {"schema": ...}} or a pydantic model, '
+            f"not {response_format!r:.80}"
+        )
+    return ResponseFormat(dict(schema), model, convert(schema, name="response_format"))
+
+
+def check_grammar(grammar: str) -> str:
+    """Return a GBNF grammar.
+
+    Raises:
+        GrammarError: It is none.
+    """
+    if not isinstance(grammar, str):
+        raise GrammarError(f"a grammar is a str, not {type(grammar).__name__}: {grammar!r:.80}")
+    if len(grammar) > MAX_GRAMMAR:
+        raise GrammarError(f"the grammar has {len(grammar)} characters, but {MAX_GRAMMAR} are the limit")
+    try:
+        check_gbnf(grammar)
+    except UnicodeEncodeError as error:
+        raise GrammarError(f"the grammar has a lone surrogate at index {error.start}") from error
+    except (ValueError, RuntimeError) as error:
+        raise GrammarError(str(error)) from error
+    return grammar

@@ -1,0 +1,250 @@
+"""The tools that a model may call."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel
+
+from ..errors import SchemaError, ToolError
+from .schema import Conversion, convert
+
+MAX_TOOLS = 128
+MAX_TOOLS_SIZE = 16 * 2**20
+
+#: What is accepted as a tool: OpenAI's dict, the part of it below "function", or a pydantic model of the arguments.
+ToolLike: TypeAlias = Mapping[str, Any] | type[BaseModel]
+ToolChoiceLike: TypeAlias = str | Mapping[str, Any] | None
+
+_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that the model may call.
+
+    Attributes:
+        name: Its name.
+        description: What it does.
+        parameters: JSON schema of its arguments, an object.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tool as OpenAI's API has it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+    def convert(self, index: int) -> Conversion:
+        """Return the schema of the arguments in words that llama.cpp takes exactly.
+
+        Raises:
+            SchemaError: It cannot be converted.
+        """
+        parameters = self.parameters
+        if not parameters.get("properties") and not parameters.keys() & _MORE_THAN_PROPERTIES:
+            parameters = {"type": "object", "additionalProperties": False}  # a function without arguments
+        try:
+            conversion = convert(parameters, name=f"parameters of the tool {self.name!r}", number=index)
+        except SchemaError as error:
+            raise SchemaError(f"{error}; leave it out, or pass tool_choice='none'", error.path) from error
+        if conversion.schema.get("type") != "object":
+            raise SchemaError(f"parameters of the tool {self.name!r}: #: arguments are an object", "#")
+        return conversion
+
+
+_MORE_THAN_PROPERTIES = frozenset(
+    ("additionalProperties", "$ref", "anyOf", "oneOf", "allOf", "required", "enum", "const")
+)
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """Whether and what the model has to call.
+
+    Attributes:
+        mode: "none" is no tool, "auto" as the model likes, "required" at least one.
+        name: The only one that may be called.
+    """
+
+    mode: Literal["none", "auto", "required"]
+    name: str | None = None
+
+    def allowed(self, tools: Sequence[Tool]) -> list[Tool]:
+        """Return the tools that may be called."""
+        return [tool for tool in tools if self.name in (None, tool.name)]
+
+
+def check_tools(tools: Sequence[ToolLike] | None) -> list[Tool]:
+    """Return the definitions of tools.
+
+    Raises:
+        ToolError: One of them is none, or two have the same name.
+    """
+    if tools is None:
+        return []
+    if not isinstance(tools, Sequence) or isinstance(tools, (str, bytes)):
+        raise ToolError(f"expected a list of tools, not {type(tools).__name__}: {tools!r:.80}")
+    if len(tools) > MAX_TOOLS:
+        raise ToolError(f"there are {len(tools)} tools, but at most {MAX_TOOLS} can be offered")
+    result: list[Tool] = []
+    for i, tool in enumerate(tools):
+        definition = _check_tool(tool, f"tool {i}")
+        if any(definition.name == other.name for other in result):
+            raise ToolError(f"two tools have the name {definition.name!r}")
+        result.append(definition)
+    try:
+        size = len(dump_tools(result).encode())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ToolError(f"the tools cannot be written as JSON: {error}") from error
+    if size > MAX_TOOLS_SIZE:
+        raise ToolError(f"the tools have {size} bytes of JSON, but {MAX_TOOLS_SIZE} are the limit")
+    return result
+
+
+def dump_tools(tools: Sequence[Tool]) -> str:
+    """Return tools as JSON text in OpenAI's format."""
+    return json.dumps([tool.to_dict() for tool in tools], ensure_ascii=False, allow_nan=False) if tools else ""
+
+
+def _check_tool(tool: object, where: str) -> Tool:
+    if isinstance(tool, Tool):
+        return tool
+    if isinstance(tool, type) and issubclass(tool, BaseModel):
+        schema = tool.model_json_schema()
+        return Tool(tool.__name__, schema.pop("description", ""), schema)
+    if not isinstance(tool, Mapping):
+        raise ToolError(f"{where} is no dict with 'type' and 'function', but {type(tool).__name__}: {tool!r:.80}")
+    function = tool
+    if "function" in tool:
+        if tool.get("type", "function") != "function":
+            raise ToolError(f"{where} is of type {tool.get('type')!r:.80}: there is only 'function'")
+        function = tool["function"]
+    if not isinstance(function, Mapping):
+        raise ToolError(f"the function of {where} is no dict, but {type(function).__name__}: {function!r:.80}")
+    name = function.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ToolError(
+            f"the name of {where} has to be 1 to 128 letters, digits, or any of _ . : / -, not {name!r:.80}"
+        )
+    description = function.get("description")
+    if description is None:
+        description = ""
+    if not isinstance(description, str):
+        raise ToolError(f"the description of the tool {name!r} is a str, not {type(description).__name__}")
+    parameters = function.get("parameters")
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise ToolError(f"the parameters of the tool {name!r} are no JSON schema of an object: {parameters!r:.80}")
+    return Tool(name, description, dict(parameters))
+
+
+def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Tool]) -> ToolChoice:
+    """Return what a choice of tools means: "none", "auto", "required", "any", a name, or OpenAI's dict.
+
+    Raises:
+        ToolError: It is none of these, or there is no such tool.
+    """
+    if choice is None:
+        return ToolChoice("auto" if tools else "none")
+    name: object = choice
+    if isinstance(choice, Mapping):
+        kind = choice.get("type")
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+        if kind in ("none", "auto", "required", "any") and name is None:
+            name, choice = kind, kind
+        elif kind not in ("function", "tool") or not isinstance(name, str):
+            raise ToolError(
+                'tool_choice as a dict is {"type": "function", "function": {"name": ...}}, '
+                f"not {dict(choice)!r:.80}"
+            )
+    if not isinstance(name, str):
+        raise ToolError(f"tool_choice is a str or a dict, not {type(choice).__name__}: {choice!r:.80}")
+    known = [tool.name for tool in tools]
+    if isinstance(choice, Mapping) or name not in ("none", "auto", "required", "any"):
+        if name not in known:
+            raise ToolError(f"tool_choice is {name!r:.80}, but the tools are {', '.join(known) or 'none'}")
+        return ToolChoice("required", name)
+    if name in ("required", "any"):
+        if not tools:
+            raise ToolError(f"tool_choice is {name!r}, but there are no tools")
+        return ToolChoice("required")
+    return ToolChoice("none" if name == "none" or not tools else "auto")
+
+
+# ------------------------------------------------------------------------------- templates that know nothing of tools
+
+#: The format that models learn who are told of no other. llama.cpp makes the grammar and the parser from it.
+OWN_TEMPLATE = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content }}
+    {%- if message.tool_calls %}
+        {%- for call in message.tool_calls %}
+            {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+            {{- call.function.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if tools %}
+    {%- for tool in tools %}
+        {{- tool | tojson }}
+    {%- endfor %}
+{%- endif %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+_INSTRUCTION = """\
+You can call these tools:
+<tools>
+{tools}
+</tools>
+To call one, answer with its name and its arguments, and nothing else:
+<tool_call>
+{{"name": <name>, "arguments": {{<arguments as JSON>}}}}
+</tool_call>
+You are then told what it returns."""
+
+
+def describe_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Return messages in which text says what templates without tools leave out: tools, calls and results."""
+    lines = "\n".join(json.dumps(tool.to_dict()["function"], ensure_ascii=False) for tool in tools)
+    result: list[dict[str, Any]] = []
+    if tools:
+        result.append({"role": "system", "content": _INSTRUCTION.format(tools=lines)})
+    for message in messages:
+        text = _as_text(message["content"])
+        if message["role"] in ("system", "developer") and len(result) == 1 and result[0]["role"] == "system":
+            result[0] = {"role": "system", "content": f"{text}\n\n{result[0]['content']}"}
+        elif message["role"] == "tool":
+            response = f"<tool_response>\n{text}\n</tool_response>"
+            if result and result[-1].get("tool_response"):
+                result[-1]["content"] += f"\n{response}"
+            else:
+                result.append({"role": "user", "content": response, "tool_response": True})
+        elif message.get("tool_calls"):
+            calls = (call["function"] for call in message["tool_calls"])
+            texts = [
+                f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {call["arguments"]}}}\n</tool_call>'
+                for call in calls
+            ]
+            result.append({"role": "assistant", "content": "\n".join([text, *texts] if text else texts)})
+        else:
+            result.append(dict(message))
+    return [{key: value for key, value in message.items() if key != "tool_response"} for message in result]
+
+
+def _as_text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
