@@ -9,6 +9,7 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from .chat import ChatDelta, Function, Message, MessageLike, Tool, ToolCall
+from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig, ModelConfig
 from .engine import Stats
 from .errors import (
@@ -37,7 +38,7 @@ from .errors import (
     UnsupportedModelError,
 )
 from .llm import LLM
-from .response import FinishReason, Response, Timings, Usage
+from .response import ChatFinishReason, ChatResponse, FinishReason, Response, Timings, Usage
 from .session import Session
 from .stream import AsyncStream, Stream
 
@@ -50,8 +51,12 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 __all__ = [
     "LLM",
+    "AsyncChatStream",
     "AsyncStream",
     "ChatDelta",
+    "ChatFinishReason",
+    "ChatResponse",
+    "ChatStream",
     "ChatTemplateError",
     "ConfigError",
     "ConfigTypeError",

@@ -12,7 +12,17 @@ from typing import Any, Literal, overload
 
 from typing_extensions import Self
 
-from .chat import ChatTemplates, MessageLike, ToolLike
+from .chat import (
+    ChatPlan,
+    ChatTemplates,
+    MessageLike,
+    ResponseFormatLike,
+    ToolChoiceLike,
+    ToolLike,
+    grammar_sampler,
+    preserved_token_ids,
+)
+from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig, ModelConfig, as_config
 from .engine import (
     Conversation,
@@ -36,11 +46,11 @@ from .errors import (
     SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaModel, LlamaVocab
+from .llama.llama_cpp import LlamaModel, LlamaSampler, LlamaVocab
 from .loading import load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
-from .response import Response
+from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
 from .stream import AsyncStream, LoopOutlet, Stream
@@ -297,6 +307,160 @@ class LLM:
         request = self._submit(prompt, self._merge(config, overrides), session=session, streaming=True, chunks=outlet)
         return AsyncStream(self, request, outlet, on_token)
 
+    # -------------------- chat
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        parallel_tool_calls: bool = False,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
+        session: str | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        stream: Literal[False] = False,
+        **overrides: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        parallel_tool_calls: bool = False,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
+        session: str | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        stream: Literal[True],
+        **overrides: Any,
+    ) -> ChatStream: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        parallel_tool_calls: bool = False,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
+        session: str | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        stream: bool,
+        **overrides: Any,
+    ) -> ChatResponse | ChatStream: ...
+
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        parallel_tool_calls: bool = False,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
+        session: str | None = None,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        stream: bool = False,
+        **overrides: Any,
+    ) -> ChatResponse | ChatStream:
+        """Answer a chat.
+
+        >>> llm.chat([{"role": "user", "content": "What is the capital of France?"}]).text
+        'The capital of France is Paris.'
+
+        Args:
+            messages: The whole history: dicts in OpenAI's format, or :class:`Message`.
+            config: Options for this generation, as for a call.
+            tools: Tools that the model may call: OpenAI's dicts.
+            tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
+            parallel_tool_calls: Whether one answer may call several tools.
+            response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
+            grammar: GBNF that the answer has to fit.
+            session: Name of the conversation, of which only what is new is evaluated.
+            chat_template: Jinja source to use instead of the model's own template.
+            enable_thinking: Whether the model reasons, where its template can be told.
+            stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
+            **overrides: Options of :class:`GenerationConfig` by name.
+
+        Returns:
+            The answer; with ``stream``, its deltas.
+
+        Raises:
+            ChatTemplateError: The model has no template, or it refuses the messages.
+            MessageError: The messages are no chat.
+            ToolError: A tool is not defined as one, or ``tool_choice`` is none.
+            SchemaError: A schema cannot be converted to a grammar.
+            GrammarError: ``grammar`` is none.
+            CyllamaError: As for a call.
+        """
+        plan = self._chat.prepare(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+            grammar=grammar,
+            chat_template=chat_template,
+            enable_thinking=enable_thinking,
+        )
+        request = self._submit_plan(plan, self._merge(config, overrides), session)
+        answer = ChatStream(Stream(self, request), plan)
+        return answer if stream else answer.read()
+
+    async def achat(
+        self, messages: Sequence[MessageLike], config: GenerationConfig | dict[str, Any] | None = None, **options: Any
+    ) -> ChatResponse:
+        """Answer a chat without blocking the event loop. Arguments and errors are those of :meth:`chat`."""
+        return await self.astream_chat(messages, config, **options).read()
+
+    def astream_chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: GenerationConfig | dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        **options: Any,
+    ) -> AsyncChatStream:
+        """Answer a chat, and return the deltas for an event loop. Arguments and errors are those of :meth:`chat`."""
+        choices = {name: options.pop(name) for name in CHAT_OPTIONS if name in options}
+        plan = self._chat.prepare(messages, **choices)
+        outlet = LoopOutlet()
+        request = self._submit_plan(plan, self._merge(config, options), session, outlet)
+        return AsyncChatStream(AsyncStream(self, request, outlet), plan)
+
+    def _submit_plan(
+        self, plan: ChatPlan, config: GenerationConfig, session: str | None, chunks: LoopOutlet | None = None
+    ) -> Request:
+        """Hand the answer to a chat over to the engine."""
+        stops = tuple(dict.fromkeys([*config.stop_sequences, *plan.stop_sequences]))
+        return self._submit(
+            plan.prompt,
+            config.merge(parse_special=True, stop_sequences=stops),
+            session=session,
+            streaming=True,
+            chunks=chunks,
+            constrain=partial(grammar_sampler, self._vocab, plan) if plan.grammar is not None else None,
+            preserved=preserved_token_ids(self._vocab, plan),
+        )
+
+    # -------------------- text and tokens
+
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool | None = None) -> list[int]:
         """Return the token ids of ``text``, the same as a prompt of it would have.
 
@@ -528,13 +692,17 @@ class LLM:
         append: bool = False,
         streaming: bool = False,
         chunks: LoopOutlet | None = None,
+        constrain: Callable[[], LlamaSampler | None] | None = None,
+        preserved: frozenset[int] = frozenset(),
     ) -> Request:
         """Hand a generation over to the engine."""
         self._check_process()
         given = self._prompt(prompt, config, append=append)
         with self._lock:
             conversation = None if session is None else self._conversation(session)
-            request = self._request(given, config, conversation, streaming, chunks)
+            request = self._request(
+                given, config, conversation, streaming, chunks, constrain=constrain, preserved=preserved
+            )
             if conversation is not None:
                 conversation.requests[request] = None
             self._running_engine().submit(request)
@@ -568,6 +736,9 @@ class LLM:
         conversation: Conversation | None,
         streaming: bool,
         chunks: LoopOutlet | None,
+        *,
+        constrain: Callable[[], LlamaSampler | None] | None = None,
+        preserved: frozenset[int] = frozenset(),
     ) -> Request:
         return Request(
             prompt,
@@ -576,7 +747,8 @@ class LLM:
             streaming=streaming,
             # Neither keeps the LLM alive.
             size_for=partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells),
-            make_sampler=partial(make_sampler, config, self._vocab),
+            make_sampler=partial(make_sampler, config, self._vocab, constrain=constrain),
+            preserved=preserved,
             chunks=chunks,
         )
 
@@ -760,6 +932,15 @@ class LLM:
 
 MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
 MAX_CONTINUATIONS = 1024
+CHAT_OPTIONS = (
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "grammar",
+    "chat_template",
+    "enable_thinking",
+)
 _alive: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 

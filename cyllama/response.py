@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import Self
 
+if TYPE_CHECKING:
+    from .chat import Message, ResponseFormat
+
 FinishReason = Literal["stop", "length", "cancelled"]
+ChatFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,49 @@ class Response(str):
     def text(self) -> str:
         """The text as a plain ``str``."""
         return str.__str__(self)
+
+
+@dataclass(frozen=True)
+class ChatResponse:
+    """The answer to a chat.
+
+    >>> response = llm.chat([{"role": "user", "content": "What is the capital of France?"}])
+    >>> response.text, response.finish_reason
+    ('The capital of France is Paris.', 'stop')
+
+    Attributes:
+        message: The answer, to be appended to the messages.
+        finish_reason: "stop", "length" (``max_tokens`` or the end of the context), "tool_calls" (the message asks for
+            tools) or "cancelled".
+        usage: Tokens that it took.
+        timings: Seconds that it took.
+        model: Name of the model.
+        response_format: What the content has to look like, if that was asked for.
+    """
+
+    message: Message
+    finish_reason: ChatFinishReason
+    usage: Usage
+    timings: Timings
+    model: str
+    response_format: ResponseFormat | None = None
+
+    @property
+    def text(self) -> str:
+        """The content of the message; empty where it has none."""
+        content = self.message.content
+        return content if isinstance(content, str) else ""
+
+    @property
+    def parsed(self) -> Any:
+        """The value of the content: an instance of the pydantic model, or what the JSON means.
+
+        ``None`` where no ``response_format`` was asked for.
+
+        Raises:
+            OutputError: The answer was cut off before its end.
+        """
+        return None if self.response_format is None else self.response_format.parse(self.text)
+
+    def __str__(self) -> str:
+        return self.text

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from typing_extensions import Self
 
+from .chat import MessageLike
+from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig
 from .errors import SessionError
-from .response import Response
+from .response import ChatResponse, Response
 from .stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -141,6 +143,29 @@ class Session:
         """Return the chunks of the answer for an event loop."""
         self._check_open()
         return self._llm._aappend(self, text, config, on_token, overrides)
+
+    def chat(self, messages: Sequence[MessageLike], **options: Any) -> ChatResponse | ChatStream:
+        """Answer a chat, of which only what the session does not hold yet is evaluated.
+
+        >>> ada.chat([{"role": "user", "content": "My name is Ada."}])
+
+        Args:
+            messages: The whole history, as for :meth:`LLM.chat`.
+            **options: Those of :meth:`LLM.chat`; ``stream=True`` returns the deltas.
+        """
+        self._check_open()
+        self._llm._hold(self)
+        return self._llm.chat(messages, session=self._name, **options)
+
+    async def achat(self, messages: Sequence[MessageLike], **options: Any) -> ChatResponse:
+        """Do the same without blocking the event loop."""
+        return await self.astream_chat(messages, **options).read()
+
+    def astream_chat(self, messages: Sequence[MessageLike], **options: Any) -> AsyncChatStream:
+        """Return the deltas of the answer for an event loop."""
+        self._check_open()
+        self._llm._hold(self)
+        return self._llm.astream_chat(messages, session=self._name, **options)
 
     def fork(self, name: str | None = None) -> Session:
         """Return another session that holds the same, and goes its own way from here. Nothing is evaluated again.

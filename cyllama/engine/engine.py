@@ -399,8 +399,9 @@ class Engine:
             self._retire(request, failure)
             return
         self._stats.tokens_generated += 1
-        piece = None if token in self._eog else self._vocab.token_to_piece(token)
-        if not request.accept(token, piece):
+        last, preserved = token in self._eog, token in request.preserved
+        piece = b"" if last and not preserved else self._vocab.token_to_piece(token, special=preserved)
+        if not request.accept(token, piece, last=last):
             self._retire(request, request.finish_reason)
 
     # --- requests with the same prompt

@@ -64,6 +64,7 @@ class Request:
         finish_reason: Why it ended, once it has.
         error: What it failed with, if it did.
         cancelled: Set by anyone who wants it to end.
+        preserved: Control tokens whose text is part of the answer's.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Request:
         streaming: bool,
         size_for: Callable[[int], ContextSize],
         make_sampler: Callable[[int, Sequence[int]], LlamaSampler],
+        preserved: frozenset[int] = frozenset(),
         chunks: Outlet | None = None,
     ) -> None:
         """Make a request.
@@ -86,6 +88,7 @@ class Request:
             streaming: Whether text is wanted before the end.
             size_for: Returns the sizes for a prompt of so many tokens, or raises.
             make_sampler: Returns the sampler for a context of so many tokens, and a prompt that penalties have seen.
+            preserved: Control tokens that have a text here.
             chunks: Where the text goes; by default a queue.
         """
         self.prompt: list[int] = []
@@ -103,6 +106,7 @@ class Request:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cancelled = False
+        self.preserved = preserved
         self._given = prompt
         self._size_for = size_for
         self._make_sampler = make_sampler
@@ -192,16 +196,13 @@ class Request:
         """Ask for twice the room."""
         self.required = min(2 * self.required, self._limit, len(self.prompt) + self._max_tokens)
 
-    def accept(self, token: int, piece: bytes | None) -> bool:
-        """Take a token; ``piece`` is its bytes, or ``None`` if it ends the generation. Return whether it goes on."""
+    def accept(self, token: int, piece: bytes, *, last: bool) -> bool:
+        """Take a token and its bytes; ``last`` if it ends the generation. Return whether that goes on."""
         if self._first_token is None:
             self._first_token = time.perf_counter()
         self.tokens.append(token)
-        if piece is None:
-            self.finish("stop")
-            return False
         self._emit(self._detokenizer.push(piece))
-        if self._detokenizer.stopped:
+        if self._detokenizer.stopped or last:
             self.finish("stop")
         elif len(self.tokens) >= self._max_tokens:
             self.finish("length")
@@ -248,7 +249,8 @@ class Request:
             before = conversation.history.text
             prompt_text = None if before is None else before + prompt_text
         answer = self._answer(vocab)
-        n_reply = len(answer) - bool(answer and vocab.is_eog(answer[-1]))
+        silent_end = bool(answer) and vocab.is_eog(answer[-1]) and answer[-1] not in self.preserved
+        n_reply = len(answer) - silent_end
         conversation.end_turn(self.prompt, prompt_text, answer, self.text, n_reply)
 
     def _answer(self, vocab: LlamaVocab) -> list[int]:
@@ -257,7 +259,7 @@ class Request:
             return self.tokens
         visible, n = self.text.encode(), 0
         for i, token in enumerate(self.tokens):
-            piece = vocab.token_to_piece(token)
+            piece = vocab.token_to_piece(token, special=token in self.preserved)
             if not visible.startswith(piece, n):
                 rest = visible[n:].decode(errors="ignore")
                 return self.tokens[:i] + vocab.tokenize(rest, add_special=False, parse_special=False)

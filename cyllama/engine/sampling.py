@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..config import MAX_HISTORY, GenerationConfig
 from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
@@ -11,7 +11,13 @@ from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
 MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.cpp's `common`
 
 
-def make_sampler(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, prompt: Sequence[int]) -> LlamaSampler:
+def make_sampler(
+    config: GenerationConfig,
+    vocab: LlamaVocab,
+    n_ctx: int,
+    prompt: Sequence[int],
+    constrain: Callable[[], LlamaSampler | None] | None = None,
+) -> LlamaSampler:
     """Return the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
 
     Args:
@@ -19,12 +25,17 @@ def make_sampler(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, prompt
         vocab: The vocabulary of the model.
         n_ctx: What a look-back of -1 stands for.
         prompt: Tokens that penalties count as seen.
+        constrain: Returns a sampler that keeps the tokens which may come next, if not all may.
     """
-    sampler = LlamaSampler.chain(list(_samplers(config, vocab, n_ctx)))
+    samplers = list(_samplers(config, vocab, n_ctx))
     look_back = _look_back(config, n_ctx)
     if look_back:
-        sampler.accept(list(prompt[-look_back:]))
-    return sampler
+        for sampler in samplers:
+            sampler.accept(list(prompt[-look_back:]))
+    constraint = constrain() if constrain is not None else None
+    if constraint is not None:  # it has seen of the prompt what it has to
+        samplers.insert(0, constraint)
+    return LlamaSampler.chain(samplers)
 
 
 def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:

@@ -1,0 +1,155 @@
+"""Messages while they are generated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from typing_extensions import Self
+
+from .chat import ChatDelta, ChatParser, ChatPlan
+from .errors import StreamNotFinishedError
+from .response import ChatResponse, Response
+from .stream import AsyncStream, Stream
+
+
+class _Answer:
+    """What :class:`ChatStream` and :class:`AsyncChatStream` have in common: from text to deltas and a response."""
+
+    def __init__(self, plan: ChatPlan) -> None:
+        self._plan = plan
+        self._parser: ChatParser = plan.parser()
+        self._response: ChatResponse | None = None
+
+    @property
+    def response(self) -> ChatResponse:
+        """The whole response, once the stream is exhausted or closed.
+
+        Raises:
+            StreamNotFinishedError: It is not.
+        """
+        if self._response is None:
+            raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
+        return self._response
+
+    def _finish(self, response: Response) -> ChatDelta:
+        """Read what was held back, and what was never read."""
+        delta = self._parser.push(response.text[len(self._parser.text) :])
+        last = self._parser.finish()
+        message = self._parser.message
+        reason = response.finish_reason
+        self._response = ChatResponse(
+            message,
+            "tool_calls" if reason == "stop" and message.tool_calls else reason,
+            response.usage,
+            response.timings,
+            response.model,
+            self._plan.response_format,
+        )
+        return last if not delta else _join(delta, last)
+
+
+class ChatStream(_Answer, Iterator[ChatDelta]):
+    """The pieces of a message, as soon as they are certain; together they are the message.
+
+    It is an iterator and a context manager, as :class:`Stream` is.
+
+    >>> with llm.chat(messages, stream=True) as stream:
+    ...     for delta in stream:
+    ...         print(delta.content, end="", flush=True)
+    >>> stream.response.finish_reason
+    'stop'
+    """
+
+    def __init__(self, stream: Stream, plan: ChatPlan, on_delta: Callable[[ChatDelta], object] | None = None) -> None:
+        super().__init__(plan)
+        self._stream = stream
+        self._on_delta = on_delta
+
+    def __next__(self) -> ChatDelta:
+        for chunk in self._stream:
+            if delta := self._parser.push(chunk):
+                return self._report(delta)
+        if self._response is None and (delta := self._finish(self._stream.response)):
+            return self._report(delta)
+        raise StopIteration
+
+    def _report(self, delta: ChatDelta) -> ChatDelta:
+        if self._on_delta is not None:
+            try:
+                self._on_delta(delta)
+            except BaseException:
+                self.cancel()
+                raise
+        return delta
+
+    def read(self) -> ChatResponse:
+        """Wait for the end of the generation, and return the whole response."""
+        for _ in self:
+            pass
+        return self.response
+
+    def cancel(self) -> None:
+        """End the generation within one step. Deltas that were generated before can still be read."""
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete."""
+        self._stream.close()
+        if self._response is None:
+            self._finish(self._stream.response)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
+    """The pieces of a message for an event loop: a :class:`ChatStream` to be used with ``async for``.
+
+    >>> async for delta in llm.astream_chat(messages):
+    ...     print(delta.content, end="", flush=True)
+    """
+
+    def __init__(self, stream: AsyncStream, plan: ChatPlan) -> None:
+        super().__init__(plan)
+        self._stream = stream
+
+    async def __anext__(self) -> ChatDelta:
+        async for chunk in self._stream:
+            if delta := self._parser.push(chunk):
+                return delta
+        if self._response is None and (delta := self._finish(self._stream.response)):
+            return delta
+        raise StopAsyncIteration
+
+    async def read(self) -> ChatResponse:
+        """Wait for the end of the generation, and return the whole response."""
+        async for _ in self:
+            pass
+        return self.response
+
+    def cancel(self) -> None:
+        """End the generation within one step. Deltas that were generated before can still be read."""
+        self._stream.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete."""
+        await self._stream.aclose()
+        if self._response is None:
+            self._finish(self._stream.response)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        await self.aclose()
+
+
+def _join(first: ChatDelta, second: ChatDelta) -> ChatDelta:
+    return ChatDelta(
+        first.content + second.content,
+        first.reasoning_content + second.reasoning_content,
+        first.tool_calls + second.tool_calls,
+    )
