@@ -31,7 +31,7 @@ namespace {
 
 constexpr size_t kStackPerByte = 16 << 10;  // parser and interpreter recurse as deep as the template's source is nested
 constexpr size_t kStackPerLevel = 64 << 10; // of nested JSON
-constexpr size_t kRecursion = 64 << 20;     // for macros that call each other
+constexpr size_t kRecursion = 8 << 20;      // for macros that call each other
 constexpr double kMaxSeconds = 10;          // for all renderings of one call
 
 // The interpreter has no limits of its own. This statement, put at the beginning of everything that can be repeated, ends a

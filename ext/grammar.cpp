@@ -5,6 +5,7 @@
 
 #include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <set>
 #include <vector>
@@ -115,6 +116,25 @@ bool has_inverted_repetition(const std::string & text) {
     return false;
 }
 
+// What llama_grammar_parser::parse does, which writes to stderr what this throws.
+void parse(llama_grammar_parser & parser, const std::string & text) {
+    const char * pos = text.c_str();
+    while (*pos) {
+        if (*pos == '#') {
+            pos += std::strcspn(pos, "\r\n");
+        } else if (std::strchr(" \t\r\n", *pos)) {
+            ++pos;
+        } else {
+            pos = parser.parse_rule(pos);
+        }
+    }
+    for (const auto & [name, id] : parser.symbol_ids) {
+        if (id >= parser.rules.size() || parser.rules[id].empty()) {
+            throw std::runtime_error("there is no rule named " + name);
+        }
+    }
+}
+
 } // namespace
 
 size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, const std::string & root, size_t extra,
@@ -127,16 +147,23 @@ size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, cons
         throw nb::value_error("a repetition {m,n} of the grammar has n < m");
     }
     const size_t stack = grammar.size() * kStackPerByte + extra;
-    bool parsed = false, recursive = false, has_root = false;
+    constexpr size_t kReason = 200; // the parser's ends with all that it has not read
+    bool recursive = false, has_root = false;
+    std::string failure;
     clear_logged_errors();
     {
         WithoutGil release;
         run_on_big_stack(stack, [&] {
             llama_grammar_parser parser(vocab);
-            parsed = parser.parse(grammar.c_str());
-            recursive = parsed && is_left_recursive(parser.rules);
+            try {
+                parse(parser, grammar);
+            } catch (const std::exception & error) {
+                failure = error.what();
+                return;
+            }
+            recursive = is_left_recursive(parser.rules);
             has_root = parser.symbol_ids.find(root) != parser.symbol_ids.end();
-            if (grammar.empty() || (parsed && !recursive && has_root)) {
+            if (grammar.empty() || (!recursive && has_root)) {
                 use();
             }
         });
@@ -144,8 +171,12 @@ size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, cons
     if (grammar.empty()) {
         return stack;
     }
-    if (!parsed) {
-        throw nb::value_error(("the grammar is no GBNF: " + logged_errors("see llama.cpp's grammars/README.md")).c_str());
+    if (!failure.empty()) {
+        size_t end = std::min(failure.size(), kReason);
+        while (end < failure.size() && (failure[end] & 0xC0) == 0x80) {
+            --end; // not within a character
+        }
+        throw nb::value_error(("the grammar is no GBNF: " + failure.substr(0, end)).c_str());
     }
     if (recursive) {
         throw nb::value_error("a rule of the grammar can begin with itself: write it with * or +, or recurse at its end");

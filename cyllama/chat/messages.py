@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import MessageError, PromptError
 
@@ -53,7 +53,7 @@ class Message(_Part):
 
     Attributes:
         role: Who speaks: "system", "developer", "user", "assistant" or "tool".
-        content: The text; in parts, ``{"type": "text", "text": ...}``, if it was given so.
+        content: The text. Parts of one, ``{"type": "text", "text": ...}``, are accepted and become its lines.
         tool_calls: What the assistant calls.
         reasoning_content: What the assistant thought before it answered.
         name: Name of a tool, or of a participant.
@@ -61,7 +61,7 @@ class Message(_Part):
     """
 
     role: Role
-    content: str | list[dict[str, Any]] = ""
+    content: str = ""
     tool_calls: list[ToolCall] = Field(default_factory=list)
     reasoning_content: str = ""
     name: str | None = None
@@ -76,12 +76,13 @@ class Message(_Part):
             place = ".".join(map(str, first["loc"]))
             raise MessageError(f"{place}: {first['msg']}, not {first['input']!r:.80}") from None
 
-    @property
-    def text(self) -> str:
-        """The content as text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(str(part.get("text", "")) for part in self.content)
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts_are_lines(cls, content: Any) -> Any:
+        if content is None or isinstance(content, (list, tuple)):
+            parts = _content(content, "the message")
+            return parts if isinstance(parts, str) else "\n".join(part["text"] for part in parts)
+        return content
 
     def to_dict(self) -> dict[str, Any]:
         """Return the message as OpenAI's API has it; :func:`Message.from_dict` reads it."""

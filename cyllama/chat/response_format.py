@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from ..errors import GrammarError, OutputError, SchemaError
+from ..llama.llama_cpp import LlamaSampler, LlamaVocab, json_schema_to_grammar
 from ..llama.llama_cpp import check_grammar as check_gbnf
-from ..llama.llama_cpp import json_schema_to_grammar
-from .schema import Conversion, convert, finish_grammar
+from .schema import Conversion, convert, finish_grammar, model_schema
 
 #: "json", "text", a JSON schema, OpenAI's dict, or a pydantic model.
 ResponseFormatLike: TypeAlias = str | Mapping[str, Any] | type[BaseModel] | None
@@ -77,7 +77,7 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
             )
         schema = _ANY_OBJECT
     elif isinstance(response_format, type) and issubclass(response_format, BaseModel):
-        model, schema = response_format, response_format.model_json_schema()
+        model, schema = response_format, model_schema(response_format)
     elif isinstance(response_format, Mapping):
         kind = response_format.get("type")
         if kind == "text":
@@ -96,8 +96,12 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
     return ResponseFormat(dict(schema), model, convert(schema, name="response_format"))
 
 
-def check_grammar(grammar: str) -> str:
+def check_grammar(grammar: str, vocab: LlamaVocab | None = None) -> str:
     """Return a GBNF grammar.
+
+    Args:
+        grammar: The grammar.
+        vocab: Whose tokens it may name.
 
     Raises:
         GrammarError: It is none.
@@ -107,9 +111,17 @@ def check_grammar(grammar: str) -> str:
     if len(grammar) > MAX_GRAMMAR:
         raise GrammarError(f"the grammar has {len(grammar)} characters, but {MAX_GRAMMAR} are the limit")
     try:
-        check_gbnf(grammar)
+        grammar.encode()
+        if vocab is None:
+            check_gbnf(grammar)
+        elif grammar:
+            LlamaSampler.grammar(vocab, grammar)
+        else:
+            raise GrammarError("the grammar is empty")
     except UnicodeEncodeError as error:
         raise GrammarError(f"the grammar has a lone surrogate at index {error.start}") from error
+    except GrammarError:
+        raise
     except (ValueError, RuntimeError) as error:
         raise GrammarError(str(error)) from error
     return grammar

@@ -17,6 +17,9 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
 from ..errors import SchemaError
 from ..llama.llama_cpp import json_schema_to_grammar
 from . import numbers, regex
@@ -86,6 +89,18 @@ def convert(schema: object, *, name: str = "schema", number: int = 0) -> Convers
         SchemaError: It cannot be converted, or nothing is valid under it.
     """
     return _Converter(schema, name, number).run()
+
+
+def model_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a pydantic model.
+
+    Raises:
+        SchemaError: It has none.
+    """
+    try:
+        return model.model_json_schema()
+    except PydanticUserError as error:
+        raise SchemaError(f"there is no JSON schema of {model.__name__}: {error}") from error
 
 
 def schema_grammar(schema: object, *, name: str = "schema") -> str:

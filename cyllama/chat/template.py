@@ -200,7 +200,7 @@ class ChatTemplates:
         choice = check_tool_choice(tool_choice, checked)
         expected = check_response_format(response_format)
         if grammar is not None:
-            check_grammar(grammar)
+            check_grammar(grammar, self._model.vocab)
         if (expected is not None) + (grammar is not None) + (choice.mode != "none") > 1:
             raise ConfigError(
                 "an answer has one form: pass only one of tools, response_format and grammar, or tool_choice='none'"

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from ..errors import SchemaError, ToolError
-from .schema import Conversion, convert
+from .schema import Conversion, convert, model_schema
 
 MAX_TOOLS = 128
 MAX_TOOLS_SIZE = 16 * 2**20
@@ -118,7 +118,7 @@ def _check_tool(tool: object, where: str) -> Tool:
     if isinstance(tool, Tool):
         return tool
     if isinstance(tool, type) and issubclass(tool, BaseModel):
-        schema = tool.model_json_schema()
+        schema = model_schema(tool)
         return Tool(tool.__name__, schema.pop("description", ""), schema)
     if not isinstance(tool, Mapping):
         raise ToolError(f"{where} is no dict with 'type' and 'function', but {type(tool).__name__}: {tool!r:.80}")

@@ -515,8 +515,8 @@ GPT_OSS = Family(
             reasoning="Easy.",
         ),
         Answer(
-            "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather "
-            '<|constrain|>json<|message|>{"location": "São \\"Paulo\\"", "unit": "celsius"}',
+            "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather"
+            ' <|constrain|>json<|message|>{"location": "São \\"Paulo\\"", "unit": "celsius"}',
             reasoning="Look.",
             calls=(WEATHER,),
         ),

@@ -177,3 +177,38 @@ def test_what_a_random_model_writes_is_a_valid_call(
                 parameters = next(tool for tool in TOOLS if tool["function"]["name"] == call.function.name)
                 if name != "qwen-coder" or call.function.name != "get_weather":  # its strings are not constrained
                     jsonschema.validate(json.loads(call.function.arguments), parameters["function"]["parameters"])
+
+
+def fits(model: LlamaModel, plan: ChatPlan, text: str) -> bool:
+    sampler = grammar_sampler(model.vocab, plan)
+    assert sampler is not None
+    try:
+        sampler.accept(model.vocab.tokenize(text, add_special=False, parse_special=True))
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("name", "index"), ANSWERS)
+def test_answers_fit_the_grammar(name: str, index: int, model: LlamaModel, templates: ChatTemplates):
+    answer = FAMILIES[name].answers[index]
+    plan = plan_for(templates, name, answer)
+    assert fits(model, plan, answer.text)
+    if answer.calls:
+        tool, _ = answer.calls[0]
+        assert not fits(model, plan, answer.text.replace(tool, "nobody"))
+
+
+def test_what_is_thought_about_a_call_is_no_call(model: LlamaModel, templates: ChatTemplates):
+    plan = templates.prepare([USER], tools=TOOLS, chat_template=FAMILIES["qwen"].template)
+    assert fits(model, plan, "<think>\nA <tool_call>\nof nobody?\n</think>\n\nHello <tool_call> you")
+    assert not fits(model, plan, "<think>\nWell.\n</think>\n\n<tool_call>\nof nobody")
+    assert not fits(model, plan, "Hello <tool_call>\nof nobody")
+
+
+def test_several_calls_only_where_they_are_asked_for(model: LlamaModel, templates: ChatTemplates):
+    template, answer = FAMILIES["qwen"].template, FAMILIES["qwen"].answers[4]
+    assert len(answer.calls) == 2
+    for parallel in (False, True):
+        plan = templates.prepare([USER], tools=TOOLS, chat_template=template, parallel_tool_calls=parallel)
+        assert fits(model, plan, answer.text) == parallel

@@ -420,7 +420,6 @@ def test_a_grammar_whose_trigger_does_not_fit_needs_a_reset(told: LlamaContext, 
 )
 def test_grammars_that_are_none(grammar: str, in_process: Callable[..., str]):
     code = f"""
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # llama.cpp's parser writes there
 logging.disable()
 print(raised(LlamaSampler.grammar, load().vocab, {grammar!r}))
 """
