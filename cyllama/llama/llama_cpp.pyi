@@ -857,6 +857,10 @@ class LlamaModel:
         """Whether it mixes attention and recurrence."""
 
     @property
+    def is_causal(self) -> bool:
+        """Whether a token attends to earlier ones only, which generating needs."""
+
+    @property
     def is_diffusion(self) -> bool:
         """Whether it is a diffusion model."""
 
@@ -980,6 +984,14 @@ class LlamaContext:
         Raises IndexError if that token has none.
         """
 
+    def get_logprobs_ith(self, i: int, token: int, n_top: int = 0) -> tuple[float, list[tuple[int, float]]]:
+        """
+        Natural logarithms of probabilities by the model's own logits, before any sampler: that of `token` after token
+        `i` of the last batch, and pairs of the `n_top` likeliest tokens and theirs, most likely first.
+
+        One pass over the vocabulary, without the GIL. Indices and errors are those of get_logits_ith().
+        """
+
     def get_embeddings_ith(self, i: int = -1) -> memoryview:
         """
         Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).
@@ -1025,6 +1037,12 @@ class LlamaContext:
     @property
     def pooling_type(self) -> LlamaPoolingType:
         """How embeddings are pooled."""
+
+    @property
+    def has_memory(self) -> bool:
+        """
+        Whether it remembers what was decoded; models that only make embeddings do not.
+        """
 
     def set_n_threads(self, n_threads: int, n_threads_batch: int) -> None:
         """Replace the thread pools."""
