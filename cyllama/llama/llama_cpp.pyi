@@ -888,9 +888,10 @@ class LlamaBatch:
         Raises ValueError if the batch is full.
         """
 
-    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True) -> None:
+    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True, logits_all: bool = False) -> None:
         """
-        Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one.
+        Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one, or with
+        `logits_all` for all of them, as embeddings want it.
 
         Raises ValueError, and appends nothing, if they do not fit.
         """

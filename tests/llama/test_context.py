@@ -62,6 +62,13 @@ def test_outputs_are_found_by_token_and_from_the_end(context: LlamaContext, batc
         context.get_logits_ith()
 
 
+def test_all_tokens_of_a_sequence_can_have_outputs(context: LlamaContext):
+    batch = LlamaBatch(3)
+    batch.add_sequence([1, 2, 3], logits_all=True)
+    assert context.decode(batch) == 0
+    assert {logits(context, i).shape for i in range(3)} == {(1280,)}
+
+
 def test_logits_are_a_copy(context: LlamaContext, batch_of: BatchOf):
     context.decode(batch_of([1]))
     view = context.get_logits_ith()
