@@ -95,6 +95,10 @@ class DecodeError(CyllamaError, RuntimeError):
         self.partial_text = partial_text
 
 
+class EmbeddingCancelledError(CyllamaError, RuntimeError):
+    """``close()`` or ``reset_context()`` was called before all embeddings were computed."""
+
+
 class SessionError(CyllamaError, ValueError):
     """A session cannot be used or made as asked: it is closed, its name is taken, or there are too many."""
 

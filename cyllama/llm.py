@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -27,14 +29,21 @@ from .config import GenerationConfig, ModelConfig, as_config
 from .engine import (
     Conversation,
     Conversations,
+    Embedder,
+    EmbeddingJob,
     Engine,
     History,
+    PairTokenizer,
     Prompt,
     Reply,
     Request,
     Stats,
+    check_texts,
     context_size,
+    fit,
     make_sampler,
+    max_text_tokens,
+    pooling_of,
 )
 from .errors import (
     ConfigError,
@@ -46,7 +55,7 @@ from .errors import (
     SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaModel, LlamaSampler, LlamaVocab
+from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler, LlamaVocab
 from .loading import load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
@@ -109,13 +118,16 @@ class LLM:
         self._vocab = self._model.vocab
         self._chat = ChatTemplates(self._model)
         self._name = self._model.metadata.get("general.name") or self._path.stem
-        self._can_generate = self._model.has_decoder and not self._model.has_encoder
+        model = self._model
+        self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
         self._stats = Stats()
         self._conversations = Conversations(self._model_config.max_sessions)
         # Around the engine and the conversations: re-entrant, since a signal handler may call close().
         self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._stopped_engine: Engine | None = None
+        self._embedder: Embedder | None = None
+        self._stopped_embedder: Embedder | None = None
         self._process = os.getpid()
         _alive.add(self)
 
@@ -209,7 +221,7 @@ class LLM:
             ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed; the error holds the text so far.
             SessionError: There are too many sessions.
-            UnsupportedModelError: The model is an encoder.
+            UnsupportedModelError: The model is an encoder, or makes embeddings only.
             ForkedError: The process was forked after the model was loaded.
             ConfigError: An option has a value out of its range.
             ConfigTypeError: There is no such option, or the config has the wrong type.
@@ -533,6 +545,85 @@ class LLM:
         """
         return self._chat.render(messages, tools=tools, chat_template=chat_template, enable_thinking=enable_thinking)
 
+    # -------------------- embeddings
+
+    @overload
+    def embed(  # pyright: ignore[reportOverlappingOverload]
+        self, texts: str, *, normalize: bool = True, truncate: bool = False
+    ) -> list[float]: ...
+
+    @overload
+    def embed(self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False) -> list[list[float]]: ...
+
+    def embed(
+        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False
+    ) -> list[float] | list[list[float]]:
+        """Return the embedding of a text, or those of many in their order.
+
+        >>> first, second = llm.embed(["A fox sleeps.", "An animal rests."])
+        >>> similarity = sum(a * b for a, b in zip(first, second))
+
+        Many texts are evaluated in one pass, so that one call with all of them is faster than one call for each. Tokens
+        are pooled as the model says; the mean of them is taken where it does not. Embeddings have a context of their
+        own, created by the first call and reused, replaced and released as that of generations is.
+
+        Args:
+            texts: A text, or any number of them.
+            normalize: Scale every vector to the length 1, so that a dot product is the cosine of the angle.
+            truncate: Leave out what is too long, instead of refusing it.
+
+        Raises:
+            PromptError: There is no text, or one is empty or cannot be made into tokens.
+            ContextSizeError: A text is longer than what the model was trained for, or than ``n_ctx``.
+            ContextMemoryError: There is not enough memory for a context.
+            ContextError: llama.cpp cannot create one with the options of the model.
+            DecodeError: llama.cpp failed.
+            EmbeddingCancelledError: ``close()`` or ``reset_context()`` was called meanwhile.
+            UnsupportedModelError: The model is one that ranks, or takes no text.
+            ForkedError: The process was forked after the model was loaded.
+        """
+        vectors = _wait(self._submit_texts(texts, normalize, truncate))
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    @overload
+    async def aembed(  # pyright: ignore[reportOverlappingOverload]
+        self, texts: str, *, normalize: bool = True, truncate: bool = False
+    ) -> list[float]: ...
+
+    @overload
+    async def aembed(
+        self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False
+    ) -> list[list[float]]: ...
+
+    async def aembed(
+        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False
+    ) -> list[float] | list[list[float]]:
+        """Return what :meth:`embed` does without blocking the event loop; no thread waits meanwhile."""
+        vectors = await asyncio.wrap_future(self._submit_texts(texts, normalize, truncate).future)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def rerank(self, query: str, documents: Iterable[str], *, truncate: bool = False) -> list[float]:
+        """Return how well each document answers the query, in their order: the higher, the better.
+
+        >>> scores = llm.rerank("What do foxes eat?", ["Foxes eat mice.", "The sky is blue."])
+
+        Scores are as the model gives them, on a scale of its own.
+
+        Args:
+            query: What is asked.
+            documents: Texts to compare.
+            truncate: Leave out the end of documents that are too long, instead of refusing them.
+
+        Raises:
+            UnsupportedModelError: The model does not rank. All other errors are those of :meth:`embed`.
+        """
+        return [score for score, *_ in _wait(self._submit_pairs(query, documents, truncate))]
+
+    async def arerank(self, query: str, documents: Iterable[str], *, truncate: bool = False) -> list[float]:
+        """Return what :meth:`rerank` does without blocking the event loop; no thread waits meanwhile."""
+        scores = await asyncio.wrap_future(self._submit_pairs(query, documents, truncate).future)
+        return [score for score, *_ in scores]
+
     # -------------------- sessions
 
     def session(self, name: str | None = None) -> Session:
@@ -585,9 +676,9 @@ class LLM:
     # -------------------- context
 
     def reset_context(self, session: str | None = None) -> None:
-        """Drop the context and every session; the next generation creates a fresh one.
+        """Drop the contexts and every session; the next generation creates a fresh one.
 
-        Generations in flight end as "cancelled".
+        Generations in flight end as "cancelled", and embeddings with an error.
 
         Args:
             session: Forget only the conversation of this name, if there is one.
@@ -604,11 +695,11 @@ class LLM:
                 self._forget(conversation)
 
     def close(self) -> None:
-        """Give back the context and all that belongs to it, at once.
+        """Give back the context and all that belongs to it, at once, and the one for embeddings.
 
-        Generations in flight end as "cancelled". The model stays loaded, and the instance usable: a new context is
-        created on demand. Sessions keep their token ids, and are evaluated again when they are used. Closing twice is
-        closing once.
+        Generations in flight end as "cancelled", and embeddings with an error. The model stays loaded, and the instance
+        usable: a new context is created on demand. Sessions keep their token ids, and are evaluated again when they are
+        used. Closing twice is closing once.
         """
         self._stop_engine()
 
@@ -754,7 +845,9 @@ class LLM:
 
     def _prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
         if not self._can_generate:
-            raise UnsupportedModelError(f"{self.model_name} cannot generate text: it has an encoder, or no decoder")
+            raise UnsupportedModelError(
+                f"{self.model_name} cannot generate text: it has an encoder, or its tokens attend to later ones"
+            )
         for token in config.logit_bias:
             if token >= self._vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
@@ -819,8 +912,12 @@ class LLM:
             # The next engine waits for the one that stops, and so does whoever else calls this meanwhile.
             engine = self._engine or self._stopped_engine
             self._engine, self._stopped_engine = None, engine
+            embedder = self._embedder or self._stopped_embedder
+            self._embedder, self._stopped_embedder = None, embedder
         if engine is not None:
             engine.stop()
+        if embedder is not None:
+            embedder.stop()
 
     def _to_response(self, request: Request) -> Response:
         return Response(
@@ -830,6 +927,54 @@ class LLM:
             timings=request.timings,
             model=self.model_name,
         )
+
+    # -------------------- internal: embeddings
+
+    def _submit_texts(self, texts: str | Iterable[str], normalize: bool, truncate: bool) -> EmbeddingJob:
+        self._check_process()
+        pooling = pooling_of(self._model, self._model_config, self.model_name)
+        if pooling == LlamaPoolingType.RANK:
+            raise UnsupportedModelError(f"{self.model_name} makes no embeddings, it ranks: use rerank()")
+        limit = max_text_tokens(self._model, self._config.n_ctx)
+        around = self.tokenize("")
+        n_first = int(bool(around) and around[0] == self._vocab.bos)
+        n_last = len(around) - n_first
+        tokens: list[list[int]] = []
+        for i, text in enumerate(check_texts([texts] if isinstance(texts, str) else texts)):
+            with _naming(what := "the text" if isinstance(texts, str) else f"text {i}"):
+                ids = self.tokenize(text)
+            if ids == around:
+                raise PromptError(f"{what} is empty: it has no tokens")
+            tokens.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        return self._submit_embedding(EmbeddingJob(tokens, normalize=normalize), pooling)
+
+    def _submit_pairs(self, query: str, documents: Iterable[str], truncate: bool) -> EmbeddingJob:
+        self._check_process()
+        pooling = pooling_of(self._model, self._model_config, self.model_name)
+        if pooling != LlamaPoolingType.RANK:
+            raise UnsupportedModelError(f"{self.model_name} does not rank: compare what embed() returns")
+        if not isinstance(query, str):
+            raise PromptTypeError(f"the query is a str, not {type(query).__name__}: {query!r:.80}")
+        if not query:
+            raise PromptError("the query is empty")
+        limit = max_text_tokens(self._model, self._config.n_ctx)
+        tokenize, pairs = PairTokenizer(self._model, query), list[list[int]]()
+        with _naming("the query"):
+            self._vocab.tokenize(query)
+        for i, document in enumerate(check_texts(documents, "document")):
+            with _naming(f"document {i}"):
+                ids, n_first, n_last = tokenize(document)
+            what = f"the query with document {i}"
+            pairs.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        return self._submit_embedding(EmbeddingJob(pairs, normalize=False), pooling)
+
+    def _submit_embedding(self, job: EmbeddingJob, pooling: LlamaPoolingType) -> EmbeddingJob:
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = Embedder(self._model, self._model_config, pooling, self._stats, self._stopped_embedder)
+                self._stopped_embedder = None
+            self._embedder.submit(job)
+        return job
 
     # -------------------- internal: what sessions do
 
@@ -959,6 +1104,25 @@ def _tokenize_rest(vocab: LlamaVocab, text: str, *, parse_special: bool) -> list
     if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
         return tokens[len(before) :]
     return tokenize(text)
+
+
+def _wait(job: EmbeddingJob) -> list[list[float]]:
+    try:
+        return job.future.result()
+    except BaseException:  # Ctrl-C, or what the call failed with: then there is nothing left to cancel
+        job.future.cancel()
+        raise
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say which of many texts cannot be encoded."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{what} cannot be encoded: it has a lone surrogate at index {error.start}") from error
+    except PromptError as error:
+        raise PromptError(f"{what}: {error}") from error
 
 
 def _check_callable(name: str, value: object) -> None:

@@ -59,13 +59,13 @@ void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_s
     ++n_tokens_;
 }
 
-void LlamaBatch::add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id,
-                              bool logits_last) {
+void LlamaBatch::add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id, bool logits_last,
+                              bool logits_all) {
     check_space(tokens.size());
     check_positions(pos, tokens.size());
     const std::vector<llama_seq_id> seq_ids{seq_id};
     for (size_t i = 0; i < tokens.size(); ++i) {
-        add(tokens[i], pos + static_cast<llama_pos>(i), seq_ids, logits_last && i + 1 == tokens.size());
+        add(tokens[i], pos + static_cast<llama_pos>(i), seq_ids, logits_all || (logits_last && i + 1 == tokens.size()));
     }
 }
 
@@ -95,12 +95,14 @@ void init_batch(nb::module_ & m) {
         .def(
             "add_sequence",
             [](LlamaBatch & self, const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id,
-               bool logits_last) {
+               bool logits_last, bool logits_all) {
                 Guard guard(self, "batch");
-                self.add_sequence(tokens, pos, seq_id, logits_last);
+                self.add_sequence(tokens, pos, seq_id, logits_last, logits_all);
             },
             nb::arg("tokens"), nb::arg("pos") = 0, nb::arg("seq_id") = 0, nb::arg("logits_last") = true,
-            "Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one.\n\n"
+            nb::arg("logits_all") = false,
+            "Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one, or with\n"
+            "`logits_all` for all of them, as embeddings want it.\n\n"
             "Raises ValueError, and appends nothing, if they do not fit.")
         .def(
             "clear",

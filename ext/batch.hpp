@@ -17,7 +17,8 @@ class LlamaBatch : public Guarded {
     LlamaBatch(int32_t capacity, int32_t n_seq_max);
 
     void add(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits);
-    void add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id, bool logits_last);
+    void add_sequence(const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id, bool logits_last,
+                      bool logits_all);
     void clear() { n_tokens_ = 0; }
 
     int32_t size() const { return n_tokens_; }

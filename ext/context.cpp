@@ -8,7 +8,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <future>
+#include <limits>
+#include <numeric>
 #include <set>
 #include <system_error>
 #include <thread>
@@ -552,6 +555,48 @@ FloatView get_logits_ith(const LlamaContext & self, int32_t index) {
     return copy_floats(llama_get_logits_ith(use.get(), i), static_cast<size_t>(use->n_vocab));
 }
 
+using Logprobs = std::pair<double, std::vector<std::pair<llama_token, double>>>; // of the token, and of the likeliest ones
+
+Logprobs get_logprobs_ith(const LlamaContext & self, int32_t index, llama_token token, int32_t n_top) {
+    ContextUse use(self);
+    const int32_t i = use.check_output(index);
+    if (use->outputs[i] != ContextHandle::kLogits) {
+        throw std::runtime_error(
+            "the token was sampled in the graph (LlamaContextParams.samplers): its logits stayed there");
+    }
+    check_range("token", token, 0, static_cast<int64_t>(use->n_vocab) - 1);
+    check_range("n_top", n_top, 0, use->n_vocab);
+    WithoutGil release;
+    const float * logits = llama_get_logits_ith(use.get(), i);
+    if (!logits) {
+        throw std::runtime_error("the context has no logits");
+    }
+    const auto logit = [&](llama_token id) { // what is no number is compared with nothing: it counts as impossible
+        return std::isnan(logits[id]) ? -std::numeric_limits<double>::infinity() : static_cast<double>(logits[id]);
+    };
+    double largest = logit(0), sum = 0;
+    for (llama_token id = 1; id < use->n_vocab; ++id) {
+        largest = std::max(largest, logit(id));
+    }
+    for (llama_token id = 0; id < use->n_vocab; ++id) {
+        sum += std::exp(logit(id) - largest);
+    }
+    const double log_sum = largest + std::log(sum);
+    Logprobs result{logit(token) - log_sum, {}};
+    if (n_top > 0) {
+        std::vector<llama_token> ids(static_cast<size_t>(use->n_vocab));
+        std::iota(ids.begin(), ids.end(), 0);
+        const auto likelier = [&](llama_token a, llama_token b) {
+            return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
+        };
+        std::partial_sort(ids.begin(), ids.begin() + n_top, ids.end(), likelier);
+        for (auto id = ids.begin(); id != ids.begin() + n_top; ++id) {
+            result.second.emplace_back(*id, logit(*id) - log_sum);
+        }
+    }
+    return result;
+}
+
 size_t n_embd_out(const ContextUse & use) {
     return static_cast<size_t>(llama_model_n_embd_out(llama_get_model(use.get())));
 }
@@ -676,6 +721,11 @@ void init_context(nb::module_ & m) {
              nb::sig("def get_logits_ith(self, i: int = -1) -> memoryview"),
              "Logits of token `i` of the last batch, or of the -i-th last output: a copy, float32 of shape (n_vocab,).\n\n"
              "Raises IndexError if that token has none.")
+        .def(
+            "get_logprobs_ith", &get_logprobs_ith, nb::arg("i"), nb::arg("token"), nb::arg("n_top") = 0,
+            "Natural logarithms of probabilities by the model's own logits, before any sampler: that of `token` after token\n"
+            "`i` of the last batch, and pairs of the `n_top` likeliest tokens and theirs, most likely first.\n\n"
+            "One pass over the vocabulary, without the GIL. Indices and errors are those of get_logits_ith().")
         .def("get_embeddings_ith", &get_embeddings_ith, nb::arg("i") = -1,
              nb::sig("def get_embeddings_ith(self, i: int = -1) -> memoryview"),
              "Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).")
@@ -691,6 +741,9 @@ void init_context(nb::module_ & m) {
         .def_prop_ro("n_threads", read<llama_n_threads>(), "Threads for single tokens.")
         .def_prop_ro("n_threads_batch", read<llama_n_threads_batch>(), "Threads for batches.")
         .def_prop_ro("pooling_type", read<llama_pooling_type>(), "How embeddings are pooled.")
+        .def_prop_ro(
+            "has_memory", [](const LlamaContext & self) { return llama_get_memory(ContextUse(self).get()) != nullptr; },
+            "Whether it remembers what was decoded; models that only make embeddings do not.")
         .def(
             "set_n_threads",
             [](const LlamaContext & self, int32_t n_threads, int32_t n_threads_batch) {

@@ -489,6 +489,13 @@ void init_model(nb::module_ & m) {
                      "What an encoder-decoder model's output starts with, or -1.")
         .def_prop_ro("is_recurrent", read<llama_model_is_recurrent>(), "Whether it is recurrent (Mamba, RWKV, ...).")
         .def_prop_ro("is_hybrid", read<llama_model_is_hybrid>(), "Whether it mixes attention and recurrence.")
+        .def_prop_ro(
+            "is_causal",
+            [](const LlamaModel & self) {
+                ModelUse model(self.handle);
+                return self.handle->causal;
+            },
+            "Whether a token attends to earlier ones only, which generating needs.")
         .def_prop_ro("is_diffusion", read<llama_model_is_diffusion>(), "Whether it is a diffusion model.")
         .def("__repr__", [](nb::object self) {
             auto & model = nb::cast<LlamaModel &>(self);

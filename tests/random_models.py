@@ -239,12 +239,132 @@ def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentence
     tensors.ones(f"{kind.output_norm}.weight", _N_EMBD)
     tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4)
     kind.write(tensors)
+    return _finish(writer, path)
 
+
+def _finish(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+BERT_N_CTX = 128  # positions that a random BERT has
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_MARKS = ".,:;!?'-()"
+_WORDS = ("the", "fox", "an", "animal", "sleeps", "rests", "hello", "world", "what", "do", "foxes", "eat", "mice")
+
+
+def write_random_bert(
+    path: Path,
+    *,
+    pooling: gguf.PoolingType | int | None = gguf.PoolingType.MEAN,
+    causal: bool | None = False,
+    seed: int = 0,
+    nan: bool = False,
+) -> Path:
+    """Write an embedding model of 1 MB with a WordPiece vocabulary, or a rank model.
+
+    Args:
+        path: The file to write.
+        pooling: What it says about pooling; with ``RANK``, it gets a head that makes one number.
+        causal: What it says about attention; ``None`` for nothing, as if it generated text.
+        seed: Of the weights.
+        nan: Damage its weights.
+
+    Returns:
+        The path.
+    """
+    writer = gguf.GGUFWriter(path, "bert")
+    n_vocab = _add_wordpiece(writer)
+    writer.add_name("random-bert")
+    writer.add_context_length(BERT_N_CTX)
+    writer.add_embedding_length(_N_EMBD)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(_N_FF)
+    writer.add_head_count(_N_HEAD)
+    writer.add_layer_norm_eps(1e-6)
+    writer.add_token_type_count(2)
+    if causal is not None:
+        writer.add_causal_attention(causal)
+    if pooling is not None:
+        writer.add_uint32("bert.pooling_type", int(pooling))
+
+    tensors = _Tensors(writer, seed)
+    tensors.normal("token_embd.weight", (n_vocab, _N_EMBD), 1.0)
+    tensors.normal("position_embd.weight", (BERT_N_CTX, _N_EMBD), 0.5)
+    tensors.normal("token_types.weight", (2, _N_EMBD), 0.1)
+    _layer_norm(tensors, "token_embd_norm")
+    for i in range(2):
+        block = f"blk.{i}"
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensors.normal(f"{block}.{part}.weight", (_N_EMBD, _N_EMBD), 1.5 * _N_EMBD**-0.5)
+            tensors.normal(f"{block}.{part}.bias", (_N_EMBD,), 0.1)
+        _layer_norm(tensors, f"{block}.attn_output_norm")
+        tensors.normal(f"{block}.ffn_up.weight", (_N_FF, _N_EMBD))
+        tensors.normal(f"{block}.ffn_up.bias", (_N_FF,), 0.1)
+        tensors.normal(f"{block}.ffn_down.weight", (_N_EMBD, _N_FF))
+        tensors.normal(f"{block}.ffn_down.bias", (_N_EMBD,), 0.1)
+        _layer_norm(tensors, f"{block}.layer_output_norm", np.nan if nan and i else 1.0)
+    if pooling == gguf.PoolingType.RANK:
+        tensors.normal("cls.weight", (_N_EMBD, _N_EMBD))
+        tensors.normal("cls.bias", (_N_EMBD,), 0.1)
+        tensors.normal("cls.output.weight", (1, _N_EMBD))
+        tensors.normal("cls.output.bias", (1,), 0.1)
+    return _finish(writer, path)
+
+
+def write_random_t5_encoder(path: Path, seed: int = 0) -> Path:
+    """Write the encoder of a T5, which is evaluated with ``llama_encode`` and says nothing about pooling."""
+    writer = gguf.GGUFWriter(path, "t5encoder")
+    _copy_tokenizer(writer)
+    writer.add_name("random-t5encoder")
+    writer.add_context_length(N_CTX_TRAIN)
+    writer.add_embedding_length(_N_EMBD)
+    writer.add_feed_forward_length(_N_FF)
+    writer.add_block_count(1)
+    writer.add_head_count(_N_HEAD)
+    writer.add_key_length(_N_EMBD // _N_HEAD)
+    writer.add_value_length(_N_EMBD // _N_HEAD)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_relative_attn_buckets_count(32)
+    tensors, block = _Tensors(writer, seed), "enc.blk.0"
+    tensors.normal("token_embd.weight", (N_VOCAB, _N_EMBD), 1.0)
+    tensors.ones("enc.output_norm.weight", _N_EMBD)
+    tensors.normal(f"{block}.attn_rel_b.weight", (32, _N_HEAD))
+    tensors.ones(f"{block}.attn_norm.weight", _N_EMBD)
+    for part in "qkvo":
+        tensors.normal(f"{block}.attn_{part}.weight", (_N_EMBD, _N_EMBD), 0.5 * _N_EMBD**-0.5)
+    _feed_forward(tensors, block)
+    return _finish(writer, path)
+
+
+def _layer_norm(tensors: _Tensors, name: str, weight: float = 1.0) -> None:
+    tensors.add(f"{name}.weight", np.full(_N_EMBD, weight))
+    tensors.normal(f"{name}.bias", (_N_EMBD,), 0.1)
+
+
+def _add_wordpiece(writer: gguf.GGUFWriter) -> int:
+    """Add a vocabulary of a few words, and of letters to begin and to continue others with; return its size."""
+    kinds = gguf.TokenType
+    tokens = [(f"[{name}]", kinds.CONTROL) for name in ("PAD", "CLS", "SEP", "MASK")] + [("[UNK]", kinds.UNKNOWN)]
+    tokens += [(f"\u2581{text}", kinds.NORMAL) for text in (*_LETTERS, *_MARKS, *_WORDS)]
+    tokens += [(text, kinds.NORMAL) for text in (*_LETTERS, "es", "ing")]
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list([text for text, _ in tokens])
+    writer.add_token_types([kind for _, kind in tokens])
+    ids = {text: i for i, (text, _) in enumerate(tokens)}
+    writer.add_pad_token_id(ids["[PAD]"])
+    writer.add_bos_token_id(ids["[CLS]"])
+    writer.add_sep_token_id(ids["[SEP]"])
+    writer.add_eos_token_id(ids["[SEP]"])
+    writer.add_mask_token_id(ids["[MASK]"])
+    writer.add_unk_token_id(ids["[UNK]"])
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(True)
+    writer.add_add_sep_token(False)
+    return len(tokens)
 
 
 def _copy_tokenizer(writer: gguf.GGUFWriter) -> None:

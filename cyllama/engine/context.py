@@ -6,7 +6,7 @@ import logging
 from typing import NamedTuple
 
 from ..config import GenerationConfig, ModelConfig
-from ..errors import ContextError, ContextMemoryError, ContextSizeError
+from ..errors import ContextError, ContextMemoryError, ContextSizeError, UnsupportedModelError
 from ..llama.llama_cpp import (
     GGMLType,
     LlamaBatch,
@@ -159,6 +159,9 @@ class GenerationContext:
             if isinstance(error, MemoryError) or "alloc" in str(error):
                 raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
             raise ContextError(str(error)) from error
+        if not context.has_memory:
+            context.close()
+            raise UnsupportedModelError("the model cannot generate text: it remembers nothing of what it has read")
         self.context = context
         self.batch = LlamaBatch(context.n_batch)
         self.kv_cache.attach(context)
@@ -182,7 +185,7 @@ def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held:
         return
     if needed > available + (kv_cache_bytes(model, config, padded(held)) or 0):
         raise ContextMemoryError(
-            f"a context of n_ctx={n_ctx} tokens needs {_gib(needed)} for its KV cache, but {_gib(available)} of "
+            f"a context of n_ctx={n_ctx} tokens needs {gib(needed)} for its KV cache, but {gib(available)} of "
             f"memory are available. {WAY_OUT}"
         )
 
@@ -237,5 +240,6 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
     return params
 
 
-def _gib(n_bytes: int) -> str:
+def gib(n_bytes: int) -> str:
+    """Return a number of bytes for people to read."""
     return f"{n_bytes / 2**30:.1f} GiB"

@@ -26,6 +26,12 @@ class Stats:
         kv_cells: Cells of the context, of one token each.
         kv_cells_used: Cells that hold a token.
         host_bytes: Host memory that swapped sessions and checkpoints take.
+        embedding_contexts_created: Contexts for embeddings created since the model was loaded.
+        embedding_context_reuses: Calls whose embeddings were computed in a context that was there already.
+        embedding_n_ctx: Most tokens of one pass in that context; 0 where there is none.
+        embedding_passes: Batches of texts that were evaluated.
+        texts_embedded: Texts in all of them.
+        tokens_embedded: Tokens in all of them.
     """
 
     contexts_created: int = 0
@@ -44,6 +50,12 @@ class Stats:
     kv_cells: int = 0
     kv_cells_used: int = 0
     host_bytes: int = 0
+    embedding_contexts_created: int = 0
+    embedding_context_reuses: int = 0
+    embedding_n_ctx: int = 0
+    embedding_passes: int = 0
+    texts_embedded: int = 0
+    tokens_embedded: int = 0
 
     @property
     def mean_batch_size(self) -> float:

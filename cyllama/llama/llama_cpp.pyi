@@ -857,6 +857,10 @@ class LlamaModel:
         """Whether it mixes attention and recurrence."""
 
     @property
+    def is_causal(self) -> bool:
+        """Whether a token attends to earlier ones only, which generating needs."""
+
+    @property
     def is_diffusion(self) -> bool:
         """Whether it is a diffusion model."""
 
@@ -884,9 +888,10 @@ class LlamaBatch:
         Raises ValueError if the batch is full.
         """
 
-    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True) -> None:
+    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True, logits_all: bool = False) -> None:
         """
-        Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one.
+        Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one, or with
+        `logits_all` for all of them, as embeddings want it.
 
         Raises ValueError, and appends nothing, if they do not fit.
         """
@@ -980,6 +985,14 @@ class LlamaContext:
         Raises IndexError if that token has none.
         """
 
+    def get_logprobs_ith(self, i: int, token: int, n_top: int = 0) -> tuple[float, list[tuple[int, float]]]:
+        """
+        Natural logarithms of probabilities by the model's own logits, before any sampler: that of `token` after token
+        `i` of the last batch, and pairs of the `n_top` likeliest tokens and theirs, most likely first.
+
+        One pass over the vocabulary, without the GIL. Indices and errors are those of get_logits_ith().
+        """
+
     def get_embeddings_ith(self, i: int = -1) -> memoryview:
         """
         Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).
@@ -1025,6 +1038,12 @@ class LlamaContext:
     @property
     def pooling_type(self) -> LlamaPoolingType:
         """How embeddings are pooled."""
+
+    @property
+    def has_memory(self) -> bool:
+        """
+        Whether it remembers what was decoded; models that only make embeddings do not.
+        """
 
     def set_n_threads(self, n_threads: int, n_threads_batch: int) -> None:
         """Replace the thread pools."""

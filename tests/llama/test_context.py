@@ -62,6 +62,13 @@ def test_outputs_are_found_by_token_and_from_the_end(context: LlamaContext, batc
         context.get_logits_ith()
 
 
+def test_all_tokens_of_a_sequence_can_have_outputs(context: LlamaContext):
+    batch = LlamaBatch(3)
+    batch.add_sequence([1, 2, 3], logits_all=True)
+    assert context.decode(batch) == 0
+    assert {logits(context, i).shape for i in range(3)} == {(1280,)}
+
+
 def test_logits_are_a_copy(context: LlamaContext, batch_of: BatchOf):
     context.decode(batch_of([1]))
     view = context.get_logits_ith()
@@ -544,3 +551,53 @@ def test_a_context_larger_than_the_machine_is_refused_before_the_kernel_would_ki
     params.n_ctx = n_ctx
     with pytest.raises(MemoryError, match=rf"n_ctx={n_ctx} needs about \d+ GiB for its KV cache"):
         LlamaContext(model, params)
+
+
+def log_softmax(values: np.ndarray) -> np.ndarray:
+    shifted = values.astype(np.float64) - values.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def test_log_probabilities_are_those_of_the_raw_logits(context: LlamaContext, batch_of: BatchOf, story: list[int]):
+    sampler = LlamaSampler.chain([LlamaSampler.top_k(3), LlamaSampler.temp(0.1), LlamaSampler.dist(1)])
+    status, [token], _ = context.decode_and_sample(batch_of(story), [(len(story) - 1, sampler)])
+    assert status == 0
+    expected = log_softmax(logits(context))
+    logprob, top = context.get_logprobs_ith(len(story) - 1, token, 5)
+    assert logprob == pytest.approx(expected[token], abs=1e-9)
+    assert [id for id, _ in top] == np.argsort(-expected, kind="stable")[:5].tolist()
+    np.testing.assert_allclose([value for _, value in top], np.sort(expected)[::-1][:5], atol=1e-9)
+    everything = context.get_logprobs_ith(-1, 0, 1280)[1]
+    assert sum(math.exp(value) for _, value in everything) == pytest.approx(1)
+    assert context.get_logprobs_ith(-1, 0) == (pytest.approx(expected[0], abs=1e-9), [])
+
+
+def test_log_probabilities_of_what_there_is_not(context: LlamaContext, batch_of: BatchOf, story: list[int]):
+    with pytest.raises(IndexError, match="0 tokens"):
+        context.get_logprobs_ith(-1, 0)
+    context.decode(batch_of(story))
+    with pytest.raises(IndexError, match="no output"):
+        context.get_logprobs_ith(0, 0)
+    for token in (-1, 1280):
+        with pytest.raises(ValueError, match="token must be from 0 to 1279"):
+            context.get_logprobs_ith(-1, token)
+    for n_top in (-1, 1281):
+        with pytest.raises(ValueError, match="n_top must be from 0 to 1280"):
+            context.get_logprobs_ith(-1, 0, n_top)
+
+
+def test_log_probabilities_of_a_damaged_model(writer: Any, new_context: NewContext, batch_of: BatchOf):
+    with LlamaModel(writer.llama(nan=True)) as model:
+        context = new_context(model)
+        context.decode(batch_of())
+        logprob, top = context.get_logprobs_ith(-1, 0, 3)
+        assert math.isnan(logprob)
+        assert [id for id, _ in top] == [0, 1, 2]
+
+
+def test_what_a_model_attends_to_and_remembers(writer: Any, new_context: NewContext, model: LlamaModel):
+    assert model.is_causal
+    assert new_context().has_memory
+    with LlamaModel(writer.bert()) as bert:
+        assert not bert.is_causal
+        assert not new_context(bert, embeddings=True).has_memory

@@ -1,0 +1,451 @@
+"""The context that embeddings are computed in, and the thread that does so."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, cast
+
+from ..config import ModelConfig
+from ..errors import (
+    ContextError,
+    ContextMemoryError,
+    ContextSizeError,
+    CyllamaError,
+    DecodeError,
+    EmbeddingCancelledError,
+    PromptError,
+    PromptTypeError,
+    UnsupportedModelError,
+)
+from ..llama.llama_cpp import (
+    GGMLType,
+    LlamaBatch,
+    LlamaContext,
+    LlamaContextParams,
+    LlamaModel,
+    LlamaPoolingType,
+    LlamaVocabType,
+)
+from .context import context_params, gib, kv_cache_bytes, padded
+from .hardware import available_memory
+from .stats import Stats
+
+logger = logging.getLogger(__name__)
+
+MAX_SEQUENCES = 128  # texts of one pass: more would not make short ones faster
+MAX_RECURRENT = 4  # where each has a large state, and is computed by itself anyway
+
+
+# --- models
+
+
+def pooling_of(model: LlamaModel, config: ModelConfig, name: str) -> LlamaPoolingType:
+    """Return how the model makes one vector of a text's tokens: the mean of them where it does not say.
+
+    Raises:
+        UnsupportedModelError: It takes no text, or says something that llama.cpp does not know.
+    """
+    if model.vocab.type == LlamaVocabType.NONE:
+        raise UnsupportedModelError(f"{name} cannot embed text: it has no vocabulary")
+    key = f"{model.metadata.get('general.architecture')}.pooling_type"
+    value = config.kv_overrides.get(key, model.metadata.get(key))
+    try:
+        pooling = LlamaPoolingType.UNSPECIFIED if value is None else LlamaPoolingType(int(value))
+    except ValueError:
+        raise UnsupportedModelError(f"{name} cannot embed text: its pooling_type {value!r} is unknown") from None
+    unnamed = pooling in (LlamaPoolingType.UNSPECIFIED, LlamaPoolingType.NONE)
+    return LlamaPoolingType.MEAN if unnamed else pooling
+
+
+def max_text_tokens(model: LlamaModel, n_ctx: int | None) -> int:
+    """Return the most tokens of a text: many of these models have no more positions than they were trained for."""
+    return min(n_ctx or model.n_ctx_train, model.n_ctx_train)
+
+
+# --- texts
+
+
+def check_texts(texts: object, what: str = "text") -> list[str]:
+    """Return a list of texts, none of them empty.
+
+    Raises:
+        PromptError: There are none, or one is empty.
+        PromptTypeError: It is something else.
+    """
+    if isinstance(texts, (str, bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
+        raise PromptTypeError(f"expected a list of {what}s, not {type(texts).__name__}: {texts!r:.80}")
+    checked: list[str] = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise PromptTypeError(
+                f"{what} {len(checked)} of the list is a str, not {type(text).__name__}: {text!r:.80}"
+            )
+        if not text:
+            raise PromptError(f"{what} {len(checked)} of the list is empty")
+        checked.append(text)
+    if not checked:
+        raise PromptError(f"the list of {what}s is empty")
+    return checked
+
+
+def fit(
+    tokens: list[int], limit: int, what: str, *, n_first: int = 0, n_last: int = 0, truncate: bool = False
+) -> list[int]:
+    """Return the tokens of a text, cut to ``limit`` if asked; the ``n_first`` and the ``n_last`` ones stay.
+
+    Raises:
+        ContextSizeError: There are more, or those that stay are too many.
+    """
+    if len(tokens) <= limit:
+        return tokens
+    if not truncate:
+        raise ContextSizeError(
+            f"{what} has {len(tokens)} tokens but at most {limit} are evaluated at once: split it, or pass "
+            f"truncate=True to leave out the rest"
+        )
+    if n_first + n_last >= limit:
+        raise ContextSizeError(
+            f"{what} has {n_first + n_last} tokens that cannot be left out but at most {limit} are evaluated at once"
+        )
+    return tokens[: limit - n_last] + tokens[len(tokens) - n_last :]
+
+
+class PairTokenizer:
+    """Makes tokens of a query and a document as a rank model was trained with them.
+
+    By the model's own template, or as pairs are written for BERT and its descendants.
+    """
+
+    def __init__(self, model: LlamaModel, query: str) -> None:
+        self._vocab, self._query = model.vocab, query
+        template = model.chat_template("rerank")
+        self._template = template if template is not None and "{document}" in template else None
+
+    def __call__(self, document: str) -> tuple[list[int], int, int]:
+        """Return the tokens, how many of them come before the document, and how many after it."""
+        if self._template is None:
+            before, after = self._around()
+            return before + self._tokens(document) + after, len(before), len(after)
+        head, tail = (part.replace("{query}", self._query) for part in self._template.split("{document}", 1))
+        head_tokens, tail_tokens = (self._tokens(part, parse_special=True) for part in (head, tail))
+        return self._tokens(head + document + tail, parse_special=True), len(head_tokens), len(tail_tokens)
+
+    def _tokens(self, text: str, *, parse_special: bool = False) -> list[int]:
+        return self._vocab.tokenize(text, add_special=False, parse_special=parse_special)
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        vocab = self._vocab
+        eos = vocab.eos if vocab.eos >= 0 else vocab.sep
+        before = [vocab.bos] if vocab.add_bos else []
+        before += self._tokens(self._query)
+        before += [eos] if vocab.add_eos else []
+        before += [vocab.sep] if vocab.add_sep else []
+        after = [eos] if vocab.add_eos else [vocab.sep] if vocab.add_sep else []
+        return before, after
+
+
+# --- calls
+
+
+class EmbeddingJob:
+    """The texts of one call.
+
+    Attributes:
+        texts: Their token ids.
+        normalize: Scale every vector to the length 1.
+        future: Has the vectors when all of them are there. Cancelling it ends the call.
+        started: Whether some of them have been computed.
+    """
+
+    def __init__(self, texts: list[list[int]], *, normalize: bool) -> None:
+        self.texts = texts
+        self.normalize = normalize
+        self.future: Future[list[list[float]]] = Future()
+        self.started = False
+        self._vectors: list[list[float]] = [[]] * len(texts)
+        self._left = len(texts)
+        self._order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # not taken yet, longest last
+        self._lengths = [len(texts[i]) for i in self._order]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that is not computed yet; 0 if there is none."""
+        return self._lengths[-1] if self._lengths else 0
+
+    def take(self, n_tokens: int) -> int | None:
+        """Return the index of the longest text that has at most so many tokens, which is not to be returned again."""
+        i = bisect_right(self._lengths, n_tokens) - 1
+        if i < 0:
+            return None
+        del self._lengths[i]
+        return self._order.pop(i)
+
+    def deliver(self, index: int, vector: list[float]) -> None:
+        """Note the vector of a text."""
+        length = math.hypot(*vector)
+        if not math.isfinite(length):
+            raise DecodeError(f"what the model computed for text {index} is no number: its weights may be damaged")
+        self._vectors[index] = [x / length for x in vector] if self.normalize and length else vector
+        self._left -= 1
+
+    def finish(self) -> None:
+        """Let the caller have the vectors, if they are all there."""
+        if not self._left and self.future.set_running_or_notify_cancel():
+            self.future.set_result(self._vectors)
+
+    def fail(self, error: Exception) -> None:
+        """Let the caller have an error instead."""
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+    def cancel_error(self) -> EmbeddingCancelledError:
+        """Return what a call fails with that close() or reset_context() ended."""
+        done = len(self.texts) - self._left
+        return EmbeddingCancelledError(f"the context was closed after {done} of {len(self.texts)} texts")
+
+
+class _Place(NamedTuple):
+    """A text of a call in a pass, where its index is the id of its sequence."""
+
+    job: EmbeddingJob
+    text: int
+
+
+# --- the engine
+
+
+class Embedder:
+    """A thread that computes embeddings, and the context it does so in. Both end with :meth:`stop`.
+
+    A pass evaluates many texts side by side, of several calls if there are. Calls take turns in leading a pass, so that
+    a short one does not wait for the end of a long one.
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        config: ModelConfig,
+        pooling: LlamaPoolingType,
+        stats: Stats,
+        predecessor: Embedder | None = None,
+    ) -> None:
+        """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        self._model = model
+        self._config = config
+        self._pooling = pooling
+        self._stats = stats
+        self._inbox: SimpleQueue[EmbeddingJob | None] = SimpleQueue()
+        self._jobs: deque[EmbeddingJob] = deque()
+        self._context: LlamaContext | None = None
+        self._batch = LlamaBatch(1)
+        self._n_ctx = 0
+        self._stopping = False
+        self._abort_lock = threading.RLock()  # between deciding to abort a pass and doing it, no other may begin
+        self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-embedder", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: EmbeddingJob) -> None:
+        """Hand over a call. Its vectors come out of its future."""
+        job.future.add_done_callback(self._abort_if_unwanted)
+        self._inbox.put(job)
+
+    def stop(self) -> None:
+        """End all calls with an error, release the context, end the thread. Returns when that is done.
+
+        Only on the embedder's own thread, where a finalizer may call this, it cannot be waited for.
+        """
+        self._stopping = True
+        self._inbox.put(None)
+        self._abort_if_unwanted()
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the thread to end, unless called by it."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # --- the embedder's thread
+
+    def _run(self, predecessor: Embedder | None) -> None:
+        if predecessor is not None:
+            predecessor.join()
+        try:
+            while self._receive():
+                self._turn()
+        finally:
+            self._empty_inbox()  # what came in between the last look and the order to stop
+            self._release()
+            for job in self._jobs:
+                job.fail(job.cancel_error())
+
+    def _receive(self) -> bool:
+        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
+        self._empty_inbox()
+        self._jobs = deque(job for job in self._jobs if not job.future.done())
+        if not self._jobs and not self._stopping:
+            self._take(self._inbox.get())
+        return not self._stopping
+
+    def _empty_inbox(self) -> None:
+        while True:
+            try:
+                self._take(self._inbox.get_nowait())
+            except Empty:
+                return
+
+    def _take(self, job: EmbeddingJob | None) -> None:
+        if job is not None:
+            self._jobs.append(job)
+
+    def _turn(self) -> None:
+        """Do one pass."""
+        if not self._jobs:
+            return
+        places: list[_Place] = []
+        try:
+            reused = self._ensure(self._jobs[0].longest)
+            self._fill(places, reused)
+            self._compute(places)
+        except Exception as error:  # whatever failed, nobody may wait forever, and the next call starts afresh
+            logger.debug("a pass failed", exc_info=True)
+            self._release()
+            failure = error if isinstance(error, CyllamaError) else DecodeError(str(error))
+            for job in {place.job for place in places} or {self._jobs[0]}:
+                job.fail(failure)
+        self._jobs.rotate(-1)
+
+    def _fill(self, places: list[_Place], reused: bool) -> None:
+        """Put texts into the batch: the longest one of the first call, and the longest ones that fit beside it."""
+        batch = self._batch
+        batch.clear()
+        for job in self._jobs:
+            while len(places) < self._n_seq_max(self._n_ctx):
+                index = job.take(batch.capacity - len(batch))
+                if index is None:
+                    break
+                places.append(_Place(job, index))
+                batch.add_sequence(job.texts[index], 0, len(places) - 1, logits_all=True)
+                self._stats.embedding_context_reuses += reused and not job.started
+                job.started = True
+
+    def _compute(self, places: list[_Place]) -> None:
+        context = self._context
+        assert context is not None
+        with self._abort_lock:
+            context.clear_abort()
+            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
+                return
+        try:
+            if self._model.has_encoder:
+                context.encode(self._batch)
+            else:
+                context.kv_cache_clear(clear_data=False)
+                status = context.decode(self._batch)
+                if status != 0:
+                    raise DecodeError(f"llama.cpp could not evaluate the texts: status {status}")
+        except RuntimeError:
+            if self._nobody_waits():  # aborted
+                return
+            raise
+        self._stats.embedding_passes += 1
+        self._stats.tokens_embedded += len(self._batch)
+        self._stats.texts_embedded += len(places)
+        for seq_id, (job, text) in enumerate(places):
+            try:
+                job.deliver(text, cast("list[float]", context.get_embeddings_seq(seq_id).tolist()))
+            except DecodeError as error:  # one text's misfortune must not be that of the others
+                job.fail(error)
+        for job in {place.job for place in places}:
+            job.finish()
+
+    def _nobody_waits(self) -> bool:
+        return self._stopping or all(job.future.cancelled() for job in list(self._jobs))
+
+    def _abort_if_unwanted(self, _: object = None) -> None:
+        """Abort the pass in flight if nobody waits for its outcome. Called from any thread."""
+        with self._abort_lock:
+            context = self._context
+            if context is not None and self._nobody_waits():
+                context.abort()
+
+    # --- the context
+
+    def _n_seq_max(self, n_ctx: int) -> int:
+        recurrent = self._model.is_recurrent or self._model.is_hybrid
+        return min(MAX_RECURRENT if recurrent else MAX_SEQUENCES, n_ctx)
+
+    def _ensure(self, n_tokens: int) -> bool:
+        """Have a context whose passes take texts of so many tokens; return whether it was there already."""
+        if self._context is not None and n_tokens <= self._n_ctx:
+            return True
+        needed = padded(max(n_tokens, self._config.n_ubatch))
+        roomy = max(needed, min(2 * self._n_ctx, padded(self._model.n_ctx_train)))
+        old = self._n_ctx
+        self._release()
+        try:
+            self._create(roomy)
+        except (ContextMemoryError, ContextError):
+            if roomy == needed:
+                if old:  # what others use
+                    self._create(old)
+                raise
+            self._create(needed)
+        return False
+
+    def _create(self, n_ctx: int) -> None:
+        params = self._params(n_ctx)
+        self._check_memory(n_ctx)
+        try:
+            self._context = LlamaContext(self._model, params)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or "alloc" in str(error):
+                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
+            raise ContextError(str(error)) from error
+        self._batch = LlamaBatch(n_ctx)
+        self._n_ctx = self._stats.embedding_n_ctx = n_ctx
+        self._stats.embedding_contexts_created += 1
+        logger.debug("created an embedding context of %d tokens", n_ctx)
+
+    def _params(self, n_ctx: int) -> LlamaContextParams:
+        """Return llama.cpp's parameters: a text is computed as a whole, or its pooling would see a part of it only."""
+        params = context_params(self._config, n_ctx=n_ctx, n_batch=n_ctx, model=self._model)
+        params.embeddings = True
+        params.pooling_type = self._pooling
+        params.n_ctx = params.n_batch = params.n_ubatch = n_ctx
+        params.n_outputs_max = 0
+        params.n_seq_max = self._n_seq_max(n_ctx)
+        params.type_k = params.type_v = GGMLType.F16  # small, and gone after the pass: nothing to save
+        return params
+
+    def _check_memory(self, n_ctx: int) -> None:
+        """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
+        available = available_memory()
+        if available is None:
+            return
+        model = self._model
+        kv_cache = kv_cache_bytes(model, self._config.merge(type_k="f16", type_v="f16"), n_ctx) or 0
+        logits = 2 * 4 * model.vocab.n_tokens if model.is_causal else 4 * model.vocab.n_tokens  # in the graph and out
+        masks = 6 * n_ctx  # of 4 and of 2 bytes
+        needed = kv_cache + n_ctx * (logits + masks + 4 * model.n_embd_out)
+        if needed > available:
+            raise ContextMemoryError(
+                f"an embedding context of {n_ctx} tokens needs {gib(needed)}, but {gib(available)} of memory are "
+                f"available. {WAY_OUT}"
+            )
+
+    def _release(self) -> None:
+        if self._context is not None:
+            self._context.close()
+        self._context = None
+        self._batch = LlamaBatch(1)
+        self._n_ctx = self._stats.embedding_n_ctx = 0
+
+
+WAY_OUT = "Split long texts, or set a smaller n_ubatch in ModelConfig"
