@@ -9,18 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cyllama import LLM, Message
+from cyllama import LLM, MessageLike
 
 
 def main(model_path: str | None = None) -> None:
     with LLM(model_path, temperature=0, max_tokens=64) as llm:
         # A session by name: pass the whole history, and what the session holds of it already is not evaluated again.
-        histories: dict[str, list[Message]] = {"ada": [], "ben": []}
+        histories: dict[str, list[MessageLike]] = {"ada": [], "ben": []}
         for text in ("My name is {}.", "What is my name?"):
             for name, history in histories.items():
                 history.append({"role": "user", "content": text.format(name.capitalize())})
-                answer = llm(llm.render(history), session=name)
-                history.append({"role": "assistant", "content": answer.text})
+                answer = llm.chat(history, session=name)
+                history.append(answer.message)
                 print(
                     f"{name}: {answer} ({answer.usage.cached_tokens} of {answer.usage.prompt_tokens} tokens were known)"
                 )
