@@ -125,7 +125,7 @@ def finish_grammar(grammar: str, conversions: Iterable[Conversion]) -> str:
             grammar = grammar.replace(stand_in, f"( {body} )")
         rules |= conversion.rules
     lines = []
-    for line in grammar.splitlines():
+    for line in grammar.rstrip("\n").split("\n"):  # and not at the other ends of lines that Unicode has
         rule, _, body = line.partition(" ::= ")
         lines.append(f"{rule} ::= {_BETTER_RULES.get((rule, body), body)}")
     return "\n".join([*lines, *(f"{rule} ::= {body}" for rule, body in rules.items())]) + "\n"

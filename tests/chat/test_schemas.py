@@ -122,6 +122,12 @@ def check_schema(schema: dict[str, Any], seed: int, write: Writer) -> bool:
     return finished
 
 
+def test_all_ends_of_lines_may_be_in_values(write_randomly: Writer):
+    for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029":
+        schema = {"properties": {f"a{end}b": {"enum": [f"{end}x", {end: end}]}}, "required": [f"a{end}b"]}
+        assert check_schema(schema, 1, write_randomly)
+
+
 ANY = {"suppress_health_check": list(HealthCheck), "deadline": None, "phases": (Phase.explicit, Phase.generate)}
 
 
