@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import os
 import threading
+import unicodedata
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ from .engine import (
     Stats,
     check_texts,
     context_size,
+    decomposes,
     fit,
     make_sampler,
     max_text_tokens,
@@ -119,6 +121,7 @@ class LLM:
         self._chat = ChatTemplates(self._model)
         self._name = self._model.metadata.get("general.name") or self._path.stem
         model = self._model
+        self._decomposes = decomposes(model)
         self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
         self._stats = Stats()
         self._conversations = Conversations(self._model_config.max_sessions)
@@ -492,6 +495,8 @@ class LLM:
             raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
         add_bos = self._config.add_bos if add_bos is None else add_bos
         parse_special = self._config.parse_special if parse_special is None else parse_special
+        if self._decomposes:
+            text = unicodedata.normalize("NFD", text)
         try:
             tokens = self._vocab.tokenize(text, add_special=add_bos is None, parse_special=parse_special)
         except UnicodeEncodeError as error:

@@ -197,6 +197,12 @@ def test_tokens_are_pooled_as_the_model_says_else_averaged(
     np.testing.assert_allclose(llm.embed(text, normalize=False), expected, atol=0.02)
 
 
+def test_accents_and_their_form_do_not_matter_to_a_model_that_ignores_them(bert: LLM, llm: LLM):
+    plain = bert.tokenize("fee mice")
+    assert bert.tokenize("f\u00e9e m\u00edce") == bert.tokenize("fe\u0301e mi\u0301ce") == plain
+    assert llm.tokenize("f\u00e9e") != llm.tokenize("fe\u0301e")
+
+
 # --- passes
 
 

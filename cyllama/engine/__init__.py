@@ -7,7 +7,7 @@ is remembered between requests. The :class:`Embedder` has a context and a thread
 
 from .context import check_kv_memory, context_size
 from .conversation import Conversation, Conversations, History, Reply
-from .embedding import Embedder, EmbeddingJob, PairTokenizer, check_texts, fit, max_text_tokens, pooling_of
+from .embedding import Embedder, EmbeddingJob, PairTokenizer, check_texts, decomposes, fit, max_text_tokens, pooling_of
 from .engine import Engine
 from .request import Prompt, Request
 from .sampling import make_sampler
@@ -28,6 +28,7 @@ __all__ = [
     "check_kv_memory",
     "check_texts",
     "context_size",
+    "decomposes",
     "fit",
     "make_sampler",
     "max_text_tokens",

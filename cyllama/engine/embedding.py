@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import unicodedata
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -69,6 +70,18 @@ def max_text_tokens(model: LlamaModel, n_ctx: int | None) -> int:
     return min(n_ctx or model.n_ctx_train, model.n_ctx_train)
 
 
+def decomposes(model: LlamaModel) -> bool:
+    """Whether texts are to be decomposed (NFD) before they are tokenized.
+
+    A WordPiece vocabulary that ignores accents was made from such texts, in which a Hangul syllable is several
+    characters. llama.cpp decomposes letters with accents only.
+    """
+    if model.vocab.type != LlamaVocabType.WPM:
+        return False
+    metadata, prefix = model.metadata, "tokenizer.ggml.normalizer."
+    return metadata.get(f"{prefix}strip_accents", metadata.get(f"{prefix}lowercase", "true")) == "true"
+
+
 # --- texts
 
 
@@ -124,7 +137,7 @@ class PairTokenizer:
     """
 
     def __init__(self, model: LlamaModel, query: str) -> None:
-        self._vocab, self._query = model.vocab, query
+        self._vocab, self._query, self._decomposes = model.vocab, query, decomposes(model)
         template = model.chat_template("rerank")
         self._template = template if template is not None and "{document}" in template else None
 
@@ -138,6 +151,7 @@ class PairTokenizer:
         return self._tokens(head + document + tail, parse_special=True), len(head_tokens), len(tail_tokens)
 
     def _tokens(self, text: str, *, parse_special: bool = False) -> list[int]:
+        text = unicodedata.normalize("NFD", text) if self._decomposes else text
         return self._vocab.tokenize(text, add_special=False, parse_special=parse_special)
 
     def _around(self) -> tuple[list[int], list[int]]:
