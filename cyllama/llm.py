@@ -424,6 +424,7 @@ class LLM:
             GrammarError: ``grammar`` is none.
             CyllamaError: As for a call.
         """
+        self._check_process()
         plan = self._chat.prepare(
             messages,
             tools=tools,
@@ -453,6 +454,7 @@ class LLM:
         **options: Any,
     ) -> AsyncChatStream:
         """Answer a chat, and return the deltas for an event loop. Arguments and errors are those of :meth:`chat`."""
+        self._check_process()
         choices = {name: options.pop(name) for name in CHAT_OPTIONS if name in options}
         plan = self._chat.prepare(messages, **choices)
         outlet = LoopOutlet()
@@ -548,6 +550,7 @@ class LLM:
             ToolError: A tool is not defined as one.
             PromptError: A text has lone surrogates.
         """
+        self._check_process()
         return self._chat.render(messages, tools=tools, chat_template=chat_template, enable_thinking=enable_thinking)
 
     # -------------------- embeddings

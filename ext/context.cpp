@@ -789,5 +789,5 @@ void init_context(nb::module_ & m) {
                      : std::string("<LlamaContext (closed)>");
         });
     init_memory(context);
-    init_state(context);
+    init_state(m, context);
 }

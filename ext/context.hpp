@@ -74,4 +74,4 @@ void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_thr
 
 void init_context(nb::module_ & m);
 void init_memory(nb::class_<LlamaContext> & context);
-void init_state(nb::class_<LlamaContext> & context);
+void init_state(nb::module_ & m, nb::class_<LlamaContext> & context);

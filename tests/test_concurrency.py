@@ -594,6 +594,7 @@ def run(code: str, timeout: int = 120) -> tuple[int, str, str]:
 PREAMBLE = f"""
     import os, signal, sys, threading, time
     from cyllama import LLM
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, a shell ignores it
     llm = LLM(temperature=0, n_threads=1, n_parallel=4)
     STORY = {story()!r}
     ENDLESS = dict(max_tokens=None, ignore_eos=True, n_ctx=10_000)

@@ -54,7 +54,7 @@ OTHERS = [
     "สวัสดีชาวโลก",  # not Devanagari: llama.cpp drops its vowel signs, as if they were accents
     "I ❤ emoji 🎉🚀 very much",
     "e = mc², ∑ xᵢ ≤ ∞, ½ + ¼",
-    "“Curly quotes” — and dashes – and an ellipsis…",  # noqa: RUF001
+    "“Curly quotes” — and dashes – and an ellipsis…",
     "def add(a, b):\n    return a + b  # a comment",
     "SELECT name, COUNT(*) FROM users GROUP BY name HAVING COUNT(*) > 1;",
     '{"key": [1, 2, {"nested": null}]}',

@@ -160,6 +160,7 @@ def test_ctrl_c_raises_keyboard_interrupt_within_a_step_and_leaves_the_instance_
     code = f"""
     import os, signal, threading, time
     from cyllama import LLM
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, a shell ignores it
     llm = LLM(temperature=0)
     prompt, options = {STORY!r}, dict(max_tokens=None, ignore_eos=True, n_ctx=200_000)
     llm(prompt, max_tokens=1, n_ctx=200_000)

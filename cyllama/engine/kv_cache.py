@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel
+from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel, LlamaState
 from .cells import Cells
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class Checkpoint(NamedTuple):
     """What cannot be rolled back of a sequence (recurrent states, sliding windows), as it was after some tokens."""
 
     n_tokens: int
-    state: bytes
+    state: LlamaState
 
 
 class CachedSequence:
@@ -41,7 +41,7 @@ class CachedSequence:
     def __init__(self, *, shareable: bool) -> None:
         self.tokens: list[int] = []
         self.seq_id: int | None = None
-        self.state: bytes | None = None
+        self.state: LlamaState | bytes | None = None
         self.checkpoint: Checkpoint | None = None
         self.owners = 0
         self.running = False
@@ -174,7 +174,7 @@ class KVCache:
             return
         assert self._context is not None
         assert sequence.seq_id is not None
-        state = self._context.state_seq_get_data(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        state = self._context.state_seq_copy(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
         self._set_checkpoint(sequence, Checkpoint(len(sequence.tokens), state))
         self._keep_to_budget()
 
@@ -299,7 +299,7 @@ class KVCache:
     def save(self, sequence: CachedSequence) -> tuple[list[int], bytes | None]:
         """Return the tokens of a sequence and its state."""
         if sequence.seq_id is None or not sequence.tokens:
-            return list(sequence.tokens), sequence.state
+            return list(sequence.tokens), None if sequence.state is None else bytes(sequence.state)
         assert self._context is not None
         return list(sequence.tokens), self._context.state_seq_get_data(sequence.seq_id)
 
@@ -417,7 +417,7 @@ class KVCache:
         """Give a copy its own cells of the window: llama.cpp recycles only those that have one owner."""
         assert self._context is not None
         assert sequence.seq_id is not None
-        window = self._context.state_seq_get_data(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        window = self._context.state_seq_copy(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
         self._context.state_seq_set_data(window, sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
 
     def _usable(self, sequence: CachedSequence, n: int) -> int:
@@ -500,7 +500,7 @@ class KVCache:
         assert self._context is not None
         assert sequence.seq_id is not None
         if sequence.tokens:
-            state = self._context.state_seq_get_data(sequence.seq_id)
+            state = self._context.state_seq_copy(sequence.seq_id)
             self._token_bytes = len(state) / len(sequence.tokens)
             self._set_state(sequence, state)
         self._context.seq_rm(sequence.seq_id)
@@ -533,7 +533,7 @@ class KVCache:
             else:
                 self._drop(least)
 
-    def _set_state(self, sequence: CachedSequence, state: bytes | None) -> None:
+    def _set_state(self, sequence: CachedSequence, state: LlamaState | bytes | None) -> None:
         self.host_bytes += len(state or b"") - len(sequence.state or b"")
         sequence.state = state
 

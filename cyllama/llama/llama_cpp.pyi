@@ -5,6 +5,7 @@ llama.cpp, bound thin, exact and memory-safe: names and meanings are those of ll
 from collections.abc import Callable, Mapping, Sequence
 import enum
 import os
+from typing import overload
 
 
 def refresh_log_level() -> None:
@@ -1138,6 +1139,15 @@ class LlamaContext:
         sliding windows).
         """
 
+    def state_seq_copy(self, seq_id: int, flags: int = 0) -> LlamaState:
+        """
+        The state of one sequence, for state_seq_set_data in this process: faster than as bytes.
+        """
+
+    @overload
+    def state_seq_set_data(self, data: LlamaState, seq_id: int, flags: int = 0) -> None: ...
+
+    @overload
     def state_seq_set_data(self, data: bytes, seq_id: int, flags: int = 0) -> None:
         """
         Replace a sequence by what state_seq_get_data returned, with the same flags.
@@ -1156,6 +1166,21 @@ class LlamaContext:
 
         Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
         """
+
+class LlamaState:
+    """
+    The state of one sequence, in memory of its own that is given back at once.
+
+    >>> state = context.state_seq_copy(0)
+    >>> context.state_seq_set_data(state, 1)
+    >>> context.state_seq_set_data(bytes(state), 2)
+    """
+
+    def __len__(self) -> int:
+        """Bytes that it takes."""
+
+    def __bytes__(self) -> bytes:
+        """The same as LlamaContext.state_seq_get_data."""
 
 LLAMA_DEFAULT_SEED: int = 4294967295
 

@@ -53,6 +53,35 @@ def test_one_sequence_is_carried_over_to_another_id(told: LlamaContext, new_cont
     np.testing.assert_allclose(continue_with(other, batch_of, 2), continue_with(told, batch_of), atol=0.05)
 
 
+def test_a_state_in_memory_is_the_same_as_its_bytes(told: LlamaContext, new_context: NewContext, batch_of: BatchOf):
+    state = told.state_seq_copy(0)
+    assert bytes(state) == told.state_seq_get_data(0)
+    assert len(state) == len(bytes(state))
+    told.kv_cache_clear()
+    other = new_context(n_seq_max=3, n_ctx=768, kv_unified=True)
+    other.state_seq_set_data(state, 1)
+    other.state_seq_set_data(bytes(state), 2)
+    np.testing.assert_allclose(continue_with(other, batch_of, 1), continue_with(other, batch_of, 2), atol=0.05)
+
+
+def test_a_state_in_memory_is_used_only_where_it_belongs(
+    told: LlamaContext, writer: Any, new_context: NewContext, batch_of: BatchOf
+):
+    state = told.state_seq_copy(0)
+    with LlamaModel(writer.llama()) as foreign, pytest.raises(ValueError, match="another model"):
+        new_context(foreign).state_seq_set_data(state, 0)
+    with pytest.raises(ValueError, match="other flags"):
+        told.state_seq_set_data(state, 0, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+    with pytest.raises(ValueError, match="out of range"):
+        told.state_seq_copy(99)
+    with pytest.raises(ValueError, match="flags"):
+        told.state_seq_copy(0, 8)
+    told.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        told.state_seq_set_data(state, 0)
+    assert bytes(state)
+
+
 def test_files_carry_tokens_too(
     told: LlamaContext, story: list[int], new_context: NewContext, batch_of: BatchOf, tmp_path: Path
 ):

@@ -194,7 +194,8 @@ for round in range(2):
         lambda: model.vocab.tokenize("abc " * 1000), lambda: context.set_n_threads(1, 2), lambda: model.metadata,
         lambda: LlamaContext(model, params()).decode(batch_of()), lambda: chain.clone().sample(context), chain.reset,
         lambda: (batch.clear(), batch.add_sequence([1, 2]), context.decode_and_sample(batch, [(1, chain)])),
-        lambda: repr(context) + repr(model) + repr(chain), lambda: templates.apply([("user", "x")]),
+        lambda: repr(context) + repr(model) + repr(chain),
+        lambda: templates.apply('[{"role": "user", "content": "x"}]'),
     ]
     def repeat(use):
         while not done.is_set():
@@ -232,7 +233,7 @@ def work():
         context.decode(batch_of([1] * 200))
         sampler.sample(context)
         model.vocab.tokenize("hello " * 2000)
-thread = threading.Thread(target=work)
+thread = threading.Thread(target=work, daemon=True)  # else a failure below would wait for it forever
 thread.start()
 for i in range(5):
     sys.stdout.flush()
@@ -243,7 +244,9 @@ for i in range(5):
             for use in (lambda: context.decode(batch), lambda: sampler.sample(context), lambda: context.n_ctx):
                 print(raised(use)[:70])
             context.close()
-        assert model.vocab.tokenize("hello") and model.desc and templates.apply([("user", "x")])
+        chat = '[{"role": "user", "content": "x"}]'
+        assert "before os.fork()" in raised(templates.apply, chat)
+        assert model.vocab.tokenize("hello") and model.desc and LlamaChatTemplates(model).apply(chat).prompt
         assert LlamaContext(model, params()).decode(batch_of()) == 0
         assert LlamaContext(load(), params()).decode(batch_of()) == 0
         model.close()
