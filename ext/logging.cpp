@@ -46,6 +46,10 @@ void finish_line() {
     if (quiet && quiet->load(std::memory_order_relaxed)) {
         line_level = kDebug;
     }
+    // Said of every context in which conversations share more cells than one of them was trained for: nothing to warn of.
+    if (line_level == kWarning && line.find("possible training context overflow") != std::string::npos) {
+        line_level = kInfo;
+    }
     if (line_level >= kError && errors.size() < kMaxErrors) {
         errors += (errors.empty() ? "" : "; ") + line;
     }

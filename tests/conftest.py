@@ -28,8 +28,8 @@ def _loaded() -> Iterator[LLM]:
 
 @pytest.fixture
 def llm(_loaded: LLM) -> LLM:
-    """The embedded model at temperature 0, without a context."""
-    _loaded.close()
+    """The embedded model at temperature 0, without a context and without sessions."""
+    _loaded.reset_context()
     return _loaded
 
 

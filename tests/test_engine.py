@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,11 @@ def test_the_load_can_be_stopped(tiny_chat: Path):
 
     with pytest.raises(ModelLoadError, match="stopped by progress_callback"):
         LLM(tiny_chat, progress_callback=stop)
+
+
+def test_conversations_that_share_a_context_are_no_reason_to_warn(llm: LLM, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: llm(STORY, n_ctx=1024, max_tokens=5), range(4)))
+    assert llm.stats.n_ctx > llm.n_ctx_train
+    assert caplog.messages == []

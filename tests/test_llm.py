@@ -235,7 +235,7 @@ def test_stats_count_tokens(llm: LLM):
     after = llm.stats
     assert after.prompt_tokens_evaluated - before.prompt_tokens_evaluated == response.usage.prompt_tokens
     assert after.tokens_generated - before.tokens_generated == response.usage.completion_tokens
-    assert after.prompt_tokens_reused == 0
+    assert after.prompt_tokens_reused == before.prompt_tokens_reused
 
 
 def test_config_and_overrides_merge_from_general_to_specific(tiny_chat: Path):

@@ -43,6 +43,7 @@ class Engine:
         self._stats = stats
         self._kv_cells = config.kv_cells
         self._inbox: SimpleQueue[Request | Callable[[], object] | None] = SimpleQueue()
+        self._incoming: dict[Request, None] = {}  # requests in the inbox
         self._scheduler = Scheduler(config.n_parallel)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
@@ -53,6 +54,7 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Hand over a request. Its text comes out of :attr:`Request.chunks`."""
+        self._incoming[request] = None
         self._inbox.put(request)
 
     def cancel(self, request: Request) -> None:
@@ -126,7 +128,7 @@ class Engine:
         """What of :class:`Stats` is true at this moment only."""
         return {
             "running": sum(request.finish_reason is None for request in list(self._scheduler.running)),
-            "waiting": self._scheduler.n_waiting + self._inbox.qsize(),
+            "waiting": self._scheduler.n_waiting + len(self._incoming),
             "kv_cells_used": self._kv_cache.used_cells,
             "host_bytes": self._kv_cache.host_bytes,
         }
@@ -198,6 +200,7 @@ class Engine:
     def _take(self, item: Request | Callable[[], object] | None) -> None:
         if isinstance(item, Request):
             self._scheduler.add(item)
+            self._incoming.pop(item, None)
         elif item is not None:
             item()
 
