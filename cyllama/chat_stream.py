@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from typing_extensions import Self
 
@@ -60,27 +60,17 @@ class ChatStream(_Answer, Iterator[ChatDelta]):
     'stop'
     """
 
-    def __init__(self, stream: Stream, plan: ChatPlan, on_delta: Callable[[ChatDelta], object] | None = None) -> None:
+    def __init__(self, stream: Stream, plan: ChatPlan) -> None:
         super().__init__(plan)
         self._stream = stream
-        self._on_delta = on_delta
 
     def __next__(self) -> ChatDelta:
         for chunk in self._stream:
             if delta := self._parser.push(chunk):
-                return self._report(delta)
+                return delta
         if self._response is None and (delta := self._finish(self._stream.response)):
-            return self._report(delta)
+            return delta
         raise StopIteration
-
-    def _report(self, delta: ChatDelta) -> ChatDelta:
-        if self._on_delta is not None:
-            try:
-                self._on_delta(delta)
-            except BaseException:
-                self.cancel()
-                raise
-        return delta
 
     def read(self) -> ChatResponse:
         """Wait for the end of the generation, and return the whole response."""

@@ -76,12 +76,15 @@ def _check_host_cache(config: ModelConfig) -> None:
         )
 
 
+class _VerboseHandler(logging.StreamHandler):
+    """What :func:`show_log` adds, to be recognised the next time."""
+
+
 def show_log() -> None:
     """Send cyllama's log to stderr, once."""
     logger = logging.getLogger("cyllama")
-    if not any(getattr(handler, "_cyllama_verbose", False) for handler in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
+    if not any(isinstance(handler, _VerboseHandler) for handler in logger.handlers):
+        handler = _VerboseHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        handler._cyllama_verbose = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)

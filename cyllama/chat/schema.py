@@ -761,7 +761,7 @@ def _with_additional(schema: Schema, other: Schema) -> Schema:
     return schema | {"properties": own | {key: additional for key in properties if key not in own}}
 
 
-def _first(one: Any, other: Any) -> Any:  # noqa: ARG001
+def _first(one: Any, _other: Any) -> Any:
     return one
 
 

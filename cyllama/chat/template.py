@@ -407,7 +407,7 @@ def escape(text: str) -> str:
     return re.sub(r"[.^$|()*+?\[\]{}\\]", r"\\\g<0>", text)
 
 
-def _as_content(text: str, is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:  # noqa: ARG001
+def _as_content(text: str, _is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:
     return text, "", []
 
 

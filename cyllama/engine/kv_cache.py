@@ -134,13 +134,12 @@ class KVCache:
         sequence: CachedSequence
         if source is not None and source is own and source.owners <= 1 and not source.running:
             sequence = source
+            self._keep(sequence, n)
         elif source is not None:
             sequence = self.branch(source, n, shareable=shareable)
         else:
             sequence = self._add(shareable)
             self._take_id(sequence)
-        if not self._roll_back(sequence, n):
-            self._clear(sequence)
         sequence.running = True
         return sequence
 
@@ -185,8 +184,8 @@ class KVCache:
         self._take_id(copy)
         sequence.running = was_running
         self._copy(sequence, copy)
-        if n is not None and not self._roll_back(copy, n):
-            self._clear(copy)
+        if n is not None:
+            self._keep(copy, n)
         if self._n_swa and copy.tokens:
             self._own_window(copy)
         return copy
@@ -252,22 +251,15 @@ class KVCache:
 
     def evict(self) -> bool:
         """Move the idle sequence of least worth to host memory, or drop it; return whether there was one."""
-        idle = [sequence for sequence in self._resident() if not sequence.running]
-        if not idle:
-            return False
-        self._evict(min(idle, key=self._worth))
-        return True
+        return self._evict_least(sequence for sequence in self._resident() if not sequence.running)
 
     def move_away(self, but: CachedSequence | None = None) -> bool:
         """Move the idle sequence of least worth, ``but`` that one, to host memory if nothing has to be dropped for it.
 
         Return whether one was moved.
         """
-        idle = [s for s in self._resident() if not s.running and s is not but and self._fits_host_memory(s)]
-        if not idle:
-            return False
-        self._evict(min(idle, key=self._worth))
-        return True
+        idle = (sequence for sequence in self._resident() if not sequence.running and sequence is not but)
+        return self._evict_least(sequence for sequence in idle if self._fits_host_memory(sequence))
 
     def preempt(self, sequence: CachedSequence) -> None:
         """Take a sequence that was running out of the context; its owner opens it again later."""
@@ -435,6 +427,11 @@ class KVCache:
         # The window of the next token must still be there; positions before it may have been overwritten.
         return self._context.seq_pos_min(sequence.seq_id) <= max(0, n - self._n_swa + 1)
 
+    def _keep(self, sequence: CachedSequence, n: int) -> None:
+        """Drop what a resident sequence holds after its first ``n`` tokens, and all of it where that is impossible."""
+        if not self._roll_back(sequence, n):
+            self._clear(sequence)
+
     def _roll_back(self, sequence: CachedSequence, n: int) -> bool:
         """Drop what a resident sequence holds after its first ``n`` tokens; return whether that was possible."""
         assert self._context is not None
@@ -510,6 +507,14 @@ class KVCache:
 
     def _fits_host_memory(self, sequence: CachedSequence) -> bool:
         return self.host_bytes + len(sequence.tokens) * self._token_bytes <= self._host_bytes_max
+
+    def _evict_least(self, sequences: Iterable[CachedSequence]) -> bool:
+        """Evict the one of least worth; return whether there was one."""
+        least = min(sequences, key=self._worth, default=None)
+        if least is None:
+            return False
+        self._evict(least)
+        return True
 
     def _evict(self, sequence: CachedSequence) -> None:
         if self._host_bytes_max == 0 or not sequence.tokens:

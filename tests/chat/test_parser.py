@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama.chat import ChatParser, ChatTemplates, add_up
+from cyllama.chat import ChatParser, ChatPlan, ChatTemplates, add_up
 from cyllama.llama.llama_cpp import LlamaModel
 
 from .families import FAMILIES, QWEN, TOOLS
@@ -81,17 +81,17 @@ FRAGMENTS = st.sampled_from(
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(texts=st.lists(FRAGMENTS, max_size=12), name=st.sampled_from(sorted(FAMILIES)))
-def test_deltas_add_up_whatever_is_written(model_plans: dict[str, object], texts: list[str], name: str):
+def test_deltas_add_up_whatever_is_written(model_plans: dict[str, ChatPlan], texts: list[str], name: str):
     plan = model_plans[name]
-    parser = plan.parser()  # type: ignore[attr-defined]
+    parser = plan.parser()
     deltas = [parser.push(character) for text in texts for character in text]
     deltas.append(parser.finish())
     assert add_up(deltas) == parser.message
-    plan.parse("".join(texts))  # type: ignore[attr-defined]
+    plan.parse("".join(texts))
 
 
 @pytest.fixture(scope="module")
-def model_plans(model: LlamaModel) -> dict[str, object]:
+def model_plans(model: LlamaModel) -> dict[str, ChatPlan]:
     templates = ChatTemplates(model)
     return {
         name: templates.prepare(USER, tools=TOOLS, chat_template=family.template) for name, family in FAMILIES.items()
