@@ -39,7 +39,16 @@ from .errors import (
     UnsupportedModelError,
 )
 from .llm import LLM
-from .response import ChatFinishReason, ChatResponse, FinishReason, Response, Timings, Usage
+from .response import (
+    ChatFinishReason,
+    ChatResponse,
+    FinishReason,
+    Response,
+    TextChunk,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from .session import Session
 from .stream import AsyncStream, Stream
 
@@ -90,7 +99,9 @@ __all__ = [
     "Stats",
     "Stream",
     "StreamNotFinishedError",
+    "TextChunk",
     "Timings",
+    "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolError",

@@ -6,15 +6,16 @@ import logging
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
 from ..errors import ContextMemoryError, DecodeError
 from ..llama.llama_cpp import LlamaModel, LlamaSampler
-from ..response import FinishReason
+from ..response import FinishReason, TokenLogprob
 from .context import GenerationContext
 from .conversation import Conversation
 from .kv_cache import common_prefix
+from .logprobs import read_logprobs
 from .request import Request
 from .scheduler import Chunk, Scheduler
 from .stats import Stats
@@ -26,6 +27,14 @@ MIN_SHARED = 32  # tokens of a common prefix for which one request waits until a
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+class _Sampled(NamedTuple):
+    """The next token of a request, or why there is none."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+    failure: DecodeError | None = None
 
 
 class Engine:
@@ -323,8 +332,17 @@ class Engine:
         elif status == NO_SPACE:
             self._give_way()
         else:
-            failures = {owners[i]: DecodeError(reason) for i, reason in errors.items()}
-            self._advance(chunks, dict(zip(owners, sampled, strict=True)), failures)
+            results: dict[Request, _Sampled] = {}
+            for i, (owner, token) in enumerate(zip(owners, sampled, strict=True)):
+                n_top = owner.config.logprobs
+                if i in errors:
+                    results[owner] = _Sampled(token, failure=DecodeError(errors[i]))
+                elif n_top is None:
+                    results[owner] = _Sampled(token)
+                else:
+                    index, _ = samplers[i]
+                    results[owner] = _Sampled(token, read_logprobs(context, self._vocab, index, token, n_top))
+            self._advance(chunks, results)
 
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""
@@ -378,7 +396,7 @@ class Engine:
         if not self._nobody_waits():
             raise DecodeError("llama.cpp aborted the decode")
 
-    def _advance(self, chunks: list[Chunk], sampled: dict[Request, int], failures: dict[Request, DecodeError]) -> None:
+    def _advance(self, chunks: list[Chunk], results: dict[Request, _Sampled]) -> None:
         """Note what was evaluated and sampled."""
         for request, tokens, _ in chunks:
             assert request.sequence is not None
@@ -391,20 +409,21 @@ class Engine:
         for request, _, _ in chunks:
             if request.followers and request.pending == 0:
                 self._release_followers(request)
-        for request, token in sampled.items():
-            self._accept(request, token, failures.get(request))
+        for request, result in results.items():
+            self._accept(request, result)
         for request, _, _ in chunks:
             if request.pending == 0 and request.finish_reason is None:  # a prompt without an answer
                 self._retire(request, "length")
 
-    def _accept(self, request: Request, token: int, failure: DecodeError | None) -> None:
-        if failure is not None:
-            self._retire(request, failure)
+    def _accept(self, request: Request, result: _Sampled) -> None:
+        token = result.token
+        if result.failure is not None:
+            self._retire(request, result.failure)
             return
         self._stats.tokens_generated += 1
         last, preserved = token in self._eog, token in request.preserved
         piece = b"" if last and not preserved else self._vocab.token_to_piece(token, special=preserved)
-        if not request.accept(token, piece, last=last):
+        if not request.accept(token, piece, last=last, logprob=result.logprob):
             self._retire(request, request.finish_reason)
 
     # --- requests with the same prompt
