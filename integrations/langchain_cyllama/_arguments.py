@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +29,12 @@ class Unused(NamedTuple):
     Attributes:
         reason: Why it has none, and what to do instead.
         neutral: Values that ask for nothing but what happens anyway: they need no warning.
+        kept: Whether it has a meaning with its neutral values, and something of it with others.
     """
 
     reason: str
     neutral: Callable[[Any], bool] = _nothing
+    kept: bool = False
 
 
 def _among(*values: Any) -> Callable[[Any], bool]:
@@ -66,12 +69,26 @@ UNUSED: dict[str, Unused] = {
         "the model stays loaded until close()",
         lambda value: (isinstance(value, int) and value < 0) or (isinstance(value, str) and value.startswith("-")),
     ),
+    "reasoning": Unused(
+        "the model reasons or not, and has no levels of it; use True or False",
+        lambda value: not isinstance(value, str),
+        kept=True,
+    ),
     "tfs_z": Unused("llama.cpp has no tail-free sampling any more; use min_p or typical_p", _among(1)),
     "validate_model_on_init": Unused("the model is always loaded at construction", _among(True, False)),
     # LangChain's standard parameters of remote models
     "api_key": Unused(_NO_SERVER),
     "timeout": Unused("no time passes on a network; max_tokens limits what a generation takes"),
-    "max_retries": Unused("nothing gets lost on the way to the model, so that nothing is tried again", _among(0)),
+    "max_retries": Unused("nothing gets lost on the way to the model, and nothing is tried again", _among(0)),
+}
+
+UNUSED_IN_CHATS: dict[str, Unused] = UNUSED | {
+    "suffix": Unused("nothing is appended to the answer of a chat"),
+    "echo": Unused("the answer of a chat does not repeat its messages", _among(False)),
+}
+_NO_CHAT = "a text is continued as it is, without a chat template; use ChatCyllama"
+UNUSED_IN_COMPLETIONS: dict[str, Unused] = UNUSED | {
+    name: Unused(_NO_CHAT) for name in ("reasoning", "enable_thinking", "chat_template", "parallel_tool_calls")
 }
 
 
@@ -105,6 +122,11 @@ def _grammar(value: Any) -> Any:
     return value if isinstance(value, str) else getattr(value, "_grammar", value)
 
 
+def read_grammar(path: str | Path) -> str:
+    """Return the GBNF that a file holds."""
+    return Path(path).read_text(encoding="utf-8")
+
+
 def _format(value: Any) -> dict[str, Any]:
     return {"response_format": value} if value else {}
 
@@ -124,8 +146,9 @@ MEANINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "last_n_tokens_size": _named("penalty_last_n"),
     "repeat_last_n": _named("penalty_last_n"),
     "grammar": _named("grammar", _grammar),
-    "grammar_path": lambda value: {"grammar": Path(value).read_text(encoding="utf-8")},
+    "grammar_path": lambda value: {"grammar": read_grammar(value)},
     "format": _format,
+    "reasoning": _named("enable_thinking", bool),
     "n_threads": _named("n_threads", _if_positive),
     "num_thread": _named("n_threads", _if_positive),
     "n_threads_batch": _named("n_threads_batch", _if_positive),
@@ -137,9 +160,6 @@ MEANINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "split_mode": _named("split_mode", _one_of("split_mode", _SPLIT_MODES)),
     "rope_scaling_type": _named("rope_scaling_type", _one_of("rope_scaling_type", _ROPE_SCALING)),
 }
-
-CALL_OPTIONS = frozenset({"grammar", "response_format", "chat_template", "enable_thinking", "parallel_tool_calls"})
-ARGUMENTS = GENERATION | LOADING | MEANINGS.keys() | CALL_OPTIONS | {"use_mmap", "use_mlock", "model_kwargs"}
 
 
 def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,25 +175,52 @@ def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in arguments.items() if value is not None}
     options: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    mapping = [given.pop(name, None) for name in ("use_mmap", "use_mlock")]
-    if mapping != [None, None]:
-        given.setdefault("load_mode", _load_mode(*mapping))
+
+    def put(option: str, value: Any, source: str) -> None:
+        if option in options and options[option] != value:
+            first, second = (f"{name}={arguments[name]!r:.80}" for name in (sources[option], source))
+            raise ConfigError(f"{option} is given twice, as {first} and as {second}: leave one of them out")
+        options[option], sources[option] = value, source
+
+    for names, meaning in JOINT_MEANINGS.items():
+        values = [given.pop(name, None) for name in names]
+        if any(value is not None for value in values):
+            for option, value in meaning(*values).items():
+                put(option, value, next(name for name in names if arguments.get(name) is not None))
     for name, value in given.items():
         meaning = MEANINGS.get(name)
         for option, converted in (meaning(value) if meaning else {name: value}).items():
-            if option in options and options[option] != converted:
-                raise ConfigError(
-                    f"{option} is given twice, as {sources[option]}={given[sources[option]]!r:.80} and as "
-                    f"{name}={value!r:.80}: leave one of them out"
-                )
-            options[option], sources[option] = converted, name
+            put(option, converted, name)
     return options
 
 
-def _load_mode(mmap: bool | None, mlock: bool | None) -> str:
+def _load_mode(mmap: bool | None, mlock: bool | None) -> dict[str, Any]:
     if mmap is False:
-        return "mlock" if mlock else "none"
-    return "mmap_mlock" if mlock else "auto"
+        return {"load_mode": "mlock" if mlock else "none"}
+    return {"load_mode": "mmap_mlock" if mlock else "auto"}
+
+
+def _logprobs(logprobs: bool | int | None, top: int | None) -> dict[str, Any]:
+    """Return how many alternatives to report, of a number of them, or of whether to report and of how many."""
+    if logprobs is False:
+        if top is not None:
+            raise ConfigError(f"top_logprobs={top!r} contradicts logprobs=False: leave one of them out")
+        return {"logprobs": None}
+    if logprobs is None or logprobs is True:
+        return {"logprobs": top or 0}
+    if top is not None and top != logprobs:
+        raise ConfigError(f"logprobs={logprobs!r} contradicts top_logprobs={top!r}: leave one of them out")
+    return {"logprobs": logprobs}
+
+
+# Of what can only be understood together.
+JOINT_MEANINGS: dict[tuple[str, ...], Callable[..., dict[str, Any]]] = {
+    ("use_mmap", "use_mlock"): _load_mode,
+    ("logprobs", "top_logprobs"): _logprobs,
+}
+
+CALL_OPTIONS = frozenset({"grammar", "response_format", "chat_template", "enable_thinking", "parallel_tool_calls"})
+ARGUMENTS = GENERATION | LOADING | MEANINGS.keys() | CALL_OPTIONS | set(chain(*JOINT_MEANINGS)) | {"model_kwargs"}
 
 
 def without_unused(owner: str, arguments: Mapping[str, Any], unused: Mapping[str, Unused]) -> dict[str, Any]:
@@ -181,7 +228,7 @@ def without_unused(owner: str, arguments: Mapping[str, Any], unused: Mapping[str
     for name, value in arguments.items():
         if name in unused and value is not None and not unused[name].neutral(value):
             warn_unused(owner, name, value, unused[name].reason)
-    return {name: value for name, value in arguments.items() if name not in unused}
+    return {name: value for name, value in arguments.items() if name not in unused or unused[name].kept}
 
 
 def warn_unused(owner: str, name: str, value: Any, reason: str) -> None:

@@ -17,10 +17,10 @@ from cyllama import LLM, ConfigError, ConfigTypeError, GenerationConfig, ModelCo
 from ._arguments import (
     ARGUMENTS,
     CALL_OPTIONS,
-    GENERATION,
     LOADING,
     UNUSED,
     Unused,
+    read_grammar,
     translate,
     warn_unused,
     without_unused,
@@ -229,8 +229,26 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     grammar_path: str | Path | None = None
     """A file with GBNF that the text has to fit."""
 
+    response_format: Any = None
+    """What the text has to be: "json", a JSON schema, OpenAI's dict, or a pydantic model."""
+
     format: str | dict[str, Any] | None = None
-    """What the text has to be: "json" or a JSON schema."""
+    """Another name for `response_format`."""
+
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens to report beside every token; `logprobs` may be a `bool` then."""
+
+    _grammars: dict[str | Path, str] = PrivateAttr(default_factory=dict)
+
+    def _given(self) -> dict[str, Any]:
+        given = super()._given()
+        path = given.pop("grammar_path", None)
+        if path is not None:
+            if path not in self._grammars:
+                self._grammars[path] = read_grammar(path)  # once, and not on an event loop
+            if given.setdefault("grammar", self._grammars[path]) != self._grammars[path]:
+                raise ConfigError(f"grammar and grammar_path={os.fspath(path)!r} differ: leave one of them out")
+        return given
 
     def _call_options(self, stop: list[str] | None = None, kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of one call, by cyllama's names.
@@ -244,6 +262,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
             kwargs: What `bind` and the call itself were given. `None` is as if it were not there.
         """
         call = dict(kwargs or {})
+        call.pop("stream", None)  # LangChain has read it
         call.update(call.pop("options", None) or {})
         call = translate(without_unused(type(self).__name__, call, self._unused))
         self._drop_loading(call)
@@ -279,6 +298,3 @@ def _describe(owner: str, error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"])
         lines.append(f"{owner}.{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r:.80}")
     return "\n".join(lines)
-
-
-__all__ = ["GENERATION", "N_PARALLEL", "CyllamaBase", "CyllamaModel"]

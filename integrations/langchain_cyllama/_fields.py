@@ -40,10 +40,10 @@ class LoadingFields(BaseModel):
     """Metadata values to use instead of the file's."""
 
     n_threads: int | None = None
-    """Threads for single tokens; `None` for the physical cores that the process may use."""
+    """Threads for single tokens; 0 or less for the physical cores that the process may use, as `None`."""
 
     n_threads_batch: int | None = None
-    """Threads for prompts; `None` for as many as `n_threads`."""
+    """Threads for prompts; 0 or less for as many as `n_threads`, as `None`."""
 
     threadpool_poll: int | None = None
     """How eagerly idle threads wait for work, from 0 (sleep) to 100 (spin). (Default: `50`)"""
@@ -52,7 +52,7 @@ class LoadingFields(BaseModel):
     """Most tokens that are computed at once. (Default: `512`)"""
 
     n_parallel: int | None = None
-    """Most generations that take part in a step; others wait in line. (Default: `4`)"""
+    """Most generations that take part in a step; others wait in line. (Default: `16`)"""
 
     max_sessions: int | None = None
     """Most conversations that are remembered; the one unused for the longest is forgotten. (Default: `256`)"""
@@ -69,7 +69,7 @@ class LoadingFields(BaseModel):
     """When to use flash attention. (Default: `"auto"`)"""
 
     type_k: str | int | None = None
-    """Data type of the K cache. (Default: `"f16"`)"""
+    """Data type of the K cache, by its name or llama.cpp's number. (Default: `"f16"`)"""
 
     type_v: str | int | None = None
     """Data type of the V cache; a quantized one needs flash attention. (Default: `"f16"`)"""
@@ -112,7 +112,7 @@ class GenerationFields(BaseModel):
     """How text is generated: the options of `cyllama.GenerationConfig`."""
 
     max_tokens: int | None = None
-    """Most tokens to generate; `None` goes on to the end of the context. (Default: `512`)"""
+    """Most tokens to generate; 0 or less goes on to the end of the context. (Default: `512`)"""
 
     temperature: float | None = None
     """Divides the logits; 0 always takes the most likely token. (Default: `0.8`)"""
@@ -176,7 +176,7 @@ class GenerationFields(BaseModel):
     """How fast it is approached. (Default: `0.1`)"""
 
     seed: int | None = None
-    """Makes a generation reproducible, from 0 to 2**32 - 2; `None` draws a new seed every time."""
+    """Makes a generation reproducible; a negative one draws a new seed every time, as `None` does."""
 
     stop_sequences: Sequence[str] | str | None = None
     """Generation ends before the first of these."""
@@ -187,8 +187,13 @@ class GenerationFields(BaseModel):
     ignore_eos: bool | None = None
     """Never end by an end-of-generation token. (Default: `False`)"""
 
+    logprobs: int | bool | None = None
+    """Report the log probability of every token, and those of so many of the likeliest ones in its place; `True`
+    reports `top_logprobs` of them."""
+
     n_ctx: int | None = None
-    """Size of the context in tokens, prompt and answer together; `None` sizes it by need."""
+    """Size of the context in tokens, prompt and answer together; 0 sizes it by need up to what the model was
+    trained for, as `None` does."""
 
     n_batch: int | None = None
     """Most tokens of the prompt that are evaluated in one step. (Default: `2048`)"""
