@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from typing_extensions import Self
 
 from cyllama import LLM, ConfigError, ConfigTypeError, GenerationConfig, ModelConfig
@@ -28,6 +28,11 @@ from ._arguments import (
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
 
+if TYPE_CHECKING:
+    from langchain_core.language_models import LangSmithParams
+
+FilePath = Annotated[str | Path, AfterValidator(os.fspath)]
+
 N_PARALLEL = 16
 """Most generations in a step, unless `n_parallel` says otherwise: enough for a usual `batch`."""
 
@@ -40,10 +45,10 @@ class CyllamaModel(LoadingFields):
     llm: LLM | None = Field(default=None, exclude=True, repr=False)
     """A loaded `cyllama.LLM` to use. It stays yours: `close()` of this object leaves it alone."""
 
-    model_path: str | Path | None = None
+    model_path: FilePath | None = None
     """A GGUF file; `None` for tiny-chat, the embedded model."""
 
-    model: str | Path | None = None
+    model: FilePath | None = None
     """Another name for `model_path`."""
 
     num_gpu: int | None = None
@@ -226,7 +231,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     grammar: Any = None
     """GBNF that the text has to fit, or an object of llama-cpp-python that holds one."""
 
-    grammar_path: str | Path | None = None
+    grammar_path: FilePath | None = None
     """A file with GBNF that the text has to fit."""
 
     response_format: Any = None
@@ -238,7 +243,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     top_logprobs: int | None = None
     """How many of the likeliest tokens to report beside every token; `logprobs` may be a `bool` then."""
 
-    _grammars: dict[str | Path, str] = PrivateAttr(default_factory=dict)
+    _grammars: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def _given(self) -> dict[str, Any]:
         given = super()._given()
@@ -247,8 +252,28 @@ class CyllamaBase(GenerationFields, CyllamaModel):
             if path not in self._grammars:
                 self._grammars[path] = read_grammar(path)  # once, and not on an event loop
             if given.setdefault("grammar", self._grammars[path]) != self._grammars[path]:
-                raise ConfigError(f"grammar and grammar_path={os.fspath(path)!r} differ: leave one of them out")
+                raise ConfigError(f"grammar and grammar_path={path!r} differ: leave one of them out")
         return given
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """What the text depends on, for caches and traces."""
+        return {"model_path": self.client.model_path, **self._given()}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """What a serialized copy is made with besides the fields: the file of a model that was given as `llm`."""
+        return {} if self.llm is None else {"model_path": self.llm.model_path}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return that it can be serialized."""
+        return True
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, the same as a prompt of it would have."""
+        custom: Callable[[str], list[int]] | None = getattr(self, "custom_get_token_ids", None)
+        return self.client.tokenize(text) if custom is None else custom(text)
 
     def _call_options(self, stop: list[str] | None = None, kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of one call, by cyllama's names.
@@ -260,19 +285,40 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         Args:
             stop: Stop words of this call.
             kwargs: What `bind` and the call itself were given. `None` is as if it were not there.
+
+        Raises:
+            ConfigError: Two names of one option have different values.
         """
-        call = dict(kwargs or {})
-        call.pop("stream", None)  # LangChain has read it
-        call.update(call.pop("options", None) or {})
-        call = translate(without_unused(type(self).__name__, call, self._unused))
-        self._drop_loading(call)
-        if stop is not None:
-            call["stop_sequences"] = [*stop, *_as_list(call.get("stop_sequences", ()))]
+        call = without_unused(type(self).__name__, _flat(kwargs or {}), self._unused)
+        options = self._merge(stop, call)
+        self._drop_loading(options)
+        return options
+
+    def _merge(self, stop: list[str] | None, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of this object with those of a call put over them."""
         own = {name: value for name, value in self._options().items() if name not in LOADING}
-        if "grammar" in call or "response_format" in call:  # one of them excludes the other
+        over = translate(call)
+        if stop is not None:
+            over["stop_sequences"] = [*stop, *_as_list(over.get("stop_sequences", ()))]
+        if "grammar" in over or "response_format" in over:  # one of them excludes the other
             own.pop("grammar", None)
             own.pop("response_format", None)
-        return own | call
+        return own | over
+
+    def _tracing_params(self, params: LangSmithParams, stop: list[str] | None, kwargs: Mapping[str, Any]) -> None:
+        """Put into LangSmith's parameters what is known better here than from the names of fields."""
+        options = self._merge(stop, {name: value for name, value in _flat(kwargs).items() if name not in self._unused})
+        params["ls_provider"] = "cyllama"
+        params["ls_model_name"] = self.client.model_name
+        config = self.client.config
+        temperature, max_tokens = (options.get(name, getattr(config, name)) for name in ("temperature", "max_tokens"))
+        if isinstance(temperature, int | float):
+            params["ls_temperature"] = temperature
+        params.pop("ls_max_tokens", None)
+        if isinstance(max_tokens, int):
+            params["ls_max_tokens"] = max_tokens
+        if stops := options.get("stop_sequences"):
+            params["ls_stop"] = _as_list(stops)
 
     def _drop_loading(self, call: dict[str, Any]) -> None:
         """Take out of a call's options those of loading, and warn of each that the model was loaded with otherwise."""
@@ -281,6 +327,12 @@ class CyllamaBase(GenerationFields, CyllamaModel):
             if value != has:
                 reason = f"the model is loaded already, with {name}={has!r}; give it to the constructor"
                 warn_unused(f"{type(self).__name__}.invoke", name, value, reason)
+
+
+def _flat(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call, also those that ChatOllama takes in a dict of their own."""
+    more = kwargs.get("options") or {}
+    return {name: value for name, value in {**kwargs, **more}.items() if name not in ("options", "stream")}
 
 
 def _as_list(value: Any) -> list[Any]:
