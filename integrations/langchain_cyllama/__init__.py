@@ -21,7 +21,7 @@ if find_spec("langchain_core") is None:
     )
 
 if TYPE_CHECKING:
-    from ._arguments import UnusedArgumentWarning
+    from ._unused import UnusedArgumentWarning
     from .chat_models import ChatCyllama
     from .embeddings import CyllamaEmbeddings
     from .llms import CyllamaLLM
@@ -32,7 +32,7 @@ _MODULES = {
     "CyllamaEmbeddings": "embeddings",
     "CyllamaLLM": "llms",
     "CyllamaReranker": "rerankers",
-    "UnusedArgumentWarning": "_arguments",
+    "UnusedArgumentWarning": "_unused",
 }
 
 try:

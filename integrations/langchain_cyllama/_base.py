@@ -18,15 +18,12 @@ from ._arguments import (
     ARGUMENTS,
     CALL_OPTIONS,
     LOADING,
-    UNUSED,
-    Unused,
     read_grammar,
     translate,
-    warn_unused,
-    without_unused,
 )
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
+from ._unused import UNUSED, Unused, warn_unused, without_unused
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -92,7 +89,7 @@ class CyllamaModel(LoadingFields):
         try:
             super().__init__(*args, **given)
         except ValidationError as error:
-            raise ConfigError(_describe(owner, error)) from error
+            raise ConfigError(_describe(owner, error)) from None
         self._check_options()
         _ = self.client
 

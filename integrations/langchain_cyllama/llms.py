@@ -11,8 +11,8 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from cyllama import AsyncStream, Response, Stream, TextChunk, TokenLogprob, Usage
 
-from ._arguments import UNUSED_IN_COMPLETIONS, Unused
 from ._base import CyllamaBase
+from ._unused import UNUSED_IN_COMPLETIONS, Unused
 
 
 class CyllamaLLM(CyllamaBase, BaseLLM):
