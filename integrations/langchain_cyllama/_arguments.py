@@ -35,7 +35,9 @@ def _one_of(what: str, names: Mapping[int, str | None]) -> Callable[[Any], Any]:
         if isinstance(value, bool) or not isinstance(value, int):
             return value
         if value not in names:
-            raise ConfigError(f"{what} is one of {', '.join(map(str, names))}, or its name, not {value}")
+            raise ConfigError(
+                f"{what} is one of {', '.join(f'{n} ({name})' for n, name in names.items())}, not {value}"
+            )
         return names[value]
 
     return convert

@@ -23,7 +23,7 @@ from ._arguments import (
 )
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
-from ._unused import UNUSED, Unused, warn_unused, without_unused
+from ._unused import UNUSED, UNUSED_IN_CHATS, Unused, warn_unused, without_unused
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -241,6 +241,8 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     """How many of the likeliest tokens to report beside every token; `logprobs` may be a `bool` then."""
 
     _grammars: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_CHATS
 
     def _given(self) -> dict[str, Any]:
         given = super()._given()
