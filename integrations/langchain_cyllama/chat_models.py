@@ -9,17 +9,6 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from cyllama import (
-    LLM,
-    AsyncChatStream,
-    ChatResponse,
-    ChatStream,
-    ChatTemplateError,
-    ConfigError,
-    ContextSizeError,
-    ModelConfig,
-    ToolError,
-)
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -35,11 +24,23 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 from typing_extensions import override
 
-from ._arguments import LOADING
+from cyllama import (
+    LLM,
+    AsyncChatStream,
+    ChatResponse,
+    ChatStream,
+    ChatTemplateError,
+    ConfigError,
+    ContextSizeError,
+    ModelConfig,
+    ToolError,
+)
+
 from ._base import N_PARALLEL, CyllamaBase
+from ._serialization import register
 from ._shared import SharedLLM, share
 from .errors import ConversationSizeError
 from .messages import MODEL_PROVIDER, to_chunk, to_cyllama, to_langchain, to_last_chunk
@@ -717,6 +718,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                 total[name] = total.get(name, 0) + count
         return {"token_usage": total, "model_name": self.client.model_name}
 
+
+register(ChatCyllama)
 
 # -------------------------------------------------------------------------------------------------------------- details
 
