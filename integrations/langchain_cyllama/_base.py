@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from typing_extensions import Self
@@ -24,9 +24,6 @@ from ._arguments import (
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
 from ._unused import UNUSED, UNUSED_IN_CHATS, Unused, warn_unused, without_unused
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import LangSmithParams
 
 FilePath = Annotated[str | Path, AfterValidator(os.fspath)]
 
@@ -303,21 +300,6 @@ class CyllamaBase(GenerationFields, CyllamaModel):
             own.pop("grammar", None)
             own.pop("response_format", None)
         return own | over
-
-    def _tracing_params(self, params: LangSmithParams, stop: list[str] | None, kwargs: Mapping[str, Any]) -> None:
-        """Put into LangSmith's parameters what is known better here than from the names of fields."""
-        options = self._merge(stop, {name: value for name, value in _flat(kwargs).items() if name not in self._unused})
-        params["ls_provider"] = "cyllama"
-        params["ls_model_name"] = self.client.model_name
-        config = self.client.config
-        temperature, max_tokens = (options.get(name, getattr(config, name)) for name in ("temperature", "max_tokens"))
-        if isinstance(temperature, int | float):
-            params["ls_temperature"] = temperature
-        params.pop("ls_max_tokens", None)
-        if isinstance(max_tokens, int):
-            params["ls_max_tokens"] = max_tokens
-        if stops := options.get("stop_sequences"):
-            params["ls_stop"] = _as_list(stops)
 
     def _drop_loading(self, call: dict[str, Any]) -> None:
         """Take out of a call's options those of loading, and warn of each that the model was loaded with otherwise."""
