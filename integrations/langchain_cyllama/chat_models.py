@@ -36,6 +36,7 @@ from cyllama import (
     ConfigError,
     ContextSizeError,
     ModelConfig,
+    SessionError,
     ToolError,
 )
 
@@ -461,7 +462,10 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             with conversations.entry(llm, key, exclusive=self.sessions == "exclusive"):
                 session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
                 name = stack.enter_context(session)
-                stream = llm.chat(prepared.messages, session=name, stream=True, **prepared.options)
+                try:
+                    stream = llm.chat(prepared.messages, session=name, stream=True, **prepared.options)
+                except SessionError:  # all that can be remembered are in use: it is answered all the same
+                    stream = llm.chat(prepared.messages, stream=True, **prepared.options)
                 prepared.call.running = stack.enter_context(stream)
             yield stream, prepared.call
 
@@ -476,7 +480,10 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                 async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
                     session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
                     name = stack.enter_context(session)
-                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
+                    try:
+                        stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
+                    except SessionError:
+                        stream = llm.astream_chat(prepared.messages, **prepared.options)
                     prepared.call.running = await stack.enter_async_context(stream)
                 yield stream, prepared.call
 
@@ -484,9 +491,6 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         given, call = self._with_call(dict(kwargs), None)
         options = self._call_options(stop, _without(given, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY))
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
-        reasoning = options.pop("reasoning", self.reasoning)
-        if reasoning is not None:
-            options.setdefault("enable_thinking", bool(reasoning))
         converted = to_cyllama(messages)
         before = fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
         return _Prepared(
@@ -622,11 +626,6 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     # -------------------- tokens
 
     @override
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the ids of the tokens of a text, as the model reads it within a prompt."""
-        return self.client.tokenize(text, add_bos=False)
-
-    @override
     def get_num_tokens_from_messages(
         self,
         messages: list[BaseMessage],
@@ -658,16 +657,6 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     def _llm_type(self) -> str:
         return "chat-cyllama"
 
-    @property
-    @override
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model_path": self.client.model_path, **self._options()}
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
-
     @override
     def _resolve_model_profile(self) -> ModelProfile:
         n_ctx = self._options().get("n_ctx")
@@ -686,17 +675,17 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
 
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        options = self._call_options(stop, _without(kwargs, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY))
+        options = self._merge(stop, _without(kwargs, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY, *self._unused))
         params = LangSmithParams(
             ls_provider=MODEL_PROVIDER,
             ls_model_name=str(options.get("model") or self.client.model_name),
             ls_model_type="chat",
         )
-        if (temperature := options.get("temperature")) is not None:
-            params["ls_temperature"] = temperature
-        if (max_tokens := options.get("max_tokens")) is not None:
+        config = self.client.config
+        params["ls_temperature"] = options.get("temperature", config.temperature)
+        if (max_tokens := options.get("max_tokens", config.max_tokens)) is not None:
             params["ls_max_tokens"] = max_tokens
-        if stops := options.get("stop_sequences"):
+        if stops := options.get("stop_sequences", config.stop_sequences):
             params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
         return params
 
@@ -708,7 +697,9 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """Return what a cached answer depends on: not the session, which changes how long it takes only."""
         params = {**self._get_invocation_params(stop, **kwargs), "stop": stop}
-        return json.dumps(params, sort_keys=True, default=repr)
+        if self.llm is not None:
+            params["llm"] = self.llm.config
+        return json.dumps(params, sort_keys=True, default=_show)
 
     @override
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
@@ -741,6 +732,11 @@ def _fingerprint(message: Mapping[str, Any]) -> int:
 
 def _without(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in names}
+
+
+def _show(value: Any) -> str:
+    """Return what tells a value from others."""
+    return str(value.model_json_schema()) if isinstance(value, type) and issubclass(value, BaseModel) else repr(value)
 
 
 def _to_result(response: ChatResponse, model_name: str | None) -> ChatResult:

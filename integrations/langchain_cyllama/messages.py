@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from cyllama import ChatDelta, ChatResponse, MessageError, ToolCall, Usage
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -29,6 +28,8 @@ from langchain_core.messages.tool import (
     tool_call,
     tool_call_chunk,
 )
+
+from cyllama import ChatDelta, ChatResponse, MessageError, TokenLogprob, ToolCall, Usage
 
 MODEL_PROVIDER = "cyllama"
 
@@ -250,7 +251,7 @@ def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMes
         tool_calls=calls,
         invalid_tool_calls=invalid,
         usage_metadata=usage_metadata(response.usage),
-        response_metadata=response_metadata(response, model_name),
+        response_metadata={**response_metadata(response, model_name), **_logprobs(response.logprobs or ())},
     )
 
 
@@ -272,7 +273,7 @@ def to_chunk(delta: ChatDelta) -> AIMessageChunk:
         content=delta.content,
         additional_kwargs=_additional(delta.reasoning_content),
         tool_call_chunks=pieces,
-        response_metadata={"model_provider": MODEL_PROVIDER},
+        response_metadata={"model_provider": MODEL_PROVIDER, **_logprobs(delta.logprobs)},
     )
 
 
@@ -288,6 +289,18 @@ def to_last_chunk(response: ChatResponse, model_name: str | None = None) -> AIMe
 
 def _additional(reasoning: str) -> dict[str, Any]:
     return {"reasoning_content": reasoning} if reasoning else {}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Return log probabilities as OpenAI's API has them."""
+    if not tokens:
+        return {}
+    content = [{**_logprob(token), "top_logprobs": [_logprob(top) for top in token.top]} for token in tokens]
+    return {"logprobs": {"content": content}}
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob}
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:

@@ -17,9 +17,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cyllama import LLM, SessionError
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+
+from cyllama import LLM, SessionError
 
 MAX_HISTORIES = 8
 """Most histories that are kept of one conversation at one place of a graph while nobody uses them."""
@@ -167,8 +168,9 @@ class Conversations:
 
     def _take(self, llm: LLM, key: SessionKey, messages: tuple[int, ...], n_opening: int) -> _History:
         source: str | None = None
+        remembered = set(llm.sessions)
         with self._lock:
-            self._prune(llm)
+            self._forget_what_is_not(remembered, key.id)
             conversation = self._by_id.setdefault(key.id, _Conversation())
             history = conversation.continued_by(messages)
             history = history or conversation.rewritten_by(messages, key.namespace, n_opening)
@@ -204,16 +206,16 @@ class Conversations:
         conversation.histories = [h for h in conversation.histories if h not in dropped]
         return [h.name for h in dropped]
 
-    def _prune(self, llm: LLM) -> None:
-        """Forget conversations that the `LLM` has forgotten, once there are many."""
-        if len(self._by_id) <= 2 * llm.model_config.max_sessions:
-            return
-        known = set(llm.sessions)
-        self._by_id = {
-            name: conversation
-            for name, conversation in self._by_id.items()
-            if any(history.busy or history.name in known for history in conversation.histories)
-        }
+    def _forget_what_is_not(self, remembered: set[str], conversation_id: str) -> None:
+        """Forget what the `LLM` has forgotten: of one conversation at once, of all when there are many."""
+        ids = [conversation_id] if len(self._by_id) <= 2 * len(remembered) + MAX_HISTORIES else list(self._by_id)
+        for each in ids:
+            conversation = self._by_id.get(each)
+            if conversation is None:
+                continue
+            conversation.histories = [h for h in conversation.histories if h.busy or h.name in remembered]
+            if not conversation.histories:
+                del self._by_id[each]
 
     # -------------------- ending conversations
 
