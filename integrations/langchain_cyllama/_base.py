@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -122,6 +122,13 @@ class CyllamaModel(LoadingFields):
 
     def __exit__(self, *args: object) -> None:
         self.close()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show what was given."""
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            if name is None or name not in fields or value != fields[name].get_default(call_default_factory=True):
+                yield name, value
 
     # -------------------- copies
 
