@@ -367,7 +367,8 @@ def test_more_arguments_may_come_in_a_dict():
 @pytest.mark.parametrize("kind", CLASSES)
 def test_its_repr_shows_what_was_given(kind: Class):
     shown = repr(kind(n_threads=1))
-    assert shown.startswith(f"{kind.__name__}(n_threads=1")
+    assert shown.startswith(f"{kind.__name__}(")
+    assert "n_threads=1" in shown
     assert "None" not in shown
 
 
