@@ -27,7 +27,7 @@ test: $(STAMP)/test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(STAMP)/bench $(STAMP)/peers
-	@$(BIN)/python benchmarks/decode.py; decode=$$?; $(BIN)/python benchmarks/concurrency.py && exit $$decode
+	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
 
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .

@@ -45,10 +45,10 @@ class Scenario:
     answer_bias: float
     n_conversations: int = 20
     n_turns: int = 5
-    n_system: int = 100
-    n_message: int = 30
+    n_system: int = 300
+    n_message: int = 24
     n_call: int = 16
-    n_result: int = 100
+    n_result: int = 120
     n_answer: int = 32
 
     def text(self, n_words: int, *seed: object) -> str:
