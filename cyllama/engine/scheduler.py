@@ -9,6 +9,7 @@ from typing import NamedTuple
 from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
+SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
 
 
 class Chunk(NamedTuple):
@@ -94,7 +95,7 @@ class Scheduler:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
         budget = n_batch - len(generating)
         if generating:
-            budget = min(budget, CHUNK_BESIDE_STREAMS)
+            budget = min(budget, self._beside(len(generating)))
         for request in self.running:
             pending = request.pending
             if budget <= 0 or pending <= 1:
@@ -105,6 +106,17 @@ class Scheduler:
             tokens = request.next_tokens(limit)
             budget -= len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
+
+    def _beside(self, n_generating: int) -> int:
+        """Return the most tokens of prompts in a step that ``n_generating`` requests wait for.
+
+        Callers who come together shall also go on together: with one chunk after the other, those whose turn is first
+        would end first, and leave the others to batches that are not full.
+        """
+        new = [len(r.prompt) - (r.n_reused or 0) for r in self.running if r.pending > 1]
+        if len(new) > n_generating and sum(new) <= SHORT_PROMPTS:
+            return SHORT_PROMPTS
+        return CHUNK_BESIDE_STREAMS
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""
