@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -475,17 +475,17 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     ) -> AsyncIterator[tuple[AsyncChatStream, _Call]]:
         prepared = self._prepare(messages, stop, kwargs)
         llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with _naming_length(messages):
-            async with AsyncExitStack() as stack:
-                async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
-                    session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
-                    name = stack.enter_context(session)
-                    try:
-                        stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
-                    except SessionError:
-                        stream = llm.astream_chat(prepared.messages, **prepared.options)
-                    prepared.call.running = await stack.enter_async_context(stream)
-                yield stream, prepared.call
+        with _naming_length(messages), ExitStack() as stack:
+            async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
+                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
+                name = stack.enter_context(session)
+                try:
+                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
+                except SessionError:
+                    stream = llm.astream_chat(prepared.messages, **prepared.options)
+                prepared.call.running = stream
+                stack.callback(stream.cancel)  # and not waited for: an event loop may be closing
+            yield stream, prepared.call
 
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Prepared:
         given, call = self._with_call(dict(kwargs), None)
