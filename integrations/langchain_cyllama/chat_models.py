@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
@@ -367,19 +367,19 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         finally:  # an event loop closes what is inside when it gets to it
             call.cancel()
 
-    @override
-    def stream_events(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if kwargs.get("version") == "v3":
-            kwargs, _ = self._with_call(kwargs, config)
-        return super().stream_events(input, config, **kwargs)
+    if not TYPE_CHECKING:  # their types are LangChain's
 
-    @override
-    def astream_events(
-        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any] | Awaitable[Any]:
-        if kwargs.get("version") == "v3":
-            kwargs, _ = self._with_call(kwargs, config)
-        return super().astream_events(input, config, **kwargs)
+        def stream_events(self, input, config=None, **kwargs):
+            """Stream events: see `BaseChatModel.stream_events`."""
+            if kwargs.get("version") == "v3":
+                kwargs, _ = self._with_call(kwargs, config)
+            return super().stream_events(input, config, **kwargs)
+
+        def astream_events(self, input, config=None, **kwargs):
+            """Stream events for an event loop: see `BaseChatModel.astream_events`."""
+            if kwargs.get("version") == "v3":
+                kwargs, _ = self._with_call(kwargs, config)
+            return super().astream_events(input, config, **kwargs)
 
     @override
     def batch(
@@ -392,7 +392,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     ) -> list[AIMessage]:
         configs = get_config_list(config, len(inputs))
         if configs and configs[0].get("max_concurrency") is None:  # a thread each: the model decodes all together
-            configs = [{**each, "max_concurrency": max(len(inputs), 1)} for each in configs]
+            configs = [cast("RunnableConfig", {**each, "max_concurrency": len(inputs)}) for each in configs]
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     # -------------------- generating
@@ -493,9 +493,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
         converted = to_cyllama(messages)
         before = fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
-        return _Prepared(
-            llm, converted, options, call, [before, *map(_fingerprint, converted)], 1 + opening(converted)
-        )
+        return _Prepared(llm, converted, options, call, [before, *map(_fingerprint, converted)], 1 + opening(converted))
 
     def _client_of(self, model: Any) -> LLM:
         """Return the model of this object, or the one that a call names instead."""
