@@ -186,7 +186,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         Every turn brings the whole history, as always in LangChain, and only what is new of it is evaluated. The
         conversation is the first of: `session_id`, given to the constructor, to `bind` or to the call;
         `configurable.session_id`, which `RunnableWithMessageHistory` has; `configurable.thread_id`, which LangGraph has.
-        A call that has none of them starts clean, and leaves nothing. What changes the history (edits, summaries, an
+        A call that has none of them starts clean, and leaves nothing. (On Python 3.10, async nodes of a graph have to pass
+        their config on.) What changes the history (edits, summaries, an
         earlier checkpoint) changes how much is evaluated, and nothing else.
 
         ```python
@@ -297,6 +298,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             conversations.reset_all(llm)
 
     def _loaded(self) -> list[tuple[LLM, Conversations]]:
+        if self.llm is None and self._shared is None:  # closed: there is nothing to load it for
+            return []
         others = [shared.load() for shared in self._others.values()]
         return [(llm, conversations_of(llm)) for llm in (self.client, *others)]
 
@@ -390,10 +393,14 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        configs = get_config_list(config, len(inputs))
-        if configs and configs[0].get("max_concurrency") is None:  # a thread each: the model decodes all together
-            configs = [cast("RunnableConfig", {**each, "max_concurrency": len(inputs)}) for each in configs]
+        configs = _side_by_side(config, len(inputs))
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    if not TYPE_CHECKING:
+
+        def batch_as_completed(self, inputs, config=None, **kwargs):
+            """Answer many chats, and yield each answer with its index as soon as it is complete."""
+            return super().batch_as_completed(inputs, _side_by_side(config, len(inputs)), **kwargs)
 
     # -------------------- generating
 
@@ -512,6 +519,11 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     def close(self) -> None:
         super().close()
         self._others.clear()
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_others": {}}}
 
     # -------------------- tools and structured output
 
@@ -711,6 +723,14 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
 register(ChatCyllama)
 
 # -------------------------------------------------------------------------------------------------------------- details
+
+
+def _side_by_side(config: RunnableConfig | Sequence[RunnableConfig] | None, n: int) -> list[RunnableConfig]:
+    """Return configs by which so many calls have a thread each: the model decodes all of them together."""
+    configs = get_config_list(config, n)
+    if configs and configs[0].get("max_concurrency") is None:
+        return [cast("RunnableConfig", {**each, "max_concurrency": n}) for each in configs]
+    return configs
 
 
 @contextmanager
