@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,10 @@ OF_EACH = [
 ]
 
 
-def asked_of_cyllama(model: ChatCyllama | CyllamaLLM) -> dict[str, Any]:
+def asked_of_cyllama(model: ChatCyllama | CyllamaLLM, names: Iterable[str]) -> dict[str, Any]:
+    """Return the options of these names, and all others of a generation that were asked for."""
     loading = model.client.model_config
-    set_there = {name: getattr(loading, name) for name in loading.model_fields_set if name != "n_parallel"}
-    return set_there | model._call_options()
+    return {name: getattr(loading, name) for name in names if name in LOADING} | model._call_options()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def asked_of_cyllama(model: ChatCyllama | CyllamaLLM) -> dict[str, Any]:
 )
 def test_an_argument_means_what_it_means_there(kind: Class, name: str, value: Any, expected: dict[str, Any]):
     with kind(**{name: value}) as model:
-        assert asked_of_cyllama(model) == expected
+        assert asked_of_cyllama(model, expected) == expected
 
 
 @pytest.mark.parametrize("kind", [ChatCyllama, CyllamaLLM])
