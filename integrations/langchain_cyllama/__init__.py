@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from ._unused import UnusedArgumentWarning
     from .chat_models import ChatCyllama
     from .embeddings import CyllamaEmbeddings
+    from .errors import ConversationSizeError
     from .llms import CyllamaLLM
     from .rerankers import CyllamaReranker
 
 _MODULES = {
     "ChatCyllama": "chat_models",
+    "ConversationSizeError": "errors",
     "CyllamaEmbeddings": "embeddings",
     "CyllamaLLM": "llms",
     "CyllamaReranker": "rerankers",
@@ -42,6 +44,7 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 __all__ = [
     "ChatCyllama",
+    "ConversationSizeError",
     "CyllamaEmbeddings",
     "CyllamaLLM",
     "CyllamaReranker",

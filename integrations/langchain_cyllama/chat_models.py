@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
@@ -186,7 +186,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         Every turn brings the whole history, as always in LangChain, and only what is new of it is evaluated. The
         conversation is the first of: `session_id`, given to the constructor, to `bind` or to the call;
         `configurable.session_id`, which `RunnableWithMessageHistory` has; `configurable.thread_id`, which LangGraph has.
-        A call that has none of them starts clean, and leaves nothing. What changes the history (edits, summaries, an
+        A call that has none of them starts clean, and leaves nothing. (On Python 3.10, async nodes of a graph have to pass
+        their config on.) What changes the history (edits, summaries, an
         earlier checkpoint) changes how much is evaluated, and nothing else.
 
         ```python
@@ -297,6 +298,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             conversations.reset_all(llm)
 
     def _loaded(self) -> list[tuple[LLM, Conversations]]:
+        if self.llm is None and self._shared is None:  # closed: there is nothing to load it for
+            return []
         others = [shared.load() for shared in self._others.values()]
         return [(llm, conversations_of(llm)) for llm in (self.client, *others)]
 
@@ -367,19 +370,19 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         finally:  # an event loop closes what is inside when it gets to it
             call.cancel()
 
-    @override
-    def stream_events(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if kwargs.get("version") == "v3":
-            kwargs, _ = self._with_call(kwargs, config)
-        return super().stream_events(input, config, **kwargs)
+    if not TYPE_CHECKING:  # their types are LangChain's
 
-    @override
-    def astream_events(
-        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any] | Awaitable[Any]:
-        if kwargs.get("version") == "v3":
-            kwargs, _ = self._with_call(kwargs, config)
-        return super().astream_events(input, config, **kwargs)
+        def stream_events(self, input, config=None, **kwargs):
+            """Stream events: see `BaseChatModel.stream_events`."""
+            if kwargs.get("version") == "v3":
+                kwargs, _ = self._with_call(kwargs, config)
+            return super().stream_events(input, config, **kwargs)
+
+        def astream_events(self, input, config=None, **kwargs):
+            """Stream events for an event loop: see `BaseChatModel.astream_events`."""
+            if kwargs.get("version") == "v3":
+                kwargs, _ = self._with_call(kwargs, config)
+            return super().astream_events(input, config, **kwargs)
 
     @override
     def batch(
@@ -390,10 +393,14 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        configs = get_config_list(config, len(inputs))
-        if configs and configs[0].get("max_concurrency") is None:  # a thread each: the model decodes all together
-            configs = [{**each, "max_concurrency": max(len(inputs), 1)} for each in configs]
+        configs = _side_by_side(config, len(inputs))
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    if not TYPE_CHECKING:
+
+        def batch_as_completed(self, inputs, config=None, **kwargs):
+            """Answer many chats, and yield each answer with its index as soon as it is complete."""
+            return super().batch_as_completed(inputs, _side_by_side(config, len(inputs)), **kwargs)
 
     # -------------------- generating
 
@@ -475,17 +482,17 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     ) -> AsyncIterator[tuple[AsyncChatStream, _Call]]:
         prepared = self._prepare(messages, stop, kwargs)
         llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with _naming_length(messages):
-            async with AsyncExitStack() as stack:
-                async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
-                    session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
-                    name = stack.enter_context(session)
-                    try:
-                        stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
-                    except SessionError:
-                        stream = llm.astream_chat(prepared.messages, **prepared.options)
-                    prepared.call.running = await stack.enter_async_context(stream)
-                yield stream, prepared.call
+        with _naming_length(messages), ExitStack() as stack:
+            async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
+                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
+                name = stack.enter_context(session)
+                try:
+                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
+                except SessionError:
+                    stream = llm.astream_chat(prepared.messages, **prepared.options)
+                prepared.call.running = stream
+                stack.callback(stream.cancel)  # and not waited for: an event loop may be closing
+            yield stream, prepared.call
 
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Prepared:
         given, call = self._with_call(dict(kwargs), None)
@@ -493,9 +500,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
         converted = to_cyllama(messages)
         before = fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
-        return _Prepared(
-            llm, converted, options, call, [before, *map(_fingerprint, converted)], 1 + opening(converted)
-        )
+        return _Prepared(llm, converted, options, call, [before, *map(_fingerprint, converted)], 1 + opening(converted))
 
     def _client_of(self, model: Any) -> LLM:
         """Return the model of this object, or the one that a call names instead."""
@@ -514,6 +519,11 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     def close(self) -> None:
         super().close()
         self._others.clear()
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_others": {}}}
 
     # -------------------- tools and structured output
 
@@ -713,6 +723,14 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
 register(ChatCyllama)
 
 # -------------------------------------------------------------------------------------------------------------- details
+
+
+def _side_by_side(config: RunnableConfig | Sequence[RunnableConfig] | None, n: int) -> list[RunnableConfig]:
+    """Return configs by which so many calls have a thread each: the model decodes all of them together."""
+    configs = get_config_list(config, n)
+    if configs and configs[0].get("max_concurrency") is None:
+        return [cast("RunnableConfig", {**each, "max_concurrency": n}) for each in configs]
+    return configs
 
 
 @contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import langchain_core.exceptions
+from langchain_core.exceptions import ContextOverflowError
+
 from cyllama import ContextSizeError
 
-# Older versions of LangChain have none.
-_ContextOverflow: type[Exception] = getattr(langchain_core.exceptions, "ContextOverflowError", Exception)
 
-
-class ConversationSizeError(ContextSizeError, _ContextOverflow):  # pyright: ignore[reportGeneralTypeIssues]
+class ConversationSizeError(ContextSizeError, ContextOverflowError):
     """A conversation is longer than the context may become.
 
     It is cyllama's `ContextSizeError`, and what LangChain's middleware takes for a sign to summarize.

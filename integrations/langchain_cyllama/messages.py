@@ -13,6 +13,7 @@ from langchain_core.messages import (
     ChatMessage,
     FunctionMessage,
     HumanMessage,
+    InvalidToolCall,
     RemoveMessage,
     SystemMessage,
     ToolMessage,
@@ -21,13 +22,7 @@ from langchain_core.messages import ToolCall as LangChainToolCall
 from langchain_core.messages import content as types
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.block_translators import register_translator
-from langchain_core.messages.tool import (
-    InvalidToolCall,
-    ToolCallChunk,
-    invalid_tool_call,
-    tool_call,
-    tool_call_chunk,
-)
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
 
 from cyllama import ChatDelta, ChatResponse, MessageError, TokenLogprob, ToolCall, Usage
 

@@ -148,7 +148,9 @@ class Conversations:
     # -------------------- using a session
 
     @contextmanager
-    def use(self, llm: LLM, key: SessionKey | None, messages: Sequence[int], n_opening: int = 1) -> Iterator[str | None]:
+    def use(
+        self, llm: LLM, key: SessionKey | None, messages: Sequence[int], n_opening: int = 1
+    ) -> Iterator[str | None]:
         """Give the name of the session that a call is to use, for as long as it takes.
 
         Args:

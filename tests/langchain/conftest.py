@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from langchain_cyllama import ChatCyllama
 
 from cyllama import LLM
+from langchain_cyllama import ChatCyllama
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from langchain_core.messages import (
     ToolMessage,
     messages_to_dict,
 )
-from langchain_cyllama.messages import to_chunk, to_cyllama, to_langchain, to_last_chunk
 
 from cyllama import ChatDelta, ChatResponse, Function, Message, MessageError, Timings, ToolCall, Usage
 from cyllama.chat import FunctionDelta, ToolCallDelta
+from langchain_cyllama.messages import to_chunk, to_cyllama, to_langchain, to_last_chunk
 
 CALL = {"name": "add", "args": {"a": 1, "b": 2}, "id": "one", "type": "tool_call"}
 
@@ -45,7 +45,7 @@ def response(message: Message, finish_reason: Any = "stop") -> ChatResponse:
             SystemMessage("Be brief.", additional_kwargs={"__openai_role__": "developer"}),
             {"role": "developer", "content": "Be brief."},
         ),
-        (AIMessageChunk("Hi"), {"role": "assistant", "content": "Hi"}),
+        (AIMessageChunk(content="Hi"), {"role": "assistant", "content": "Hi"}),
     ],
 )
 def test_a_message_keeps_its_role_and_its_text(message: BaseMessage, expected: dict[str, Any]) -> None:
@@ -70,7 +70,11 @@ def test_the_parts_of_a_text_are_kept_apart(content: list[Any]) -> None:
 
 
 def test_what_an_assistant_said_is_one_text_again() -> None:
-    blocks = [{"type": "text", "text": "The sum"}, {"type": "tool_call", **CALL}, {"type": "text", "text": " is 3."}]
+    blocks: Any = [
+        {"type": "text", "text": "The sum"},
+        {"type": "tool_call", **CALL},
+        {"type": "text", "text": " is 3."},
+    ]
     (message,) = to_cyllama([AIMessage(blocks, tool_calls=[CALL])])
     assert message["content"] == "The sum is 3."
     assert [call["function"]["name"] for call in message["tool_calls"]] == ["add"]
@@ -94,7 +98,7 @@ def test_calls_of_other_providers_are_read() -> None:
 
 
 def test_results_within_a_users_message_are_results() -> None:
-    results = [{"type": "tool_result", "tool_use_id": "one", "content": [{"type": "text", "text": "3"}]}]
+    results: list[Any] = [{"type": "tool_result", "tool_use_id": "one", "content": [{"type": "text", "text": "3"}]}]
     assert to_cyllama([HumanMessage([*results, {"type": "text", "text": "And now?"}])]) == [
         {"role": "tool", "content": "3", "tool_call_id": "one"},
         {"role": "user", "content": "And now?"},
@@ -124,7 +128,7 @@ def test_a_call_that_was_broken_is_shown_as_it_was(chat: Any) -> None:
 
 def test_functions_are_called_as_tools_are() -> None:
     call = AIMessage("", additional_kwargs={"function_call": {"name": "add", "arguments": '{"a": 1}'}})
-    messages = to_cyllama([call, FunctionMessage("3", name="add")])
+    messages = to_cyllama([call, FunctionMessage(content="3", name="add")])
     assert messages[0]["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
     assert messages[1] == {"role": "tool", "content": "3", "name": "add"}
 
@@ -160,7 +164,7 @@ def test_what_is_no_text_is_refused_and_named(block: dict[str, Any], what: str) 
 
 
 def test_a_command_to_forget_a_message_is_refused() -> None:
-    with pytest.raises(MessageError, match="message 0 is a RemoveMessage.*'seven'"):
+    with pytest.raises(MessageError, match=r"message 0 is a RemoveMessage.*'seven'"):
         to_cyllama([RemoveMessage(id="seven")])
 
 

@@ -18,10 +18,10 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.runnables.config import set_config_context
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from langchain_cyllama import ChatCyllama
-from langchain_cyllama.sessions import MAX_HISTORIES, SessionKey, find_session, stable_namespace
 
 from cyllama import LLM
+from langchain_cyllama import ChatCyllama
+from langchain_cyllama.sessions import MAX_HISTORIES, SessionKey, find_session, stable_namespace
 
 from ..harness import settled
 
@@ -43,7 +43,7 @@ def n_input(message: AIMessage | AIMessageChunk) -> int:
     return message.usage_metadata["input_tokens"]
 
 
-def add_up(chunks: Iterator[AIMessageChunk]) -> AIMessageChunk:
+def add_up(chunks: Iterator[Any]) -> AIMessageChunk:
     total, *others = chunks
     for chunk in others:
         total += chunk
@@ -92,7 +92,7 @@ async def _collected(model: Runnable[Any, Any], history: list[BaseMessage], conf
 
 
 async def _from_events(model: Runnable[Any, Any], history: list[BaseMessage], config: RunnableConfig) -> AIMessage:
-    events = [event async for event in model.astream_events(history, config, version="v2")]
+    events: list[Any] = [event async for event in model.astream_events(history, config, version="v2")]
     (end,) = [event for event in events if event["event"] == "on_chat_model_end"]
     return end["data"]["output"]
 
@@ -137,9 +137,9 @@ WAYS: dict[str, Callable[[Any, list[BaseMessage], RunnableConfig], AIMessage | A
     "bind": lambda model, history, config: model.bind(session_id="ada").invoke(history),
     "call": lambda model, history, config: model.invoke(history, session_id="ada"),
     "bind_tools": lambda model, history, config: model.bind_tools([]).invoke(history, config),
-    "bound events": lambda model, history, config: model.bind(session_id="ada")
-    .stream_events(history, version="v3")
-    .output,
+    "bound events": lambda model, history, config: (
+        model.bind(session_id="ada").stream_events(history, version="v3").output
+    ),
 }
 
 
@@ -169,7 +169,7 @@ def test_all_calls_of_an_object_may_belong_to_one_conversation(llm: LLM) -> None
     assert llm.sessions == ["ada"]
 
 
-@pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
 def test_a_history_that_langchain_keeps_has_a_session(chat: ChatCyllama) -> None:
     store: dict[str, InMemoryChatMessageHistory] = {}
     with_history = RunnableWithMessageHistory(
@@ -233,7 +233,9 @@ def test_a_prompt_that_changes_at_every_step_leaves_a_few_histories_only(chat: C
 
 
 def test_calls_of_one_conversation_run_side_by_side(chat: ChatCyllama) -> None:
-    questions = [[ADA, HumanMessage(f"Tell me a story about {animal}.")] for animal in ("a fox", "an owl", "a bear")]
+    questions: list[Any] = [
+        [ADA, HumanMessage(f"Tell me a story about {animal}.")] for animal in ("a fox", "an owl", "a bear")
+    ]
     before = chat.client.stats
     answers = chat.batch(questions, of("ada"))
     after = chat.client.stats
@@ -355,14 +357,14 @@ def test_a_stream_that_nobody_reads_keeps_no_exclusive_conversation_waiting(excl
 
 def test_a_task_that_waits_for_its_conversation_can_be_cancelled(exclusive: ChatCyllama) -> None:
     async def main() -> str:
-        stream = exclusive.astream("Tell me a story about a fox.", of("ada"), max_tokens=400)
+        stream: Any = exclusive.astream("Tell me a story about a fox.", of("ada"), max_tokens=400)
         await anext(stream)
         waiting = asyncio.create_task(exclusive.ainvoke([ADA], of("ben")))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return (await exclusive.ainvoke([ADA], of("cleo"))).text
 
     assert asyncio.run(main()) == "Nice to meet you, Ada."

@@ -9,9 +9,10 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_cyllama import ChatCyllama
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
+
+from langchain_cyllama import ChatCyllama
 
 # Both suites give parameters of remote models: api_key, timeout, max_retries.
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_cyllama.UnusedArgumentWarning")
