@@ -192,8 +192,8 @@ class ChatLlamaCpp(_Worker):
     """The chat model of langchain-community on llama-cpp-python, in a process of its own.
 
     It keeps the KV cache of one conversation, and reuses the longest prefix that the next prompt has in common with it.
-    Its ``n_batch`` is 512, not 8 as by default, and it does not stream: both are faster. Leaving the ``with`` block ends
-    it.
+    Its ``n_batch`` is 512, not 8 as by default, and it does not stream: both are faster. Leaving the ``with`` block
+    ends the process.
 
     Args:
         model: The GGUF file.
