@@ -6,9 +6,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
+from typing import Any
 
 from agent_scenario import Scenario, run_agents
 from langchain_community.chat_models import ChatLlamaCpp  # pyright: ignore[reportMissingImports]
+from langchain_core.outputs import ChatResult
+
+
+class LockedChatLlamaCpp(ChatLlamaCpp):
+    """A ``ChatLlamaCpp`` that threads may share: they take turns."""
+
+    def _generate(self, *args: Any, **options: Any) -> ChatResult:
+        with _lock:
+            return super()._generate(*args, **options)
+
+
+_lock = threading.Lock()
 
 
 def main() -> None:
@@ -18,7 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--n-ctx", type=int, required=True)
     args = parser.parse_args()
-    model = ChatLlamaCpp(
+    model = LockedChatLlamaCpp(
         model_path=args.model,
         n_ctx=args.n_ctx,
         n_batch=512,
@@ -31,7 +45,7 @@ def main() -> None:
     )
     for line in sys.stdin:
         request = json.loads(line)
-        answer = run_agents(model, Scenario(**request["scenario"]), request["run"])
+        answer = run_agents(model, Scenario(**request["scenario"]), request["run"], at_once=request["at_once"])
         print(json.dumps(answer), flush=True)
 
 

@@ -192,6 +192,7 @@ class ChatLlamaCpp(_Worker):
     """The chat model of langchain-community on llama-cpp-python, in a process of its own.
 
     It keeps the KV cache of one conversation, and reuses the longest prefix that the next prompt has in common with it.
+    Threads take turns behind a lock: two at once would end the process.
     Its ``n_batch`` is 512, not 8 as by default, and it does not stream: both are faster. Leaving the ``with`` block
     ends the process.
 
@@ -204,9 +205,9 @@ class ChatLlamaCpp(_Worker):
     def __init__(self, model: Path, n_threads: int, *, n_ctx: int) -> None:
         super().__init__("chat_llama_cpp.py", model, n_threads, n_ctx)
 
-    def run_agents(self, scenario: dict[str, Any], run: str) -> dict[str, Any]:
+    def run_agents(self, scenario: dict[str, Any], run: str, *, at_once: bool) -> dict[str, Any]:
         """Do what ``agent_scenario.run_agents`` does."""
-        return self._ask({"scenario": scenario, "run": run})
+        return self._ask({"scenario": scenario, "run": run, "at_once": at_once})
 
 
 def batched_bench_seconds(model: Path, n_threads: int, *, n_parallel: int, n_prompt: int, n_tokens: int) -> float:
