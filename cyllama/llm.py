@@ -28,6 +28,10 @@ from .chat import (
 from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig, ModelConfig, as_config
 from .engine import (
+    NO_ADAPTERS,
+    Adapter,
+    AdapterKey,
+    AdapterSet,
     Conversation,
     Conversations,
     Embedder,
@@ -58,7 +62,7 @@ from .errors import (
     UnsupportedModelError,
 )
 from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler, LlamaVocab
-from .loading import load_model, show_log, split_overrides
+from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
 from .response import ChatResponse, Response
@@ -124,6 +128,7 @@ class LLM:
         self._decomposes = decomposes(model)
         self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
         self._stats = Stats()
+        self._adapters: dict[str, Adapter] = {}
         self._conversations = Conversations(self._model_config.max_sessions)
         # Around the engine and the conversations: re-entrant, since a signal handler may call close().
         self._lock = threading.RLock()
@@ -476,6 +481,64 @@ class LLM:
             preserved=preserved_token_ids(self._vocab, plan),
         )
 
+    # -------------------- LoRA adapters
+
+    def load_lora(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter, for generations that ask for it.
+
+        >>> llm.load_lora("pirate", "pirate.gguf")
+        >>> llm("Good morning!", lora={"pirate": 1.0})
+
+        A generation is computed with the adapters in its config's ``lora`` and no others. Those with the same ones are
+        decoded together, others take turns with them. What a session's KV cache holds is of use for the same adapters
+        only: with others, the conversation is evaluated again.
+
+        Args:
+            name: What to call it from now on.
+            path: A GGUF file made for this model, by llama.cpp's ``convert_lora_to_gguf.py``.
+
+        Raises:
+            AdapterNotFoundError: There is no such file.
+            AdapterAccessError: It is a directory, or it may not be read.
+            AdapterLoadError: It is no adapter, or damaged, or was made for another model.
+            ConfigError: There is an adapter of that name.
+            ConfigTypeError: The name is no text, or the path none.
+            UnsupportedModelError: The model cannot generate text.
+            ForkedError: The process was forked after the model was loaded.
+        """
+        self._check_process()
+        self._check_generates()
+        if not isinstance(name, str) or not name:
+            raise ConfigTypeError(f"the name of an adapter is a str that is not empty, not {name!r:.80}")
+        if not isinstance(path, (str, os.PathLike)):
+            raise ConfigTypeError(f"the path of an adapter is a str or a Path, not {type(path).__name__}")
+        self._check_free(name)
+        adapter = load_adapter(name, os.path.expanduser(os.fsdecode(path)), self._model)  # noqa: PTH111 - as for models
+        with self._lock:
+            self._check_free(name)
+            self._adapters[name] = adapter
+
+    def unload_lora(self, name: str) -> None:
+        """Give an adapter back. Generations that were asked for with it go on with it to their end.
+
+        Raises:
+            ConfigError: There is no adapter of that name.
+            ForkedError: The process was forked after the model was loaded.
+        """
+        self._check_process()
+        with self._lock:
+            adapter = self._adapters.pop(name, None)
+            if adapter is None:
+                raise ConfigError(self._unknown_adapter(name))
+            adapter.unloaded = True
+            if self._engine is not None:
+                self._engine.let_go_of_unloaded()
+
+    @property
+    def loras(self) -> list[str]:
+        """Names of the LoRA adapters that are loaded."""
+        return list(self._adapters)
+
     # -------------------- text and tokens
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool | None = None) -> list[int]:
@@ -677,8 +740,8 @@ class LLM:
         conversation = Conversation(saved.name if name is None else name, history)
         with self._lock:
             self._add(conversation)
-            if saved.state is not None and saved.cache_key == self._cache_key:
-                self._running_engine().adopt(conversation, saved.cached_tokens, saved.state)
+            if saved.state is not None and saved.cache_key == self._cache_key(saved.adapters):
+                self._running_engine().adopt(conversation, saved.cached_tokens, saved.state, saved.adapters)
             return Session(self, conversation.name)
 
     # -------------------- context
@@ -796,11 +859,11 @@ class LLM:
     ) -> Request:
         """Hand a generation over to the engine."""
         self._check_process()
-        given = self._prompt(prompt, config, append=append)
+        given, adapters = self._prompt(prompt, config, append=append), self._adapter_set(config)
         with self._lock:
             conversation = None if session is None else self._conversation(session)
             request = self._request(
-                given, config, conversation, streaming, chunks, constrain=constrain, preserved=preserved
+                given, config, conversation, streaming, chunks, adapters, constrain=constrain, preserved=preserved
             )
             if conversation is not None:
                 conversation.requests[request] = None
@@ -816,9 +879,9 @@ class LLM:
     ) -> list[Request]:
         """Hand over ``n`` generations of the same prompt, of which the first one evaluates it for all."""
         self._check_process()
-        given = self._prompt(prompt, config)
+        given, adapters = self._prompt(prompt, config), self._adapter_set(config)
         configs = [config if config.seed is None else config.merge(seed=(config.seed + i) % MAX_SEED) for i in range(n)]
-        leader, *followers = requests = [self._request(given, c, None, False, new_outlet()) for c in configs]
+        leader, *followers = requests = [self._request(given, c, None, False, new_outlet(), adapters) for c in configs]
         leader.followers = list(followers)
         for request in followers:
             request.leader = leader
@@ -835,6 +898,7 @@ class LLM:
         conversation: Conversation | None,
         streaming: bool,
         chunks: LoopOutlet | None,
+        adapters: AdapterSet,
         *,
         constrain: Callable[[], LlamaSampler | None] | None = None,
         preserved: frozenset[int] = frozenset(),
@@ -849,13 +913,11 @@ class LLM:
             make_sampler=partial(make_sampler, config, self._vocab, constrain=constrain),
             preserved=preserved,
             chunks=chunks,
+            adapters=adapters,
         )
 
     def _prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
-        if not self._can_generate:
-            raise UnsupportedModelError(
-                f"{self.model_name} cannot generate text: it has an encoder, or its tokens attend to later ones"
-            )
+        self._check_generates()
         for token in config.logit_bias:
             if token >= self._vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
@@ -876,6 +938,30 @@ class LLM:
             continuation,
             partial(_tokenize_rest, self._vocab, parse_special=config.parse_special),  # does not keep the LLM alive
         )
+
+    def _check_generates(self) -> None:
+        if not self._can_generate:
+            raise UnsupportedModelError(
+                f"{self.model_name} cannot generate text: it has an encoder, or its tokens attend to later ones"
+            )
+
+    def _adapter_set(self, config: GenerationConfig) -> AdapterSet:
+        """Return what a config's ``lora`` names, which keeps it loaded."""
+        if not config.lora:
+            return NO_ADAPTERS
+        with self._lock:
+            for name in config.lora:
+                if name not in self._adapters:
+                    raise ConfigError(f"lora: {self._unknown_adapter(name)}")
+            return AdapterSet((self._adapters[name], scale) for name, scale in config.lora.items())
+
+    def _unknown_adapter(self, name: object) -> str:
+        loaded = ", ".join(repr(known) for known in self._adapters) or "none"
+        return f"there is no adapter {name!r:.80}: load_lora() has loaded {loaded}"
+
+    def _check_free(self, name: str) -> None:
+        if name in self._adapters:
+            raise ConfigError(f"there is an adapter {name!r} already: unload_lora() it, or choose another name")
 
     def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
@@ -1062,25 +1148,26 @@ class LLM:
         with self._lock:
             conversation, engine = self._conversation(session.name), self._engine
             answer = None if engine is None else engine.save(conversation)
-        cached_tokens, state = ([], None) if answer is None else answer()
+        cached_tokens, state, adapters = ([], None, ()) if answer is None else answer()
         tokens, text, replies = conversation.history
         SavedSession(
             session.name,
             self._identity,
-            self._cache_key,
+            self._cache_key(adapters),
             tokens,
             text,
             [(reply.n_tokens, reply.n_chars) for reply in replies],
             cached_tokens,
             state,
+            adapters,
         ).write(path)
 
-    @property
-    def _cache_key(self) -> str:
+    def _cache_key(self, adapters: AdapterKey) -> str:
         """What the content of a KV cache depends on, besides the model's file."""
         config = self._model_config
         names = sorted(name for name in type(config).model_fields if name.startswith(("rope_", "yarn_")))
-        return repr([getattr(config, name) for name in names] + sorted(config.kv_overrides.items()))
+        key = [getattr(config, name) for name in names] + sorted(config.kv_overrides.items())
+        return repr([*key, *adapters])
 
 
 MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp

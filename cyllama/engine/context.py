@@ -17,6 +17,7 @@ from ..llama.llama_cpp import (
     LlamaRopeScalingType,
     devices,
 )
+from .adapters import NO_ADAPTERS, AdapterSet
 from .hardware import available_memory, physical_cores
 from .kv_cache import KVCache
 from .stats import Stats
@@ -96,6 +97,7 @@ class GenerationContext:
         self.context: LlamaContext | None = None
         self.n_ctx = 0
         self.batch = LlamaBatch(1)
+        self._adapters = NO_ADAPTERS  # what the context computes with
         self._too_large: int | None = None  # what this context could not be replaced by
         self.kv_cache = KVCache(model, config.host_cache_mb * 2**20)
 
@@ -135,6 +137,20 @@ class GenerationContext:
         assert error is not None
         raise error
 
+    def use(self, adapters: AdapterSet) -> None:
+        """Compute with these adapters from the next step on. If others were used before, that step takes longer."""
+        if adapters.key == self._adapters.key:
+            return
+        assert self.context is not None
+        self.context.set_adapters_lora([(adapter.lora, scale) for adapter, scale in adapters.adapters])
+        self._adapters = adapters
+        self._stats.adapter_switches += 1
+
+    def let_go_of_unloaded(self) -> None:
+        """While nobody runs: free what the last step was computed with, if its name is unknown by now."""
+        if self.context is not None and any(adapter.unloaded for adapter, _ in self._adapters.adapters):
+            self.use(NO_ADAPTERS)
+
     def release(self) -> None:
         """Give everything back."""
         self._close_context(keep=False)
@@ -147,6 +163,7 @@ class GenerationContext:
         if self.context is not None:
             self.context.close()
         self.context = None
+        self._adapters = NO_ADAPTERS
         self._too_large = None
         self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
 

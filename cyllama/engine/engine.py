@@ -12,6 +12,7 @@ from ..config import ModelConfig
 from ..errors import ContextMemoryError, DecodeError
 from ..llama.llama_cpp import LlamaModel, LlamaSampler
 from ..response import FinishReason
+from .adapters import AdapterKey
 from .context import GenerationContext
 from .conversation import Conversation
 from .kv_cache import common_prefix
@@ -72,12 +73,12 @@ class Engine:
 
         self._inbox.put(share)
 
-    def adopt(self, conversation: Conversation, tokens: list[int], state: bytes) -> None:
+    def adopt(self, conversation: Conversation, tokens: list[int], state: bytes, adapters: AdapterKey = ()) -> None:
         """Let a conversation go on from a state that was saved."""
 
         def adopt() -> None:
             if conversation.sequence is None:  # if forgotten since, forget() follows
-                conversation.sequence = self._kv_cache.adopt(tokens, state)
+                conversation.sequence = self._kv_cache.adopt(tokens, state, adapters)
 
         self._inbox.put(adopt)
 
@@ -91,13 +92,20 @@ class Engine:
 
         self._inbox.put(forget)
 
-    def save(self, conversation: Conversation) -> Callable[[], tuple[list[int], bytes | None]]:
-        """Ask for the tokens that the KV cache has of a conversation, and their state; call the result to have them."""
+    def save(self, conversation: Conversation) -> Callable[[], tuple[list[int], bytes | None, AdapterKey]]:
+        """Ask for what the KV cache has of a conversation: tokens, their state, and what it was computed with.
 
-        def save() -> tuple[list[int], bytes | None]:
-            return ([], None) if conversation.sequence is None else self._kv_cache.save(conversation.sequence)
+        Call the result to have it.
+        """
+
+        def save() -> tuple[list[int], bytes | None, AdapterKey]:
+            return ([], None, ()) if conversation.sequence is None else self._kv_cache.save(conversation.sequence)
 
         return self.ask(save)
+
+    def let_go_of_unloaded(self) -> None:
+        """Free the adapters that were unloaded, as soon as nobody generates with them."""
+        self._inbox.put(lambda: None)  # it looks for them before it waits
 
     def ask(self, function: Callable[[], T]) -> Callable[[], T]:
         """Let the engine's thread run a function between two steps; call the result to wait for what it returns."""
@@ -185,6 +193,7 @@ class Engine:
             self._admit()
             if self._scheduler.running:
                 return not self._stopping
+            self._context.let_go_of_unloaded()
             if self._inbox.empty() and not self._scheduler.n_waiting:  # one may wait whose predecessor just failed
                 self._take(self._inbox.get())
         self._empty_inbox()
@@ -232,11 +241,14 @@ class Engine:
         for other in self._scheduler.running:
             if other.conversation is None or other.n_evaluated >= len(other.prompt):
                 continue
+            if other.adapters.key != request.adapters.key:
+                continue
             shared = common_prefix(other.prompt, request.prompt)
             if shared < other.n_evaluated + MIN_SHARED:
                 continue
-            own = request.conversation.sequence
-            if shared >= self._kv_cache.longest_prefix(request.prompt, own, shareable=True)[1] + MIN_SHARED:
+            own, adapters = request.conversation.sequence, request.adapters.key
+            _, known = self._kv_cache.longest_prefix(request.prompt, own, shareable=True, adapters=adapters)
+            if shared >= known + MIN_SHARED:
                 return True
         return False
 
@@ -246,7 +258,10 @@ class Engine:
         if self._kv_cells is not None:
             self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
             sequence = request.conversation.sequence if request.conversation else request.sequence
-            present = len(sequence.tokens) if sequence is not None and sequence.seq_id is not None else 0
+            if sequence is None or sequence.seq_id is None or sequence.adapters != request.adapters.key:
+                present = 0
+            else:
+                present = len(sequence.tokens)
             needed = len(request.all_tokens) - present + 1 + HEADROOM * len(running)
             return not running or needed <= self._kv_cache.free_cells + self._kv_cache.idle_cells - present
         needed = request.required + sum(other.required for other in running)
@@ -276,7 +291,8 @@ class Engine:
             while conversation is None and own is None and kv_cache.move_away():
                 pass  # alone, it gets the same cells, and so the same text, whatever ran before
             kv_cache.compact(own)
-        sequence = kv_cache.open(request.all_tokens, own, shareable=conversation is not None)
+        shareable, adapters = conversation is not None, request.adapters.key
+        sequence = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
         if conversation is None:
             if own is not None:  # it ran before, or follows another request
                 kv_cache.disown(own)
@@ -315,6 +331,7 @@ class Engine:
             context.clear_abort()
             if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
                 return
+        self._context.use(chunks[0].request.adapters)
         status, sampled, errors = context.decode_and_sample(batch, samplers)
         self._stats.steps += 1
         self._stats.tokens_decoded += len(batch)

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .adapters import AdapterKey
 from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
+TURN_STEPS = 8  # steps with the same adapters while requests of others wait, if they generate; one chunk takes as many
 
 
 class Chunk(NamedTuple):
@@ -19,11 +21,49 @@ class Chunk(NamedTuple):
     sample: bool
 
 
+class AdapterTurns:
+    """Which adapters the next step is computed with: there can be one set only, and sets take turns.
+
+    A turn ends after ``TURN_STEPS`` steps, or after a chunk of a prompt, which takes as long, unless nobody waits.
+    """
+
+    def __init__(self) -> None:
+        self._current: AdapterKey | None = None
+        self._left = 0  # steps of the current turn
+        self._line: list[AdapterKey] = []  # the other sets, in the order of their turns
+
+    def choose(self, running: list[Request]) -> list[Request]:
+        """Return the requests whose adapters' turn it is."""
+        keys = dict.fromkeys(request.adapters.key for request in running)
+        if len(keys) <= 1:
+            for key in keys:
+                self._begin(key)
+            self._line.clear()
+            return running
+        line = [key for key in self._line if key in keys]
+        line += [key for key in keys if key != self._current and key not in line]
+        if self._current not in keys:
+            self._begin(line.pop(0))
+        elif self._left <= 0:
+            line.append(self._current)
+            self._begin(line.pop(0))
+        self._line = line
+        return [request for request in running if request.adapters.key == self._current]
+
+    def spend(self, n_prompt: int) -> None:
+        """Note a step that evaluated so many tokens of prompts."""
+        self._left -= 1 + n_prompt * TURN_STEPS // CHUNK_BESIDE_STREAMS
+
+    def _begin(self, key: AdapterKey) -> None:
+        if key != self._current:
+            self._current, self._left = key, TURN_STEPS
+
+
 class Scheduler:
     """First come, first served, ``n_parallel`` requests at a time.
 
     Every batch has the next token of each request that is generating, and is filled up with prompts in the order in
-    which they came.
+    which they came. Requests with other LoRA adapters have batches of their own, in turn.
 
     Attributes:
         n_parallel: How many requests run at once.
@@ -34,6 +74,7 @@ class Scheduler:
         self.n_parallel = n_parallel
         self.running: list[Request] = []
         self._waiting: deque[Request] = deque()
+        self._turns = AdapterTurns()
 
     def add(self, request: Request) -> None:
         """Put a request at the end of the line."""
@@ -89,13 +130,15 @@ class Scheduler:
             stop_before_last: Evaluate the last token of a conversation's prompt in a step of its own, so that a
                 checkpoint can be taken before it.
         """
-        generating = [request for request in self.running if request.pending == 1][:n_batch]
+        running = self._turns.choose(self.running)
+        generating = [request for request in running if request.pending == 1][:n_batch]
         for request in generating:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
         budget = n_batch - len(generating)
-        if generating:
+        if generating or (running is not self.running and any(request.pending == 1 for request in self.running)):
             budget = min(budget, CHUNK_BESIDE_STREAMS)
-        for request in self.running:
+        n_prompt = 0
+        for request in running:
             pending = request.pending
             if budget <= 0 or pending <= 1:
                 continue
@@ -104,7 +147,9 @@ class Scheduler:
                 limit = min(limit, pending - 1)
             tokens = request.next_tokens(limit)
             budget -= len(tokens)
+            n_prompt += len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
+        self._turns.spend(n_prompt)
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""
