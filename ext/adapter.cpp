@@ -4,9 +4,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include "context.hpp"
@@ -67,8 +69,9 @@ AdaptersUse::AdaptersUse(AdapterRegistry & registry) : registry_(registry) {
     }
     std::unique_lock<std::mutex> lock(registry_.mutex_);
     // Those who wait to load go first, or two busy contexts would keep them waiting; but not before what they wait for.
-    registry_.changed_.wait(
-        lock, [&] { return !registry_.loading_ && (registry_.loads_waiting_ == 0 || uses_of_this_thread > 0); });
+    registry_.changed_.wait(lock, [&] {
+        return !registry_.loading_ && (registry_.loads_waiting_ == 0 || uses_of_this_thread > 0);
+    });
     ++registry_.users_;
     ++uses_of_this_thread;
 }
@@ -212,7 +215,37 @@ class AdapterFile {
             return name + " is " + shape(weight) + " in the model, which " + shape(a) + " (A) and " + shape(b) +
                    " (B) do not fit: it was made for another one";
         }
+        if (!is_finite(a) || !is_finite(b)) {
+            return name + " has values that are no finite numbers";
+        }
         return "";
+    }
+
+    // One value that is none would spread to whatever is in the KV cache.
+    bool is_finite(const ggml_tensor * tensor) const {
+        const int64_t id = gguf_find_tensor(file_.get(), tensor->name);
+        std::vector<char> data(gguf_get_tensor_size(file_.get(), id));
+        std::ifstream file(path_, std::ios::binary);
+        file.seekg(
+            static_cast<std::streamoff>(gguf_get_data_offset(file_.get()) + gguf_get_tensor_offset(file_.get(), id)));
+        file.read(data.data(), static_cast<std::streamsize>(data.size()));
+        if (!file) {
+            return false;
+        }
+        const auto to_float = ggml_get_type_traits(tensor->type)->to_float;
+        std::vector<float> values(static_cast<size_t>(tensor->ne[0]));
+        for (int64_t row = 0; row < ggml_nrows(tensor); ++row) {
+            const char * source = data.data() + row * static_cast<int64_t>(tensor->nb[1]);
+            if (tensor->type == GGML_TYPE_F32) {
+                std::memcpy(values.data(), source, values.size() * sizeof(float));
+            } else {
+                to_float(source, values.data(), tensor->ne[0]);
+            }
+            if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
+                return false;
+            }
+        }
+        return true;
     }
 
     const std::string path_;
@@ -255,9 +288,12 @@ std::shared_ptr<AdapterHandle> load_adapter(const std::shared_ptr<ModelHandle> &
     }
     std::shared_ptr<AdapterHandle> handle(new AdapterHandle{model_handle, adapter, path, {}, {}, n_weights});
     for (int32_t i = 0; i < llama_adapter_meta_count(adapter); ++i) {
-        handle->metadata.emplace_back(
-            read_string([&](char * buffer, size_t n) { return llama_adapter_meta_key_by_index(adapter, i, buffer, n); }),
-            read_string([&](char * buffer, size_t n) { return llama_adapter_meta_val_str_by_index(adapter, i, buffer, n); }));
+        handle->metadata.emplace_back(read_string([&](char * buffer, size_t n) {
+                                          return llama_adapter_meta_key_by_index(adapter, i, buffer, n);
+                                      }),
+                                      read_string([&](char * buffer, size_t n) {
+                                          return llama_adapter_meta_val_str_by_index(adapter, i, buffer, n);
+                                      }));
     }
     const llama_token * tokens = llama_adapter_get_alora_invocation_tokens(adapter);
     handle->invocation_tokens.assign(tokens, tokens + llama_adapter_get_alora_n_invocation_tokens(adapter));
@@ -292,7 +328,8 @@ Scales to_scales(const ModelHandle & model, const std::vector<std::pair<LlamaAda
             throw nb::value_error("the adapter was loaded for another model than the context's");
         }
         if (!std::isfinite(scale)) {
-            throw nb::value_error(("the scale of an adapter must be a finite float32, not " + std::to_string(value)).c_str());
+            throw nb::value_error(
+                ("the scale of an adapter must be a finite float32, not " + std::to_string(value)).c_str());
         }
         if (!scales.emplace(handle, scale).second) {
             throw nb::value_error("an adapter is there twice");

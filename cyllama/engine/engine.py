@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -48,6 +49,7 @@ class Engine:
         self._scheduler = Scheduler(config.n_parallel)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
+        self._probe = LlamaSampler.greedy()
         self._stopping = False
         self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
         self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-engine", daemon=True)
@@ -319,10 +321,16 @@ class Engine:
         batch.clear()
         samplers: list[tuple[int, LlamaSampler]] = []
         owners: list[Request] = []
+        probed: list[Request] = []  # adapters may compute nonsense: it has to be found before others are beside it
         for request, tokens, sample in chunks:
             assert request.sequence is not None
             assert request.sequence.seq_id is not None
-            batch.add_sequence(tokens, request.n_evaluated, request.sequence.seq_id, sample)
+            probe = not sample and bool(request.adapters.key)
+            batch.add_sequence(tokens, request.n_evaluated, request.sequence.seq_id, sample or probe)
+            if probe:
+                samplers.append((len(batch) - 1, self._probe))
+                owners.append(request)
+                probed.append(request)
             for owner in (request, *self._followers(request)) if sample else ():
                 assert owner.sampler is not None
                 samplers.append((len(batch) - 1, owner.sampler))
@@ -341,7 +349,14 @@ class Engine:
             self._give_way()
         else:
             failures = {owners[i]: DecodeError(reason) for i, reason in errors.items()}
-            self._advance(chunks, dict(zip(owners, sampled, strict=True)), failures)
+            nonsense = [owners[i] for i in errors if math.isnan(context.get_logprobs_ith(samplers[i][0], 0)[0])]
+            answers = dict(zip(owners, sampled, strict=True))
+            for request in probed:
+                if request not in failures:
+                    del answers[request]
+            self._advance(chunks, answers, failures)
+            if nonsense:
+                self._kv_cache.purge(request.sequence for request in nonsense if request.sequence is not None)
 
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""

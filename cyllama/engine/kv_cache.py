@@ -232,6 +232,19 @@ class KVCache:
         else:
             self.append(sequence, tokens[:evaluated])
 
+    def purge(self, sequences: Iterable[CachedSequence]) -> None:
+        """Drop sequences whose keys and values are no numbers, and what the context's cells hold of them.
+
+        Attention multiplies what a cell holds even where a sequence does not own it, by 0: that is 0 for numbers only.
+        """
+        context = self._context
+        assert context is not None
+        for sequence in sequences:
+            self._drop(sequence)
+        self.detach()
+        context.kv_cache_clear(clear_data=True)
+        self.attach(context)
+
     # --- space
 
     @property
