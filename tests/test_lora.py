@@ -28,8 +28,9 @@ from cyllama import (
     UnsupportedModelError,
 )
 from cyllama.engine import Request
-from cyllama.engine.scheduler import CHUNK_BESIDE_STREAMS, TURN_STEPS
+from cyllama.engine.scheduler import CHUNK_BESIDE_STREAMS, TURN_STEPS, AdapterTurns
 from cyllama.llama.llama_cpp import LlamaAdapterLora, LlamaModel
+from cyllama.session_file import SavedSession
 
 from .harness import ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled
 from .random_models import (
@@ -278,6 +279,25 @@ def test_the_first_turn_of_a_new_set_comes_after_those_that_wait(files: Files, s
     assert turns[start : start + 4] == ["green", "blue", "red", "green"]
 
 
+def test_who_waits_for_a_turn_goes_before_newcomers(lora_llm: LLM):
+    """Who comes when depends on the callers, so the books of the turns themselves are looked at."""
+    with held(lora_llm):
+        requests = [lora_llm(some_tokens(3), stream=True, lora={name: 1.0})._request for name in NAMES]
+        red, green, blue = requests
+        turns = AdapterTurns()
+        assert turns.choose([red, green]) == [red]
+        for _ in range(TURN_STEPS):
+            turns.spend(0)
+        assert turns.choose([blue, red, green]) == [green]
+        assert turns.choose([blue, red]) == [blue], "its turn is over with its last request"
+        turns.spend(CHUNK_BESIDE_STREAMS)
+        assert turns.choose([blue, green, red]) == [red]
+        assert turns.choose([green]) == [green], "alone, it needs no turn"
+        for _ in range(TURN_STEPS):
+            turns.spend(0)
+        assert turns.choose([green, red, blue]) == [red], "and has none left when others come"
+
+
 def test_a_long_prompt_of_another_set_delays_a_stream_by_no_more_than_a_chunk(files: Files, steps: list[Step]):
     with files.load(n_parallel=2) as llm, llm(some_tokens(3), stream=True, **ENDLESS) as stream:
         next(stream)
@@ -357,7 +377,7 @@ def test_conversations_share_a_beginning_with_the_same_adapters_only(lora_llm: L
 
 def test_new_conversations_wait_for_a_common_prefix_of_the_same_adapters_only(files: Files, steps: list[Step]):
     prompt = some_tokens(300)
-    with files.load(n_parallel=4) as llm:
+    with files.load(n_parallel=4, n_batch=CHUNK_BESIDE_STREAMS) as llm:
         with held(llm):
             streams = [
                 llm([*prompt, i], session=f"{i}", stream=True, lora=lora)
@@ -366,6 +386,7 @@ def test_new_conversations_wait_for_a_common_prefix_of_the_same_adapters_only(fi
         cached = [stream.read().usage.cached_tokens for stream in streams]
         evaluated = llm.stats.prompt_tokens_evaluated
     assert cached == [0, 300, 0, 300]
+    assert [key[0][0] for key, _ in turns_of(steps)][:4] == ["red", "blue"] * 2, "they do not wait for each other"
     assert evaluated == 2 * 302
 
 
@@ -411,8 +432,12 @@ def test_a_saved_session_is_of_use_for_the_same_adapters_only(files: Files, tmp_
 def test_a_session_saved_without_adapters_is_not_used_with_some(files: Files, tmp_path: Path):
     with files.load() as llm:
         session = llm.session("ada")
+        session(some_tokens(50), lora={"red": 1.0})
+        session.save(tmp_path / "red")
         session(some_tokens(50))
         session.save(tmp_path / "ada")
+        keys = {SavedSession.read(tmp_path / name).cache_key for name in ("red", "ada")}
+        assert len(keys) == 2, "who does not know of adapters does not use the state either"
         for lora, used in (({}, True), ({"red": 1.0}, False)):
             llm.reset_context()
             answer = llm.load_session(tmp_path / "ada")(some_tokens(5), lora=lora)

@@ -10,7 +10,7 @@ from .adapters import AdapterKey
 from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
-TURN_STEPS = 8  # steps with the same adapters while requests of others wait, if they generate; one chunk takes as many
+TURN_STEPS = 8  # with the same adapters while others wait, as long as a chunk takes; a switch takes half a step or less
 
 
 class Chunk(NamedTuple):
