@@ -42,7 +42,16 @@ from .errors import (
     UnsupportedModelError,
 )
 from .llm import LLM
-from .response import ChatFinishReason, ChatResponse, FinishReason, Response, Timings, Usage
+from .response import (
+    ChatFinishReason,
+    ChatResponse,
+    FinishReason,
+    Response,
+    TextChunk,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from .session import Session
 from .stream import AsyncStream, Stream
 
@@ -96,7 +105,9 @@ __all__ = [
     "Stats",
     "Stream",
     "StreamNotFinishedError",
+    "TextChunk",
     "Timings",
+    "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolError",

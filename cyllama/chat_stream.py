@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 from typing_extensions import Self
 
 from .chat import ChatDelta, ChatParser, ChatPlan
 from .errors import StreamNotFinishedError
-from .response import ChatResponse, Response
+from .response import ChatResponse, Response, TextChunk, TokenLogprob
 from .stream import AsyncStream, Stream
 
 
@@ -18,6 +19,8 @@ class _Answer:
     def __init__(self, plan: ChatPlan) -> None:
         self._plan = plan
         self._parser: ChatParser = plan.parser()
+        self._logprobs: list[TokenLogprob] = []  # of text that no delta has yet
+        self._n_logprobs = 0  # in deltas
         self._response: ChatResponse | None = None
 
     @property
@@ -30,6 +33,16 @@ class _Answer:
         if self._response is None:
             raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
         return self._response
+
+    def _push(self, chunk: TextChunk) -> ChatDelta:
+        """Read a piece of the answer; return what it adds to the message, which may be nothing yet."""
+        delta = self._parser.push(chunk)
+        self._logprobs += chunk.logprobs
+        if not delta or not self._logprobs:
+            return delta
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        self._n_logprobs += len(logprobs)
+        return replace(delta, logprobs=logprobs)
 
     def _finish(self, response: Response) -> ChatDelta:
         """Read what was held back, and what was never read."""
@@ -44,8 +57,9 @@ class _Answer:
             response.timings,
             response.model,
             self._plan.response_format,
+            response.logprobs,
         )
-        return last if not delta else _join(delta, last)
+        return _join(delta, last, (response.logprobs or ())[self._n_logprobs :])
 
 
 class ChatStream(_Answer, Iterator[ChatDelta]):
@@ -66,7 +80,7 @@ class ChatStream(_Answer, Iterator[ChatDelta]):
 
     def __next__(self) -> ChatDelta:
         for chunk in self._stream:
-            if delta := self._parser.push(chunk):
+            if delta := self._push(chunk):
                 return delta
         if self._response is None and (delta := self._finish(self._stream.response)):
             return delta
@@ -108,7 +122,7 @@ class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
 
     async def __anext__(self) -> ChatDelta:
         async for chunk in self._stream:
-            if delta := self._parser.push(chunk):
+            if delta := self._push(chunk):
                 return delta
         if self._response is None and (delta := self._finish(self._stream.response)):
             return delta
@@ -137,9 +151,10 @@ class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
         await self.aclose()
 
 
-def _join(first: ChatDelta, second: ChatDelta) -> ChatDelta:
+def _join(first: ChatDelta, second: ChatDelta, logprobs: tuple[TokenLogprob, ...]) -> ChatDelta:
     return ChatDelta(
         first.content + second.content,
         first.reasoning_content + second.reasoning_content,
         first.tool_calls + second.tool_calls,
+        logprobs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
@@ -14,6 +14,7 @@ from .errors import ConfigError, ConfigTypeError
 MAX_TOKENS_LIMIT = 2**31 - 1024  # llama.cpp counts tokens in int32
 MAX_PARALLEL = 120  # llama.cpp has 256 sequences, and idle ones need some
 MAX_HISTORY = 2**24  # tokens that a sampler may look back at
+MAX_LOGPROBS = 1000  # alternatives that are kept of every token
 
 FLOAT_MAX = 3.4e38  # llama.cpp computes in float32
 
@@ -85,6 +86,8 @@ class GenerationConfig(Config):
         stop_sequences: Generation ends before the first of these.
         logit_bias: Added to the logits of these token ids; ``-inf`` forbids a token.
         ignore_eos: Never end by an end-of-generation token.
+        logprobs: Report the log probability of every token, and those of so many of the likeliest ones in its place;
+            ``None`` reports nothing.
         n_ctx: Size of the context in tokens, prompt and answer together; ``None`` sizes it by need.
         n_batch: Most tokens of the prompt that are evaluated in one step.
         add_bos: Whether a prompt starts with the beginning-of-sequence token; ``None`` does as the model says.
@@ -117,6 +120,7 @@ class GenerationConfig(Config):
     stop_sequences: Sequence[Text] = ()
     logit_bias: dict[Annotated[int, Field(ge=0, strict=False)], float] = Field(default_factory=dict)
     ignore_eos: bool = False
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     n_ctx: PositiveCount | None = None
     n_batch: PositiveCount = 2048
     add_bos: bool | None = None
@@ -218,6 +222,10 @@ class ModelConfig(Config):
     @classmethod
     def _a_list_will_do(cls, value: Any) -> Any:
         return _to_tuple(value)
+
+
+#: Options of a generation, as calls take them.
+ConfigLike: TypeAlias = GenerationConfig | Mapping[str, Any] | None
 
 
 def as_config(kind: type[ConfigT], value: Any) -> ConfigT:

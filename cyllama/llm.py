@@ -8,25 +8,28 @@ import os
 import threading
 import unicodedata
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from .chat import (
     ChatPlan,
     ChatTemplates,
+    GrammarSpec,
     MessageLike,
+    ResponseFormat,
     ResponseFormatLike,
     ToolChoiceLike,
     ToolLike,
+    check_constraint,
     grammar_sampler,
     preserved_token_ids,
 )
 from .chat_stream import AsyncChatStream, ChatStream
-from .config import GenerationConfig, ModelConfig, as_config
+from .config import ConfigLike, GenerationConfig, ModelConfig, as_config
 from .engine import (
     NO_ADAPTERS,
     Adapter,
@@ -65,10 +68,27 @@ from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler, LlamaVo
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
+from .options import ChatOptions, GenerationOptions, TextOptions
 from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
 from .stream import AsyncStream, LoopOutlet, Stream
+
+
+class _Task(NamedTuple):
+    """How one call generates.
+
+    Attributes:
+        config: Its options.
+        constrain: Makes a sampler of what the text has to fit, if it has to.
+        preserved: Control tokens whose text is part of the answer's.
+        response_format: What the value of the text is; that of a chat is its plan's.
+    """
+
+    config: GenerationConfig
+    constrain: Callable[[], LlamaSampler | None] | None = None
+    preserved: frozenset[int] = frozenset()
+    response_format: ResponseFormat | None = None
 
 
 class LLM:
@@ -145,61 +165,60 @@ class LLM:
     def __call__(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
-        n: None = None,
         stream: Literal[False] = False,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response: ...
 
     @overload
     def __call__(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
-        n: None = None,
         stream: Literal[True],
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Stream: ...
 
     @overload
     def __call__(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
-        n: None = None,
         stream: bool,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response | Stream: ...
 
     @overload
     def __call__(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         n: int,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> list[Response]: ...
 
     def __call__(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
         n: int | None = None,
         stream: bool = False,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        grammar: str | None = None,
+        response_format: ResponseFormatLike = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> Response | Stream | list[Response]:
         """Continue ``prompt``.
 
@@ -217,6 +236,9 @@ class LLM:
                 have that and the following ones.
             stream: Return a :class:`Stream` of chunks instead of waiting for the whole text.
             on_token: Called with every chunk of text, on this thread. What it raises ends the generation.
+            grammar: GBNF that the text has to fit.
+            response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the text has to be. It is
+                better if the prompt asks for it as well.
             **overrides: Options of :class:`GenerationConfig` by name.
 
         Returns:
@@ -229,57 +251,55 @@ class LLM:
             ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed; the error holds the text so far.
             SessionError: There are too many sessions.
+            GrammarError: ``grammar`` is none.
+            SchemaError: ``response_format`` cannot be converted to a grammar.
             UnsupportedModelError: The model is an encoder, or makes embeddings only.
             ForkedError: The process was forked after the model was loaded.
             ConfigError: An option has a value out of its range.
             ConfigTypeError: There is no such option, or the config has the wrong type.
         """
-        _check_callable("on_token", on_token)
-        merged = self._merge(config, overrides)
-        if n is not None:
-            _check_alone(n, session=session, stream=stream, on_token=on_token)
-            streams = [Stream(self, request) for request in self._submit_group(prompt, merged, n)]
-            try:
-                return [each.read() for each in streams]
-            except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others going
-                for each in streams:
-                    each.cancel()
-                raise
-        request = self._submit(prompt, merged, session=session, streaming=stream or on_token is not None)
-        chunks = Stream(self, request, on_token)
-        return chunks if stream else chunks.read()
+        task = self._text_task(config, overrides, grammar, response_format)
+        if n is None:
+            streaming = stream or on_token is not None
+            chunks = self._stream(prompt, task, session=session, streaming=streaming, on_token=on_token)
+            return chunks if stream else chunks.read()
+        _check_alone(n, session=session, stream=stream, on_token=on_token)
+        requests = self._submit_group(prompt, task, n)
+        streams = [Stream(self, request, response_format=task.response_format) for request in requests]
+        try:
+            return [each.read() for each in streams]
+        except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others going
+            for each in streams:
+                each.cancel()
+            raise
 
     @overload
     async def agenerate(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
-        n: None = None,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response: ...
 
     @overload
     async def agenerate(
-        self,
-        prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
-        *,
-        n: int,
-        **overrides: Any,
+        self, prompt: str | Sequence[int], config: ConfigLike = None, *, n: int, **options: Unpack[TextOptions]
     ) -> list[Response]: ...
 
     async def agenerate(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
         n: int | None = None,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        grammar: str | None = None,
+        response_format: ResponseFormatLike = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> Response | list[Response]:
         """Continue ``prompt`` without blocking the event loop; no thread waits meanwhile.
 
@@ -288,8 +308,9 @@ class LLM:
         Cancelling the task ends the generation within one step. Arguments, results and errors are those of a call;
         ``on_token`` may also return something to await.
         """
+        task = self._text_task(config, overrides, grammar, response_format)
         if n is None:
-            return await self.astream(prompt, config, session=session, on_token=on_token, **overrides).read()
+            return await self._astream(prompt, task, session=session, on_token=on_token).read()
         _check_alone(n, session=session, on_token=on_token)
         outlets: list[LoopOutlet] = []
 
@@ -297,8 +318,9 @@ class LLM:
             outlets.append(LoopOutlet())
             return outlets[-1]
 
-        requests = self._submit_group(prompt, self._merge(config, overrides), n, new_outlet)
-        streams = [AsyncStream(self, *pair) for pair in zip(requests, outlets, strict=True)]
+        requests = self._submit_group(prompt, task, n, new_outlet)
+        pairs = zip(requests, outlets, strict=True)
+        streams = [AsyncStream(self, *pair, response_format=task.response_format) for pair in pairs]
         try:
             return [await stream.read() for stream in streams]
         except BaseException:  # the task was cancelled, or one of them failed
@@ -309,11 +331,13 @@ class LLM:
     def astream(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         session: str | None = None,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        grammar: str | None = None,
+        response_format: ResponseFormatLike = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> AsyncStream:
         """Continue ``prompt``, and return the chunks for an event loop.
 
@@ -322,10 +346,8 @@ class LLM:
 
         Arguments and errors are those of a call.
         """
-        _check_callable("on_token", on_token)
-        outlet = LoopOutlet()
-        request = self._submit(prompt, self._merge(config, overrides), session=session, streaming=True, chunks=outlet)
-        return AsyncStream(self, request, outlet, on_token)
+        task = self._text_task(config, overrides, grammar, response_format)
+        return self._astream(prompt, task, session=session, on_token=on_token)
 
     # -------------------- chat
 
@@ -333,60 +355,39 @@ class LLM:
     def chat(
         self,
         messages: Sequence[MessageLike],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
-        tools: Sequence[ToolLike] | None = None,
-        tool_choice: ToolChoiceLike = None,
-        parallel_tool_calls: bool = False,
-        response_format: ResponseFormatLike = None,
-        grammar: str | None = None,
         session: str | None = None,
-        chat_template: str | None = None,
-        enable_thinking: bool | None = None,
         stream: Literal[False] = False,
-        **overrides: Any,
+        **options: Unpack[ChatOptions],
     ) -> ChatResponse: ...
 
     @overload
     def chat(
         self,
         messages: Sequence[MessageLike],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
-        tools: Sequence[ToolLike] | None = None,
-        tool_choice: ToolChoiceLike = None,
-        parallel_tool_calls: bool = False,
-        response_format: ResponseFormatLike = None,
-        grammar: str | None = None,
         session: str | None = None,
-        chat_template: str | None = None,
-        enable_thinking: bool | None = None,
         stream: Literal[True],
-        **overrides: Any,
+        **options: Unpack[ChatOptions],
     ) -> ChatStream: ...
 
     @overload
     def chat(
         self,
         messages: Sequence[MessageLike],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
-        tools: Sequence[ToolLike] | None = None,
-        tool_choice: ToolChoiceLike = None,
-        parallel_tool_calls: bool = False,
-        response_format: ResponseFormatLike = None,
-        grammar: str | None = None,
         session: str | None = None,
-        chat_template: str | None = None,
-        enable_thinking: bool | None = None,
         stream: bool,
-        **overrides: Any,
+        **options: Unpack[ChatOptions],
     ) -> ChatResponse | ChatStream: ...
 
     def chat(
         self,
         messages: Sequence[MessageLike],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         tools: Sequence[ToolLike] | None = None,
         tool_choice: ToolChoiceLike = None,
@@ -397,7 +398,7 @@ class LLM:
         chat_template: str | None = None,
         enable_thinking: bool | None = None,
         stream: bool = False,
-        **overrides: Any,
+        **overrides: Unpack[GenerationOptions],
     ) -> ChatResponse | ChatStream:
         """Answer a chat.
 
@@ -440,46 +441,50 @@ class LLM:
             chat_template=chat_template,
             enable_thinking=enable_thinking,
         )
-        request = self._submit_plan(plan, self._merge(config, overrides), session)
-        answer = ChatStream(Stream(self, request), plan)
+        task = self._chat_task(config, overrides, plan)
+        answer = ChatStream(self._stream(plan.prompt, task, session=session), plan)
         return answer if stream else answer.read()
 
     async def achat(
-        self, messages: Sequence[MessageLike], config: GenerationConfig | dict[str, Any] | None = None, **options: Any
+        self,
+        messages: Sequence[MessageLike],
+        config: ConfigLike = None,
+        *,
+        session: str | None = None,
+        **options: Unpack[ChatOptions],
     ) -> ChatResponse:
         """Answer a chat without blocking the event loop. Arguments and errors are those of :meth:`chat`."""
-        return await self.astream_chat(messages, config, **options).read()
+        return await self.astream_chat(messages, config, session=session, **options).read()
 
     def astream_chat(
         self,
         messages: Sequence[MessageLike],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: ToolChoiceLike = None,
+        parallel_tool_calls: bool = False,
+        response_format: ResponseFormatLike = None,
+        grammar: str | None = None,
         session: str | None = None,
-        **options: Any,
+        chat_template: str | None = None,
+        enable_thinking: bool | None = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> AsyncChatStream:
         """Answer a chat, and return the deltas for an event loop. Arguments and errors are those of :meth:`chat`."""
         self._check_process()
-        choices = {name: options.pop(name) for name in CHAT_OPTIONS if name in options}
-        plan = self._chat.prepare(messages, **choices)
-        outlet = LoopOutlet()
-        request = self._submit_plan(plan, self._merge(config, options), session, outlet)
-        return AsyncChatStream(AsyncStream(self, request, outlet), plan)
-
-    def _submit_plan(
-        self, plan: ChatPlan, config: GenerationConfig, session: str | None, chunks: LoopOutlet | None = None
-    ) -> Request:
-        """Hand the answer to a chat over to the engine."""
-        stops = tuple(dict.fromkeys([*config.stop_sequences, *plan.stop_sequences]))
-        return self._submit(
-            plan.prompt,
-            config.merge(parse_special=True, stop_sequences=stops),
-            session=session,
-            streaming=True,
-            chunks=chunks,
-            constrain=partial(grammar_sampler, self._vocab, plan) if plan.grammar is not None else None,
-            preserved=preserved_token_ids(self._vocab, plan),
+        plan = self._chat.prepare(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+            grammar=grammar,
+            chat_template=chat_template,
+            enable_thinking=enable_thinking,
         )
+        task = self._chat_task(config, overrides, plan)
+        return AsyncChatStream(self._astream(plan.prompt, task, session=session), plan)
 
     # -------------------- LoRA adapters
 
@@ -838,32 +843,79 @@ class LLM:
 
     # -------------------- internal
 
-    def _merge(self, config: GenerationConfig | dict[str, Any] | None, overrides: dict[str, Any]) -> GenerationConfig:
+    def _merge(self, config: ConfigLike, overrides: Mapping[str, Any]) -> GenerationConfig:
         if config is None and not overrides:
             return self._config
         given = as_config(GenerationConfig, config)
         options = {name: getattr(given, name) for name in given.model_fields_set}
-        return self._config.merge(**(options | overrides))
+        return self._config.merge(**(options | dict(overrides)))
+
+    def _text_task(
+        self,
+        config: ConfigLike,
+        overrides: Mapping[str, Any],
+        grammar: str | None,
+        response_format: ResponseFormatLike,
+    ) -> _Task:
+        merged = self._merge(config, overrides)
+        text, expected = check_constraint(grammar, response_format, self._vocab)
+        constrain = None if text is None else partial(grammar_sampler, self._vocab, GrammarSpec(text))
+        return _Task(merged, constrain, response_format=expected)
+
+    def _chat_task(self, config: ConfigLike, overrides: Mapping[str, Any], plan: ChatPlan) -> _Task:
+        merged = self._merge(config, overrides)
+        stops = tuple(dict.fromkeys([*merged.stop_sequences, *plan.stop_sequences]))
+        constrain = None if plan.grammar is None else partial(grammar_sampler, self._vocab, plan)
+        preserved = preserved_token_ids(self._vocab, plan)
+        return _Task(merged.merge(parse_special=True, stop_sequences=stops), constrain, preserved)
+
+    def _stream(
+        self,
+        prompt: str | Sequence[int],
+        task: _Task,
+        *,
+        session: str | None,
+        append: bool = False,
+        streaming: bool = True,
+        on_token: Callable[[str], object] | None = None,
+    ) -> Stream:
+        """Begin a generation for a thread."""
+        _check_callable("on_token", on_token)
+        request = self._submit(prompt, task, session=session, append=append, streaming=streaming)
+        return Stream(self, request, on_token, task.response_format)
+
+    def _astream(
+        self,
+        prompt: str | Sequence[int],
+        task: _Task,
+        *,
+        session: str | None,
+        append: bool = False,
+        on_token: Callable[[str], object] | None = None,
+    ) -> AsyncStream:
+        """Begin a generation for an event loop."""
+        _check_callable("on_token", on_token)
+        outlet = LoopOutlet()
+        request = self._submit(prompt, task, session=session, append=append, streaming=True, chunks=outlet)
+        return AsyncStream(self, request, outlet, on_token, task.response_format)
 
     def _submit(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig,
+        task: _Task,
         *,
-        session: str | None = None,
-        append: bool = False,
-        streaming: bool = False,
+        session: str | None,
+        append: bool,
+        streaming: bool,
         chunks: LoopOutlet | None = None,
-        constrain: Callable[[], LlamaSampler | None] | None = None,
-        preserved: frozenset[int] = frozenset(),
     ) -> Request:
         """Hand a generation over to the engine."""
         self._check_process()
-        given, adapters = self._prompt(prompt, config, append=append), self._adapter_set(config)
+        given, adapters = self._prompt(prompt, task.config, append=append), self._adapter_set(task.config)
         with self._lock:
             conversation = None if session is None else self._conversation(session)
             request = self._request(
-                given, config, conversation, streaming, chunks, adapters, constrain=constrain, preserved=preserved
+                given, task, adapters, conversation=conversation, streaming=streaming, chunks=chunks
             )
             if conversation is not None:
                 conversation.requests[request] = None
@@ -873,15 +925,18 @@ class LLM:
     def _submit_group(
         self,
         prompt: str | Sequence[int],
-        config: GenerationConfig,
+        task: _Task,
         n: int,
         new_outlet: Callable[[], LoopOutlet | None] = lambda: None,
     ) -> list[Request]:
         """Hand over ``n`` generations of the same prompt, of which the first one evaluates it for all."""
         self._check_process()
-        given, adapters = self._prompt(prompt, config), self._adapter_set(config)
-        configs = [config if config.seed is None else config.merge(seed=(config.seed + i) % MAX_SEED) for i in range(n)]
-        leader, *followers = requests = [self._request(given, c, None, False, new_outlet(), adapters) for c in configs]
+        given, adapters = self._prompt(prompt, task.config), self._adapter_set(task.config)
+        seed = task.config.seed
+        tasks = [task] * n
+        if seed is not None:
+            tasks = [task._replace(config=task.config.merge(seed=(seed + i) % MAX_SEED)) for i in range(n)]
+        leader, *followers = requests = [self._request(given, each, adapters, chunks=new_outlet()) for each in tasks]
         leader.followers = list(followers)
         for request in followers:
             request.leader = leader
@@ -894,15 +949,14 @@ class LLM:
     def _request(
         self,
         prompt: Prompt,
-        config: GenerationConfig,
-        conversation: Conversation | None,
-        streaming: bool,
-        chunks: LoopOutlet | None,
+        task: _Task,
         adapters: AdapterSet,
         *,
-        constrain: Callable[[], LlamaSampler | None] | None = None,
-        preserved: frozenset[int] = frozenset(),
+        conversation: Conversation | None = None,
+        streaming: bool = False,
+        chunks: LoopOutlet | None = None,
     ) -> Request:
+        config = task.config
         return Request(
             prompt,
             config,
@@ -910,8 +964,8 @@ class LLM:
             streaming=streaming,
             # Neither keeps the LLM alive.
             size_for=partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells),
-            make_sampler=partial(make_sampler, config, self._vocab, constrain=constrain),
-            preserved=preserved,
+            make_sampler=partial(make_sampler, config, self._vocab, constrain=task.constrain),
+            preserved=task.preserved,
             chunks=chunks,
             adapters=adapters,
         )
@@ -1013,13 +1067,15 @@ class LLM:
         if embedder is not None:
             embedder.stop()
 
-    def _to_response(self, request: Request) -> Response:
+    def _to_response(self, request: Request, response_format: ResponseFormat | None) -> Response:
         return Response(
             request.text,
             finish_reason=request.finish_reason or "cancelled",
             usage=request.usage,
             timings=request.timings,
             model=self.model_name,
+            logprobs=None if request.config.logprobs is None else tuple(request.logprobs),
+            response_format=response_format,
         )
 
     # -------------------- internal: embeddings
@@ -1106,33 +1162,6 @@ class LLM:
         conversation = self._conversations.find(name)
         return 0 if conversation is None else len(conversation.tokens)
 
-    def _append(
-        self,
-        session: Session,
-        text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None,
-        on_token: Callable[[str], object] | None,
-        overrides: dict[str, Any],
-    ) -> Stream:
-        _check_callable("on_token", on_token)
-        self._hold(session)
-        merged = self._merge(config, overrides)
-        return Stream(self, self._submit(text, merged, session=session.name, append=True, streaming=True), on_token)
-
-    def _aappend(
-        self,
-        session: Session,
-        text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None,
-        on_token: Callable[[str], object] | None,
-        overrides: dict[str, Any],
-    ) -> AsyncStream:
-        _check_callable("on_token", on_token)
-        self._hold(session)
-        merged, outlet = self._merge(config, overrides), LoopOutlet()
-        request = self._submit(text, merged, session=session.name, append=True, streaming=True, chunks=outlet)
-        return AsyncStream(self, request, outlet, on_token)
-
     def _fork(self, session: Session, name: str | None) -> Session:
         self._check_process()
         with self._lock:
@@ -1172,15 +1201,6 @@ class LLM:
 
 MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
 MAX_CONTINUATIONS = 1024
-CHAT_OPTIONS = (
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
-    "grammar",
-    "chat_template",
-    "enable_thinking",
-)
 _alive: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 

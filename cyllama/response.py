@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import Self
@@ -54,6 +54,41 @@ class Timings:
         return self.queued + self.prompt + self.generation
 
 
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token and how likely the model found it, before temperature and all other options of sampling.
+
+    Attributes:
+        token: Its text; U+FFFD stands for bytes that are a part of a character only.
+        token_id: Its id.
+        logprob: Natural logarithm of its probability.
+        bytes: Its bytes.
+        top: The likeliest tokens in its place, most likely first, as many as ``logprobs`` asked for.
+    """
+
+    token: str
+    token_id: int
+    logprob: float
+    bytes: bytes = field(repr=False)
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class TextChunk(str):
+    """A piece of generated text, a ``str``.
+
+    Attributes:
+        logprobs: The tokens that it has become certain by, where ``logprobs`` were asked for.
+    """
+
+    logprobs: tuple[TokenLogprob, ...]
+
+    def __new__(cls, text: str = "", logprobs: tuple[TokenLogprob, ...] = ()) -> Self:
+        """Make a chunk of a text."""
+        self = super().__new__(cls, text)
+        self.logprobs = logprobs
+        return self
+
+
 class Response(str):
     """The generated text, a ``str`` that also knows how it came about.
 
@@ -67,12 +102,17 @@ class Response(str):
         usage: Tokens that it took.
         timings: Seconds that it took.
         model: Name of the model.
+        logprobs: The log probability of every generated token, the one that ended the generation included; ``None``
+            where they were not asked for.
+        response_format: What the text has to look like, if that was asked for.
     """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     model: str
+    logprobs: tuple[TokenLogprob, ...] | None
+    response_format: ResponseFormat | None
 
     def __new__(
         cls,
@@ -82,6 +122,8 @@ class Response(str):
         usage: Usage | None = None,
         timings: Timings | None = None,
         model: str = "",
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Self:
         """Make a response of a text; the rest has defaults, so that copies and pickles work."""
         self = super().__new__(cls, text)
@@ -89,12 +131,25 @@ class Response(str):
         self.usage = usage or Usage()
         self.timings = timings or Timings()
         self.model = model
+        self.logprobs = logprobs
+        self.response_format = response_format
         return self
 
     @property
     def text(self) -> str:
         """The text as a plain ``str``."""
         return str.__str__(self)
+
+    @property
+    def parsed(self) -> Any:
+        """The value of the text: an instance of the pydantic model, or what the JSON means.
+
+        ``None`` where no ``response_format`` was asked for.
+
+        Raises:
+            OutputError: The text was cut off before its end.
+        """
+        return None if self.response_format is None else self.response_format.parse(self.text)
 
 
 @dataclass(frozen=True)
@@ -113,6 +168,8 @@ class ChatResponse:
         timings: Seconds that it took.
         model: Name of the model.
         response_format: What the content has to look like, if that was asked for.
+        logprobs: The log probability of every generated token, of tool calls and reasoning as well; ``None`` where they
+            were not asked for.
     """
 
     message: Message
@@ -121,6 +178,7 @@ class ChatResponse:
     timings: Timings
     model: str
     response_format: ResponseFormat | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     @property
     def text(self) -> str:

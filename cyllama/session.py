@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from .chat import MessageLike
+from .chat import MessageLike, ResponseFormatLike
 from .chat_stream import AsyncChatStream, ChatStream
-from .config import GenerationConfig
+from .config import ConfigLike
 from .errors import SessionError
+from .options import ChatOptions, GenerationOptions, TextOptions
 from .response import ChatResponse, Response
 from .stream import AsyncStream, Stream
 
@@ -58,43 +59,45 @@ class Session:
     def __call__(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         stream: Literal[False] = False,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response: ...
 
     @overload
     def __call__(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         stream: Literal[True],
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Stream: ...
 
     @overload
     def __call__(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         stream: bool,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response | Stream: ...
 
     def __call__(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         stream: bool = False,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        grammar: str | None = None,
+        response_format: ResponseFormatLike = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> Response | Stream:
         """Let the conversation go on with ``text``, and then with the answer.
 
@@ -107,6 +110,8 @@ class Session:
             config: Options for this generation, as for :meth:`LLM.__call__`.
             stream: Return a :class:`Stream` of chunks instead of waiting for the whole text.
             on_token: Called with every chunk of text, on this thread. What it raises ends the generation.
+            grammar: GBNF that the answer has to fit.
+            response_format: What the answer has to be, as for :meth:`LLM.__call__`.
             **overrides: Options of :class:`GenerationConfig` by name.
 
         Returns:
@@ -117,55 +122,100 @@ class Session:
             ContextSizeError: The conversation is longer than the context may become.
             CyllamaError: As for :meth:`LLM.__call__`.
         """
-        self._check_open()
-        result = self._llm._append(self, text, config, on_token, overrides)
-        return result if stream else result.read()
+        self._use()
+        task = self._llm._text_task(config, overrides, grammar, response_format)
+        answer = self._llm._stream(text, task, session=self._name, append=True, on_token=on_token)
+        return answer if stream else answer.read()
 
     async def agenerate(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        **options: Unpack[TextOptions],
     ) -> Response:
         """Do the same without blocking the event loop."""
-        return await self.astream(text, config, on_token=on_token, **overrides).read()
+        return await self.astream(text, config, on_token=on_token, **options).read()
 
     def astream(
         self,
         text: str | Sequence[int],
-        config: GenerationConfig | dict[str, Any] | None = None,
+        config: ConfigLike = None,
         *,
         on_token: Callable[[str], object] | None = None,
-        **overrides: Any,
+        grammar: str | None = None,
+        response_format: ResponseFormatLike = None,
+        **overrides: Unpack[GenerationOptions],
     ) -> AsyncStream:
         """Return the chunks of the answer for an event loop."""
-        self._check_open()
-        return self._llm._aappend(self, text, config, on_token, overrides)
+        self._use()
+        task = self._llm._text_task(config, overrides, grammar, response_format)
+        return self._llm._astream(text, task, session=self._name, append=True, on_token=on_token)
 
-    def chat(self, messages: Sequence[MessageLike], **options: Any) -> ChatResponse | ChatStream:
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: ConfigLike = None,
+        *,
+        stream: Literal[False] = False,
+        **options: Unpack[ChatOptions],
+    ) -> ChatResponse: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: ConfigLike = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[ChatOptions],
+    ) -> ChatStream: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: ConfigLike = None,
+        *,
+        stream: bool,
+        **options: Unpack[ChatOptions],
+    ) -> ChatResponse | ChatStream: ...
+
+    def chat(
+        self,
+        messages: Sequence[MessageLike],
+        config: ConfigLike = None,
+        *,
+        stream: bool = False,
+        **options: Unpack[ChatOptions],
+    ) -> ChatResponse | ChatStream:
         """Answer a chat, of which only what the session does not hold yet is evaluated.
 
         >>> ada.chat([{"role": "user", "content": "My name is Ada."}])
 
         Args:
             messages: The whole history, as for :meth:`LLM.chat`.
-            **options: Those of :meth:`LLM.chat`; ``stream=True`` returns the deltas.
+            config: Options for this generation.
+            stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
+            **options: Those of :meth:`LLM.chat`.
         """
-        self._check_open()
-        self._llm._hold(self)
-        return self._llm.chat(messages, session=self._name, **options)
+        self._use()
+        return self._llm.chat(messages, config, session=self._name, stream=stream, **options)
 
-    async def achat(self, messages: Sequence[MessageLike], **options: Any) -> ChatResponse:
+    async def achat(
+        self, messages: Sequence[MessageLike], config: ConfigLike = None, **options: Unpack[ChatOptions]
+    ) -> ChatResponse:
         """Do the same without blocking the event loop."""
-        return await self.astream_chat(messages, **options).read()
+        return await self.astream_chat(messages, config, **options).read()
 
-    def astream_chat(self, messages: Sequence[MessageLike], **options: Any) -> AsyncChatStream:
+    def astream_chat(
+        self, messages: Sequence[MessageLike], config: ConfigLike = None, **options: Unpack[ChatOptions]
+    ) -> AsyncChatStream:
         """Return the deltas of the answer for an event loop."""
-        self._check_open()
-        self._llm._hold(self)
-        return self._llm.astream_chat(messages, session=self._name, **options)
+        self._use()
+        return self._llm.astream_chat(messages, config, session=self._name, **options)
 
     def fork(self, name: str | None = None) -> Session:
         """Return another session that holds the same, and goes its own way from here. Nothing is evaluated again.
@@ -210,6 +260,11 @@ class Session:
             "a Session cannot be pickled or copied: it belongs to a loaded model. Use fork(), or save() and "
             "LLM.load_session()"
         )
+
+    def _use(self) -> None:
+        """Begin a turn: a conversation that was forgotten by its name begins anew."""
+        self._check_open()
+        self._llm._hold(self)
 
     def _check_open(self) -> None:
         if self._closed:

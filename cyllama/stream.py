@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from typing_extensions import Self
 
 from .errors import StreamNotFinishedError
-from .response import Response
+from .response import Response, TextChunk
 
 if TYPE_CHECKING:
+    from .chat import ResponseFormat
     from .engine import Request
     from .llm import LLM
 
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 class _Generation:
     """What :class:`Stream` and :class:`AsyncStream` have in common."""
 
-    def __init__(self, llm: LLM, request: Request, on_token: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        request: Request,
+        on_token: Callable[[str], object] | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> None:
         self._llm = llm
         self._request = request
         self._on_token = on_token
+        self._response_format = response_format
         self._response: Response | None = None
 
     @property
@@ -49,16 +57,16 @@ class _Generation:
 
     def _end(self, *, raise_error: bool = True) -> None:
         self._request.chunks.put(None)  # for whoever else is reading this stream
-        self._response = self._llm._to_response(self._request)
+        self._response = self._llm._to_response(self._request, self._response_format)
         if raise_error and self._request.error is not None:
             raise self._request.error
 
 
-class Stream(_Generation, Iterator[str]):
+class Stream(_Generation, Iterator[TextChunk]):
     """The chunks of a generation, as soon as their text is certain; together they are the response.
 
     It is an iterator and a context manager. Leaving the ``with`` block, or dropping the stream, ends the generation. A
-    stream keeps its :class:`~cyllama.LLM` alive.
+    stream keeps its :class:`~cyllama.LLM` alive. A chunk is a ``str`` that also has the ``logprobs`` asked for.
 
     >>> with llm("Once upon a time", stream=True) as stream:
     ...     for chunk in stream:
@@ -67,7 +75,7 @@ class Stream(_Generation, Iterator[str]):
     'stop'
     """
 
-    def __next__(self) -> str:
+    def __next__(self) -> TextChunk:
         if self._response is not None:
             raise StopIteration
         self._llm._check_process()
@@ -115,9 +123,9 @@ class LoopOutlet:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
-    def put(self, item: str | None) -> None:
+    def put(self, item: TextChunk | None) -> None:
         """Take an item, from any thread."""
         try:
             self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
@@ -125,7 +133,7 @@ class LoopOutlet:
             return
 
 
-class AsyncStream(_Generation, AsyncIterator[str]):
+class AsyncStream(_Generation, AsyncIterator[TextChunk]):
     """The chunks of a generation for an event loop: a :class:`Stream` to be used with ``async for``.
 
     Cancelling the task that reads it, leaving the ``async with`` block or dropping it ends the generation within one
@@ -144,11 +152,12 @@ class AsyncStream(_Generation, AsyncIterator[str]):
         request: Request,
         outlet: LoopOutlet,
         on_token: Callable[[str], object] | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> None:
-        super().__init__(llm, request, on_token)
+        super().__init__(llm, request, on_token, response_format)
         self._queue = outlet.queue
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> TextChunk:
         if self._response is not None:
             raise StopAsyncIteration
         self._llm._check_process()

@@ -16,6 +16,7 @@
 #include "llama.h"
 
 struct ContextHandle;
+class TokenTrie;
 
 /// Owns a llama_model. Contexts, vocabularies and samplers share it; `close` frees it under them all, safely.
 class ModelHandle {
@@ -36,9 +37,9 @@ class ModelHandle {
     /// The LoRA adapters that were loaded for it.
     AdapterRegistry adapters;
 
-    /// What has to be known of every token so that a text never becomes invalid UTF-8; see sampler.cpp.
-    std::shared_ptr<const std::vector<unsigned char>> utf8_kinds;
-    std::mutex utf8_mutex;
+    /// The texts of the vocabulary, once a grammar needs them.
+    std::shared_ptr<const TokenTrie> trie;
+    std::mutex trie_mutex;
 
     const bool has_weights; // otherwise it was loaded with vocab_only or no_alloc
     const bool causal;      // whether a token attends to earlier ones only

@@ -5,18 +5,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
-#include <regex>
 #include <set>
 #include <utility>
 
-#include "big_stack.hpp"
 #include "context.hpp"
-#include "grammar.hpp"
+#include "grammar_sampler.hpp"
 #include "modules.hpp"
 
 SamplerHandle::~SamplerHandle() {
@@ -103,13 +100,13 @@ void check_numbers(const llama_token_data_array & array) {
     }
 }
 
-// Applies the sampler to `handle.candidates` and returns the token that it selects.
-llama_token select(SamplerHandle & handle) {
+// Applies the sampler, of a chain those from the `first` one on, to `handle.candidates` and returns the token that it selects.
+llama_token select(SamplerHandle & handle, int first = 0) {
     llama_token_data_array array{handle.candidates.data(), handle.candidates.size(), -1, false};
     check_numbers(array);
     if (llama_sampler_chain_get(handle.sampler, -1) && !handle.in_graph) {
         const int n = llama_sampler_chain_n(handle.sampler);
-        for (int i = 0; i < n; ++i) {
+        for (int i = first; i < n; ++i) {
             llama_sampler_apply(llama_sampler_chain_get(handle.sampler, i), &array);
             if (i + 1 < n) {
                 check_numbers(array);
@@ -123,6 +120,38 @@ llama_token select(SamplerHandle & handle) {
                                  "LlamaSampler.greedy() or LlamaSampler.dist()");
     }
     return array.data[array.selected].id;
+}
+
+llama_token select_from(SamplerHandle & handle, const float * logits, int32_t n_vocab, int first = 0) {
+    handle.candidates.resize(static_cast<size_t>(n_vocab));
+    for (llama_token i = 0; i < n_vocab; ++i) {
+        handle.candidates[static_cast<size_t>(i)] = {i, logits[i], 0.0f};
+    }
+    return select(handle, first);
+}
+
+// Whether a chain begins with a grammar, and all that follows may be applied twice for one token.
+bool can_ask_afterwards(llama_sampler * chain) {
+    const int n = llama_sampler_chain_get(chain, -1) ? llama_sampler_chain_n(chain) : 0;
+    if (n < 2 || !is_grammar_sampler(llama_sampler_chain_get(chain, 0))) {
+        return false;
+    }
+    for (int i = 1; i < n; ++i) {
+        const std::string name = llama_sampler_name(llama_sampler_chain_get(chain, i));
+        if (name == "mirostat" || name == "mirostat-v2" || name == "adaptive-p") { // they learn from what they select
+            return false;
+        }
+    }
+    return true;
+}
+
+// Samples as if there were no grammar, and begins anew with it if that does not fit, as common_sampler_sample does: a grammar
+// that is asked about one token instead of all of them costs nothing.
+llama_token sample_before_grammar(SamplerHandle & handle, const float * logits, int32_t n_vocab) {
+    const bool greedy = llama_sampler_chain_n(handle.sampler) == 2 && is_greedy(llama_sampler_chain_get(handle.sampler, 1));
+    const llama_token token = greedy ? arg_max(logits, n_vocab) : select_from(handle, logits, n_vocab, 1);
+    const bool fits = grammar_allows(llama_sampler_chain_get(handle.sampler, 0), token);
+    return fits ? token : select_from(handle, logits, n_vocab);
 }
 
 // What the samplers in the graph leave to do: nothing, or to apply the rest of the chain to the candidates they kept.
@@ -207,11 +236,8 @@ llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_
         if (is_greedy(handle.sampler)) {
             return arg_max(logits, context.n_vocab);
         }
-        handle.candidates.resize(static_cast<size_t>(context.n_vocab));
-        for (llama_token i = 0; i < context.n_vocab; ++i) {
-            handle.candidates[static_cast<size_t>(i)] = {i, logits[i], 0.0f};
-        }
-        token = select(handle);
+        token = can_ask_afterwards(handle.sampler) ? sample_before_grammar(handle, logits, context.n_vocab)
+                                                   : select_from(handle, logits, context.n_vocab);
     }
     if (token < 0 || token >= context.n_vocab) {
         throw_not_numbers(); // what the graph makes of them
@@ -317,194 +343,15 @@ LlamaSampler dry(const LlamaVocab & vocab, float multiplier, float base, int32_t
                vocab, model.n_vocab());
 }
 
-// ---------------------------------------------------------------------------------------------------------------- grammar
-
-// llama.cpp's grammar sampler aborts the process after a token that does not fit. So it is wrapped into one that refuses
-// such a token instead, and that gives its recursions the stack they need.
-struct Grammar {
-    llama_sampler * inner;
-    const llama_vocab * vocab;
-    size_t parse_stack;   // bytes to parse it: the parser recurses into brackets and rules
-    size_t trigger_stack; // bytes per byte of text, for std::regex; 0 without a pattern to search for
-    size_t text_size = 0; // of what was accepted since the start
-    bool broken = false;  // what triggered it did not fit: its state is undefined until reset()
-    std::shared_ptr<const std::vector<unsigned char>> utf8_kinds;
-    unsigned char lead = 0; // the last byte accepted, if it begins a character that not every byte may continue
-};
-
-// llama.cpp's grammars take overlong encodings for the character that they would stand for, so that a text of byte tokens
-// could fit a grammar and be no text. For every token: 0 if it is harmless, kNever if it contains what cannot be in UTF-8, or
-// else its first byte, if that continues a character.
-constexpr unsigned char kNever = 1;
-
-bool is_continuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
-
-// Whether `next`, a byte that continues a character, must not follow its first byte.
-bool is_invalid_after(unsigned char lead, unsigned char next) {
-    return (lead == 0xE0 && next < 0xA0) || (lead == 0xED && next > 0x9F) || (lead == 0xF0 && next < 0x90) ||
-           (lead == 0xF4 && next > 0x8F);
-}
-
-std::string piece_of(const llama_vocab * vocab, llama_token token) {
-    std::string piece(64, '\0');
-    int32_t size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
-    if (size < 0) {
-        piece.resize(static_cast<size_t>(-size));
-        size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
-    }
-    piece.resize(static_cast<size_t>(std::max(size, 0)));
-    return piece;
-}
-
-unsigned char utf8_kind(const std::string & piece) {
-    size_t missing = 0; // bytes of the character in progress
-    for (size_t i = 0; i < piece.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(piece[i]);
-        const auto before = static_cast<unsigned char>(i ? piece[i - 1] : 0);
-        if (byte == 0 || byte == 0xC0 || byte == 0xC1 || byte > 0xF4 ||
-            (is_continuation(byte) && is_invalid_after(before, byte)) || (missing && !is_continuation(byte))) {
-            return kNever;
-        }
-        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : missing ? missing - 1 : 0;
-    }
-    return !piece.empty() && is_continuation(static_cast<unsigned char>(piece[0])) ? static_cast<unsigned char>(piece[0])
-                                                                                   : 0;
-}
-
-std::shared_ptr<const std::vector<unsigned char>> utf8_kinds(ModelHandle & handle, const ModelUse & model) {
-    std::lock_guard<std::mutex> lock(handle.utf8_mutex);
-    if (!handle.utf8_kinds) {
-        auto kinds = std::make_shared<std::vector<unsigned char>>();
-        for (llama_token token = 0; token < model.n_vocab(); ++token) {
-            kinds->push_back(utf8_kind(piece_of(model.vocab(), token)));
-        }
-        handle.utf8_kinds = kinds;
-    }
-    return handle.utf8_kinds;
-}
-
-Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
-
-void check_working(const Grammar & grammar) {
-    if (grammar.broken) {
-        throw std::runtime_error("the grammar was left with a text that does not fit it: reset() the sampler");
-    }
-}
-
-void grammar_apply(llama_sampler * sampler, llama_token_data_array * candidates) {
-    check_working(grammar_of(sampler));
-    const Grammar & grammar = grammar_of(sampler);
-    llama_sampler_apply(grammar.inner, candidates);
-    for (size_t i = 0; i < candidates->size; ++i) {
-        llama_token_data & candidate = candidates->data[i];
-        const unsigned char kind = (*grammar.utf8_kinds)[static_cast<size_t>(candidate.id)];
-        if (kind && (kind == kNever || is_invalid_after(grammar.lead, kind))) {
-            candidate.logit = -INFINITY;
-        }
-    }
-}
-
-void grammar_accept(llama_sampler * sampler, llama_token token) {
-    constexpr size_t kSmallText = 1024;
-    Grammar & grammar = grammar_of(sampler);
-    llama_token_data candidate{token, 0.0f, 0.0f};
-    llama_token_data_array candidates{&candidate, 1, -1, false};
-    grammar_apply(sampler, &candidates);
-    if (candidate.logit == -INFINITY) {
-        throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
-    }
-    const std::string piece = piece_of(grammar.vocab, token);
-    grammar.text_size += piece.size();
-    grammar.lead = piece.empty() ? grammar.lead : static_cast<unsigned char>(piece.back());
-    grammar.broken = true;
-    const auto accept = [&] { llama_sampler_accept(grammar.inner, token); };
-    if (grammar.trigger_stack && grammar.text_size > kSmallText) {
-        run_on_big_stack(grammar.text_size * grammar.trigger_stack, accept);
-    } else {
-        accept();
-    }
-    grammar.broken = false;
-}
-
-void grammar_reset(llama_sampler * sampler) {
-    Grammar & grammar = grammar_of(sampler);
-    run_on_big_stack(grammar.parse_stack, [&] { llama_sampler_reset(grammar.inner); });
-    grammar.broken = false;
-    grammar.text_size = 0;
-    grammar.lead = 0;
-}
-
-llama_sampler * wrap(const Grammar & grammar);
-
-llama_sampler_i grammar_interface() {
-    llama_sampler_i i{};
-    i.name = [](const llama_sampler *) { return "grammar"; };
-    i.accept = grammar_accept;
-    i.apply = grammar_apply;
-    i.reset = grammar_reset;
-    i.clone = [](const llama_sampler * sampler) {
-        Grammar copy = grammar_of(sampler);
-        copy.inner = llama_sampler_clone(copy.inner);
-        return wrap(copy);
-    };
-    i.free = [](llama_sampler * sampler) {
-        llama_sampler_free(grammar_of(sampler).inner);
-        delete &grammar_of(sampler);
-    };
-    return i;
-}
-
-llama_sampler * wrap(const Grammar & grammar) {
-    static llama_sampler_i interface = grammar_interface();
-    return llama_sampler_init(&interface, new Grammar(grammar));
-}
-
-// Parses a grammar with `create`, which returns null if that fails.
-template <class Create>
-LlamaSampler make_grammar(const LlamaVocab & vocab, const ModelUse & model, const std::string & text,
-                          const std::string & root, size_t pattern_size, Create && create) {
-    constexpr size_t kRegexStackPerByte = 512;
-    model.check_vocab();
-    Grammar grammar{nullptr, model.vocab(), 0, std::min<size_t>(pattern_size, 64) * kRegexStackPerByte};
-    {
-        WithoutGil release;
-        grammar.utf8_kinds = utf8_kinds(*vocab.handle, model);
-    }
-    try {
-        grammar.parse_stack =
-            with_grammar(model.vocab(), text, root, pattern_size * 4096, [&] { grammar.inner = create(); });
-    } catch (const std::regex_error & error) {
-        throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
-    }
-    if (!grammar.inner) {
-        throw nb::value_error(("llama.cpp refuses the grammar: " + logged_errors("no reason given")).c_str());
-    }
-    return own(wrap(grammar), vocab, model.n_vocab());
-}
-
 LlamaSampler grammar(const LlamaVocab & vocab, const std::string & text, const std::string & root) {
-    LogDelivery delivery;
     ModelUse model(vocab.handle);
-    return make_grammar(vocab, model, text, root, 0,
-                        [&] { return llama_sampler_init_grammar(model.vocab(), text.c_str(), root.c_str()); });
+    return own(make_grammar_sampler(vocab, text, root, false, {}, {}), vocab, model.n_vocab());
 }
 
 LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, const std::string & root,
                           const std::vector<std::string> & patterns, const std::vector<llama_token> & tokens) {
-    LogDelivery delivery;
     ModelUse model(vocab.handle);
-    for (llama_token token : tokens) {
-        model.check_token(token);
-    }
-    size_t pattern_size = 0;
-    for (const std::string & pattern : patterns) {
-        pattern_size += pattern.size() + 1;
-    }
-    auto pointers = c_strings(patterns);
-    return make_grammar(vocab, model, text, root, pattern_size, [&] {
-        return llama_sampler_init_grammar_lazy_patterns(model.vocab(), text.c_str(), root.c_str(), pointers.data(),
-                                                        pointers.size(), tokens.data(), tokens.size());
-    });
+    return own(make_grammar_sampler(vocab, text, root, true, patterns, tokens), vocab, model.n_vocab());
 }
 
 // ----------------------------------------------------------------------------------------------------------- more of them

@@ -310,7 +310,8 @@ def test_in_a_session_a_timeout_leaves_what_had_been_said(eight: LLM):
         request = stream._request
         assert session.tokens == len(request.prompt) + len(request.tokens) > before
         question = "<|im_end|>\n" + turn("What is my name?")
-        assert await session.agenerate(question, max_tokens=20) == "Your name is Ada."
+        answer = await session.agenerate(question, max_tokens=20)  # after a story that was cut who knows where
+        assert answer.startswith("Your name is Ada")
 
     run(main)
     session.close()
@@ -387,6 +388,8 @@ def test_errors_are_raised_where_the_answer_is_awaited(eight: LLM, reference: Re
     async def main() -> None:
         other = eight.astream(story(), max_tokens=60)
         long = [300] * 3000
+        misspelt: dict[str, Any] = {"temprature": 1}
+        also_streaming: dict[str, Any] = {"on_token": print}
         wrong: list[tuple[type[Exception], Awaitable[object]]] = [
             (PromptError, eight.agenerate("")),
             (PromptError, eight.agenerate([1, 2**20])),
@@ -397,8 +400,8 @@ def test_errors_are_raised_where_the_answer_is_awaited(eight: LLM, reference: Re
             (ContextSizeError, eight.session("long").agenerate(long)),
             (ConfigError, eight.agenerate(CAPITAL, temperature=-1)),
             (ConfigError, eight.agenerate(CAPITAL, n=0)),
-            (ConfigError, eight.agenerate(CAPITAL, n=2, on_token=print)),
-            (ConfigTypeError, eight.agenerate(CAPITAL, temprature=1)),
+            (ConfigError, eight.agenerate(CAPITAL, n=2, **also_streaming)),
+            (ConfigTypeError, eight.agenerate(CAPITAL, **misspelt)),
             (ConfigTypeError, eight.agenerate(CAPITAL, on_token=3)),  # type: ignore[arg-type]
         ]
         outcomes = await asyncio.gather(*(awaitable for _, awaitable in wrong), return_exceptions=True)

@@ -8,6 +8,7 @@ import pytest
 
 from cyllama import GenerationConfig, ModelConfig
 from cyllama.llama.llama_cpp import LlamaContextParams, LlamaModelParams
+from cyllama.options import GenerationOptions
 
 
 def test_defaults_of_models_and_contexts_are_llama_cpps():
@@ -57,3 +58,7 @@ def test_every_option_is_documented():
         assert config.__doc__ is not None
         for name in config.model_fields:
             assert f"\n        {name}: " in config.__doc__ or f"\n    {name}: " in config.__doc__, name
+
+
+def test_type_checkers_and_editors_know_every_option():
+    assert set(GenerationOptions.__annotations__) == set(GenerationConfig.model_fields)

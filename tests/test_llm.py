@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -255,12 +256,14 @@ def test_model_options_may_be_given_by_name(tiny_chat: Path):
 
 
 def test_an_unknown_option_is_a_type_error_that_suggests_the_nearest(llm: LLM, tiny_chat: Path):
+    misspelt: dict[str, Any] = {"temperatur": 1}
+    of_the_model: dict[str, Any] = {"n_threads": 1}
     with pytest.raises(TypeError, match="'temperatur': did you mean 'temperature'"):
-        llm("Hi", temperatur=1)
+        llm("Hi", **misspelt)
     with pytest.raises(TypeError, match="'n_gpu_layer': did you mean 'n_gpu_layers'"):
         LLM(tiny_chat, n_gpu_layer=1)
     with pytest.raises(TypeError, match="no option 'n_threads'"):
-        llm("Hi", n_threads=1)
+        llm("Hi", **of_the_model)
 
 
 def test_many_threads_take_turns(llm: LLM):

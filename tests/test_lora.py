@@ -160,6 +160,13 @@ def test_adapters_are_asked_for_in_every_way(files: Files):
         assert llm.config.lora == lora
 
 
+def test_log_probabilities_are_those_of_the_answer_alone(lora_llm: LLM):
+    response = lora_llm(some_tokens(300), lora={"red": 1.0}, n_batch=64, logprobs=0)
+    assert response.logprobs is not None
+    assert len(response.logprobs) == response.usage.completion_tokens == 24
+    assert all(each.logprob < 0 for each in response.logprobs)
+
+
 def test_scales_make_a_difference(lora_llm: LLM):
     prompt = some_tokens(20)
     assert len({lora_llm(prompt, lora={"red": scale}) for scale in (-2, -1, 0, 0.5, 1, 2)}) == 6
@@ -519,6 +526,7 @@ def test_scales_and_names_are_checked(lora: dict[Any, Any], lora_llm: LLM):
 
 
 def test_lora_is_a_dict(lora_llm: LLM):
+    wrong: Any
     for wrong in ("red", ["red"], None):
         with pytest.raises(ConfigError, match=r"GenerationConfig\.lora: "):
             lora_llm("Hello", lora=wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_everything_together_comes_in_llama_cpps_order(llm: LLM):
 
 
 @pytest.mark.parametrize(("mirostat", "name"), [(1, "mirostat"), (2, "mirostat-v2")])
-def test_mirostat_replaces_the_rest(llm: LLM, mirostat: int, name: str):
+def test_mirostat_replaces_the_rest(llm: LLM, mirostat: Literal[1, 2], name: str):
     assert chain(llm, mirostat=mirostat) == ["temp", name]
     assert len(llm(START, mirostat=mirostat, seed=1, max_tokens=20)) > 0
 

@@ -123,6 +123,34 @@ def test_several_long_prompts_delay_a_running_stream_no_more_than_one(llm: LLM, 
     assert max(sum(step.prompts.values()) for step in beside) == CHUNK_BESIDE_STREAMS
 
 
+def test_short_prompts_that_come_together_begin_together(steps: list[Step]):
+    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm, llm(story(), stream=True, **ENDLESS) as first:
+        next(first)
+        with held(llm):
+            others = [llm(some_tokens(60 + i), stream=True, max_tokens=4) for i in range(7)]
+        for other in others:
+            other.read()
+    begun = first_steps(steps, others)
+    assert begun == [begun[0]] * 7, "all seven prompts are in one step, beside the one that waits for it"
+    assert steps[begun[0]].generated == [first._request]
+
+
+def test_short_prompts_of_a_few_do_not_hold_up_many(steps: list[Step]):
+    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm:
+        with held(llm):
+            streams = [llm(story(animal), stream=True, **ENDLESS) for animal in ANIMALS[:4]]
+        for stream in streams:
+            next(stream)
+        with held(llm):
+            others = [llm(some_tokens(100 + i), stream=True, max_tokens=4) for i in range(3)]
+        for other in others:
+            other.read()
+        for stream in streams:
+            stream.close()
+    beside = [sum(step.prompts.values()) for step in steps if step.prompts and step.generated]
+    assert max(beside) <= CHUNK_BESIDE_STREAMS
+
+
 def test_turns_of_one_conversation_are_taken_one_after_the_other(llm: LLM, steps: list[Step]):
     ada, bob = llm.session("ada"), llm.session("bob")
     with held(llm):

@@ -2,7 +2,13 @@
 
 from .messages import Function, Message, MessageLike, Role, ToolCall, check_messages
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
-from .response_format import ResponseFormat, ResponseFormatLike, check_grammar, check_response_format
+from .response_format import (
+    ResponseFormat,
+    ResponseFormatLike,
+    check_constraint,
+    check_grammar,
+    check_response_format,
+)
 from .sampling import grammar_sampler, preserved_token_ids
 from .schema import schema_grammar
 from .template import ChatPlan, ChatTemplates, GrammarSpec, Trigger, prepare, render
@@ -30,6 +36,7 @@ __all__ = [
     "ToolLike",
     "Trigger",
     "add_up",
+    "check_constraint",
     "check_grammar",
     "check_messages",
     "check_response_format",

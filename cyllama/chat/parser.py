@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..response import TokenLogprob
 from .messages import Function, Message, ToolCall
 
 #: What reads an answer, or its beginning: content, reasoning, and id, name and arguments of tool calls. It raises
@@ -53,15 +54,17 @@ class ChatDelta:
         content: The next part of the text.
         reasoning_content: The next part of the reasoning.
         tool_calls: Pieces of tool calls.
+        logprobs: The tokens that it has become certain by, where ``logprobs`` were asked for.
     """
 
     content: str = ""
     reasoning_content: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether it adds anything."""
-        return bool(self.content or self.reasoning_content or self.tool_calls)
+        return bool(self.content or self.reasoning_content or self.tool_calls or self.logprobs)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import GrammarError, OutputError, SchemaError
+from ..errors import ConfigError, GrammarError, OutputError, SchemaError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab, json_schema_to_grammar
 from ..llama.llama_cpp import check_grammar as check_gbnf
 from .schema import Conversion, convert, finish_grammar, model_schema
@@ -94,6 +94,24 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
             f"not {response_format!r:.80}"
         )
     return ResponseFormat(dict(schema), model, convert(schema, name="response_format"))
+
+
+def check_constraint(
+    grammar: str | None, response_format: ResponseFormatLike, vocab: LlamaVocab
+) -> tuple[str | None, ResponseFormat | None]:
+    """Return the GBNF grammar of a text, if it has to fit one, and what its value is.
+
+    Raises:
+        GrammarError: ``grammar`` is none.
+        SchemaError: ``response_format`` is none, or its schema cannot be converted to a grammar.
+        ConfigError: Both are given.
+    """
+    expected = check_response_format(response_format)
+    if grammar is None:
+        return None if expected is None else expected.grammar, expected
+    if expected is not None:
+        raise ConfigError("a text has one form: pass either grammar or response_format")
+    return check_grammar(grammar, vocab), None
 
 
 def check_grammar(grammar: str, vocab: LlamaVocab | None = None) -> str:

@@ -7,16 +7,17 @@ import math
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
 from ..errors import ContextMemoryError, DecodeError
 from ..llama.llama_cpp import LlamaModel, LlamaSampler
-from ..response import FinishReason
+from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
 from .context import GenerationContext
 from .conversation import Conversation
 from .kv_cache import common_prefix
+from .logprobs import read_logprobs
 from .request import Request
 from .scheduler import Chunk, Scheduler
 from .stats import Stats
@@ -28,6 +29,14 @@ MIN_SHARED = 32  # tokens of a common prefix for which one request waits until a
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+class _Sampled(NamedTuple):
+    """The next token of a request, or why there is none."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+    failure: DecodeError | None = None
 
 
 class Engine:
@@ -321,7 +330,7 @@ class Engine:
         batch.clear()
         samplers: list[tuple[int, LlamaSampler]] = []
         owners: list[Request] = []
-        probed: list[Request] = []  # adapters may compute nonsense: it has to be found before others are beside it
+        probed: set[Request] = set()  # adapters may compute nonsense: it has to be found before others are beside it
         for request, tokens, sample in chunks:
             assert request.sequence is not None
             assert request.sequence.seq_id is not None
@@ -330,7 +339,7 @@ class Engine:
             if probe:
                 samplers.append((len(batch) - 1, self._probe))
                 owners.append(request)
-                probed.append(request)
+                probed.add(request)
             for owner in (request, *self._followers(request)) if sample else ():
                 assert owner.sampler is not None
                 samplers.append((len(batch) - 1, owner.sampler))
@@ -348,13 +357,21 @@ class Engine:
         elif status == NO_SPACE:
             self._give_way()
         else:
-            failures = {owners[i]: DecodeError(reason) for i, reason in errors.items()}
-            nonsense = [owners[i] for i in errors if math.isnan(context.get_logprobs_ith(samplers[i][0], 0)[0])]
-            answers = dict(zip(owners, sampled, strict=True))
-            for request in probed:
-                if request not in failures:
-                    del answers[request]
-            self._advance(chunks, answers, failures)
+            results: dict[Request, _Sampled] = {}
+            nonsense: list[Request] = []
+            for i, (owner, token) in enumerate(zip(owners, sampled, strict=True)):
+                index, n_top = samplers[i][0], owner.config.logprobs
+                if i in errors:
+                    results[owner] = _Sampled(token, failure=DecodeError(errors[i]))
+                    if math.isnan(context.get_logprobs_ith(index, 0)[0]):
+                        nonsense.append(owner)
+                elif owner in probed:
+                    continue
+                elif n_top is None:
+                    results[owner] = _Sampled(token)
+                else:
+                    results[owner] = _Sampled(token, read_logprobs(context, self._vocab, index, token, n_top))
+            self._advance(chunks, results)
             if nonsense:
                 self._kv_cache.purge(request.sequence for request in nonsense if request.sequence is not None)
 
@@ -410,7 +427,7 @@ class Engine:
         if not self._nobody_waits():
             raise DecodeError("llama.cpp aborted the decode")
 
-    def _advance(self, chunks: list[Chunk], sampled: dict[Request, int], failures: dict[Request, DecodeError]) -> None:
+    def _advance(self, chunks: list[Chunk], results: dict[Request, _Sampled]) -> None:
         """Note what was evaluated and sampled."""
         for request, tokens, _ in chunks:
             assert request.sequence is not None
@@ -423,20 +440,21 @@ class Engine:
         for request, _, _ in chunks:
             if request.followers and request.pending == 0:
                 self._release_followers(request)
-        for request, token in sampled.items():
-            self._accept(request, token, failures.get(request))
+        for request, result in results.items():
+            self._accept(request, result)
         for request, _, _ in chunks:
             if request.pending == 0 and request.finish_reason is None:  # a prompt without an answer
                 self._retire(request, "length")
 
-    def _accept(self, request: Request, token: int, failure: DecodeError | None) -> None:
-        if failure is not None:
-            self._retire(request, failure)
+    def _accept(self, request: Request, result: _Sampled) -> None:
+        token = result.token
+        if result.failure is not None:
+            self._retire(request, result.failure)
             return
         self._stats.tokens_generated += 1
         last, preserved = token in self._eog, token in request.preserved
         piece = b"" if last and not preserved else self._vocab.token_to_piece(token, special=preserved)
-        if not request.accept(token, piece, last=last):
+        if not request.accept(token, piece, last=last, logprob=result.logprob):
             self._retire(request, request.finish_reason)
 
     # --- requests with the same prompt

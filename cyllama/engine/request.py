@@ -11,7 +11,7 @@ from typing import Protocol
 from ..config import GenerationConfig
 from ..errors import DecodeError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
-from ..response import FinishReason, Timings, Usage
+from ..response import FinishReason, TextChunk, Timings, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
 from .context import ContextSize
 from .conversation import Conversation
@@ -22,7 +22,7 @@ from .kv_cache import CachedSequence
 class Outlet(Protocol):
     """Where the text of a generation goes: pieces, then ``None``."""
 
-    def put(self, item: str | None) -> None:
+    def put(self, item: TextChunk | None) -> None:
         """Take an item. Called by the engine's thread; neither waits nor raises."""
         ...
 
@@ -67,6 +67,7 @@ class Request:
         error: What it failed with, if it did.
         cancelled: Set by anyone who wants it to end.
         preserved: Control tokens whose text is part of the answer's.
+        logprobs: Of the tokens generated so far, if the config asks for them.
     """
 
     def __init__(
@@ -106,17 +107,19 @@ class Request:
         self.n_reused: int | None = None
         self.leader: Request | None = None
         self.followers: list[Request] = []
-        self.queue: SimpleQueue[str | None] = SimpleQueue()
+        self.queue: SimpleQueue[TextChunk | None] = SimpleQueue()
         self.chunks: Outlet = self.queue if chunks is None else chunks
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cancelled = False
         self.preserved = preserved
+        self.logprobs: list[TokenLogprob] = []
         self._given = prompt
         self._size_for = size_for
         self._make_sampler = make_sampler
         self._streaming = streaming
         self._parts: list[str] = []
+        self._n_emitted_logprobs = 0
         self._detokenizer = Detokenizer(config.stop_sequences)
         self._limit = 0
         self._max_tokens = 0
@@ -201,11 +204,13 @@ class Request:
         """Ask for twice the room."""
         self.required = min(2 * self.required, self._limit, len(self.prompt) + self._max_tokens)
 
-    def accept(self, token: int, piece: bytes, *, last: bool) -> bool:
+    def accept(self, token: int, piece: bytes, *, last: bool, logprob: TokenLogprob | None = None) -> bool:
         """Take a token and its bytes; ``last`` if it ends the generation. Return whether that goes on."""
         if self._first_token is None:
             self._first_token = time.perf_counter()
         self.tokens.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
         self._emit(self._detokenizer.push(piece))
         if self._detokenizer.stopped or last:
             self.finish("stop")
@@ -276,7 +281,8 @@ class Request:
         if text:
             self._parts.append(text)
             if self._streaming:
-                self.chunks.put(text)
+                self.chunks.put(TextChunk(text, tuple(self.logprobs[self._n_emitted_logprobs :])))
+                self._n_emitted_logprobs = len(self.logprobs)
 
     # --- what it came to
 

@@ -10,6 +10,7 @@ from .adapters import AdapterKey
 from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
+SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
 TURN_STEPS = 8  # with the same adapters while others wait, as long as a chunk takes; a switch takes half a step or less
 
 
@@ -135,8 +136,9 @@ class Scheduler:
         for request in generating:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
         budget = n_batch - len(generating)
-        if generating or (running is not self.running and any(request.pending == 1 for request in self.running)):
-            budget = min(budget, CHUNK_BESIDE_STREAMS)
+        n_waiting = len(generating) if running is self.running else sum(r.pending == 1 for r in self.running)
+        if n_waiting:
+            budget = min(budget, self._beside(running, n_waiting))
         n_prompt = 0
         for request in running:
             pending = request.pending
@@ -150,6 +152,17 @@ class Scheduler:
             n_prompt += len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
         self._turns.spend(n_prompt)
+
+    def _beside(self, running: list[Request], n_waiting: int) -> int:
+        """Return the most tokens of ``running``'s prompts in a step that ``n_waiting`` generating requests wait for.
+
+        Callers who come together shall also go on together: with one chunk after the other, those whose turn is first
+        would end first, and leave the others to batches that are not full.
+        """
+        new = [len(r.prompt) - (r.n_reused or 0) for r in running if r.pending > 1]
+        if len(new) > n_waiting and sum(new) <= SHORT_PROMPTS:
+            return SHORT_PROMPTS
+        return CHUNK_BESIDE_STREAMS
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""

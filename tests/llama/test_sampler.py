@@ -361,6 +361,56 @@ def test_a_grammar_decides_the_form(told: LlamaContext, model: LlamaModel, batch
     assert text[10:] == "}"
 
 
+GRAMMARS = {
+    "json": r"""root ::= "{" space pair ("," space pair)* "}"
+pair ::= "\"" [^"\\]* "\"" space ":" space ("\"" [^"\\]* "\"" | [0-9]+ | "true" | "null")
+space ::= " "?""",
+    "words": 'root ::= ([a-z]+ " ")* "."',
+    "any": "root ::= .*",
+    "other scripts": "root ::= [\\u0080-\\uFFFF]+ [^a-z]",
+    "emoji": 'root ::= [\\U0001F600-\\U0001F64F]{2,} | "\\U0001F600 no"',
+    "either": 'root ::= "fox" | "fo" [a-z]+ "y" | "f"? [0-9]{1,3} ("th" | "st")*',
+    "nothing more": 'root ::= ""',
+    "tokens": 'root ::= <[300]> [a-z]+ | !<[301]> "!"',
+}
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_what_is_left_of_all_tokens_is_what_fits_one_by_one(told: LlamaContext, model: LlamaModel, name: str):
+    """Tokens are found by following the grammar through their texts, and tested here each by itself."""
+    vocab, rng = model.vocab, np.random.default_rng(sum(name.encode()))
+    grammar = S.grammar(vocab, GRAMMARS[name])
+    for _ in range(6):
+        fits = {token for token in range(N_VOCAB) if not refuses(grammar, token)}
+        others = sorted(set(range(N_VOCAB)) - fits)
+        assert fits
+        for token in rng.choice(sorted(fits), min(len(fits), 60), replace=False).tolist():
+            if not others:
+                break
+            wrong = [(int(rng.choice(others)), 2000.0), (token, 1000.0)]  # what it would be, and what is next to that
+            assert S.chain([grammar.clone(), S.logit_bias(N_VOCAB, wrong), S.greedy()]).sample(told) == token
+        for token in rng.choice(others, min(len(others), 60), replace=False).tolist():
+            chain = S.chain([grammar.clone(), S.logit_bias(N_VOCAB, [(token, 1000.0)]), S.greedy()])
+            assert chain.sample(told) in fits
+        grammar.accept([int(rng.choice(sorted(fits)))])
+
+
+def refuses(grammar: LlamaSampler, token: int) -> bool:
+    try:
+        grammar.clone().accept([token])
+    except RuntimeError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_and_what_learns_from_its_choices(told: LlamaContext, model: LlamaModel, temperature: float):
+    for learning in (S.mirostat(N_VOCAB, 1, 5.0, 0.1), S.mirostat_v2(1, 5.0, 0.1), S.adaptive_p(0.3, 0.9, 1)):
+        chain = S.chain([S.grammar(model.vocab, "root ::= [0-9]{10}"), S.temp(temperature), learning])
+        for _ in range(10):
+            assert model.vocab.token_to_piece(chain.sample(told)).isdigit()
+
+
 def test_a_lazy_grammar_waits_for_its_trigger(told: LlamaContext, model: LlamaModel, batch_of: BatchOf):
     fox = model.vocab.tokenize(" fox", False)
     lazy = S.grammar_lazy(model.vocab, 'root ::= " fox" "!!!"', "root", ["[\\s\\S]*?( fox)[\\s\\S]*"], [])
