@@ -11,7 +11,7 @@ from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
 SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
-TURN_STEPS = 8  # with the same adapters while others wait, as long as a chunk takes; a switch takes half a step or less
+TURN_STEPS = 8  # with the same adapters while others wait, about as long as a chunk takes; a switch takes 1/5 of a step
 
 
 class Chunk(NamedTuple):
