@@ -94,7 +94,7 @@ struct LimitRange : jinja::statement {
         const double start = numbers.size() > 1 ? numbers[0] : 0, stop = numbers.size() > 1 ? numbers[1] : numbers.at(0);
         const double step = numbers.size() > 2 ? numbers[2] : 1;
         if (step != 0 && (stop - start) / step > kMaxRange) {
-            throw std::runtime_error("range() of more than 100000 numbers");
+            StackWatch::exceed("range() of more than 100000 numbers");
         }
     }
 };
