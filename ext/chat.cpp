@@ -69,6 +69,41 @@ void add_checks(jinja::statements & statements) {
     }
 }
 
+// Makes range() refuse what would take all of the memory, as Jinja2's sandbox does (jinja2.sandbox.MAX_RANGE).
+struct LimitRange : jinja::statement {
+    LimitRange() { pos = 0; }
+    std::string type() const override { return "Block"; }
+    jinja::value execute_impl(jinja::context & context) override {
+        context.set_val("range", jinja::mk_val<jinja::value_func>("range", [](const jinja::func_args & args) {
+                            check_range_size(args);
+                            return jinja::global_builtins().at("range")(args);
+                        }));
+        return jinja::mk_val<jinja::value_undefined>();
+    }
+
+    static void check_range_size(const jinja::func_args & args) {
+        constexpr double kMaxRange = 100000;
+        std::vector<double> numbers;
+        for (size_t i = 0; i < args.count() && i < 3; ++i) {
+            const jinja::value argument = args.get_pos(i);
+            if (!jinja::is_val<jinja::value_int>(argument)) {
+                return; // refused in better words
+            }
+            numbers.push_back(static_cast<double>(argument->as_int()));
+        }
+        const double start = numbers.size() > 1 ? numbers[0] : 0, stop = numbers.size() > 1 ? numbers[1] : numbers.at(0);
+        const double step = numbers.size() > 2 ? numbers[2] : 1;
+        if (step != 0 && (stop - start) / step > kMaxRange) {
+            StackWatch::exceed("range() of more than 100000 numbers");
+        }
+    }
+};
+
+void add_limits(jinja::program & program) {
+    add_checks(program.body);
+    program.body.insert(program.body.begin(), std::make_unique<LimitRange>());
+}
+
 // Runs `work`, which renders a template whose source has so many bytes, on a stack with `extra` bytes more.
 template <class Work> void render(size_t source_size, size_t extra, Work && work) {
     const size_t nested = source_size * kStackPerByte;
@@ -88,7 +123,7 @@ template <class Work> void render(size_t source_size, size_t extra, Work && work
 void try_template(const std::string & source) {
     jinja::lexer lexer;
     jinja::program program = jinja::parse_from_tokens(lexer.tokenize(source));
-    add_checks(program.body);
+    add_limits(program);
     jinja::caps_get(program); // ignores what is thrown
     StackWatch::check_exceeded();
 }
@@ -104,7 +139,7 @@ common_chat_templates_ptr compile(const llama_model * model, const std::string &
     common_chat_templates_ptr templates = common_chat_templates_init(model, source);
     for (auto * one : {templates->template_default.get(), templates->template_tool_use.get()}) {
         if (one) {
-            add_checks(one->prog.body);
+            add_limits(one->prog);
         }
     }
     return templates;
