@@ -170,12 +170,7 @@ class GenerationContext:
     def _create(self, n_ctx: int, n_batch: int) -> None:
         self._check_memory(n_ctx)
         params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch, model=self._model)
-        try:
-            context = LlamaContext(self._model, params)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error):
-                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
-            raise ContextError(str(error)) from error
+        context = create_context(self._model, params, WAY_OUT)
         if not context.has_memory:
             context.close()
             raise UnsupportedModelError("the model cannot generate text: it remembers nothing of what it has read")
@@ -190,6 +185,21 @@ class GenerationContext:
     def _check_memory(self, n_ctx: int, held: int = 0) -> None:
         """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
         check_kv_memory(self._model, self._config, n_ctx, held=held)
+
+
+def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) -> LlamaContext:
+    """Create a context.
+
+    Raises:
+        ContextMemoryError: There is not enough memory for it; ``way_out`` is what to do about it.
+        ContextError: llama.cpp cannot create one with these parameters.
+    """
+    try:
+        return LlamaContext(model, params)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise ContextMemoryError(f"{error}. {way_out}") from error
+        raise ContextError(str(error)) from error
 
 
 def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0) -> None:

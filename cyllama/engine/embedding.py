@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import unicodedata
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
 from typing import NamedTuple, cast
 
 from ..config import ModelConfig
@@ -34,9 +32,10 @@ from ..llama.llama_cpp import (
     LlamaPoolingType,
     LlamaVocabType,
 )
-from .context import context_params, gib, kv_cache_bytes, padded
+from .context import context_params, create_context, gib, kv_cache_bytes, padded
 from .hardware import available_memory
 from .stats import Stats
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +234,7 @@ class _Place(NamedTuple):
 # --- the engine
 
 
-class Embedder:
+class Embedder(Worker[EmbeddingJob]):
     """A thread that computes embeddings, and the context it does so in. Both end with :meth:`stop`.
 
     A pass evaluates many texts side by side, of several calls if there are. Calls take turns in leading a pass, so that
@@ -250,77 +249,32 @@ class Embedder:
         stats: Stats,
         predecessor: Embedder | None = None,
     ) -> None:
-        """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        """Start the thread, which waits for ``predecessor`` to end first."""
+        super().__init__("cyllama-embedder", predecessor)
         self._model = model
         self._config = config
         self._pooling = pooling
         self._stats = stats
-        self._inbox: SimpleQueue[EmbeddingJob | None] = SimpleQueue()
         self._jobs: deque[EmbeddingJob] = deque()
         self._context: LlamaContext | None = None
         self._batch = LlamaBatch(1)
         self._n_ctx = 0
-        self._stopping = False
-        self._abort_lock = threading.RLock()  # between deciding to abort a pass and doing it, no other may begin
-        self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-embedder", daemon=True)
-        self._thread.start()
+        self.start()
 
     def submit(self, job: EmbeddingJob) -> None:
         """Hand over a call. Its vectors come out of its future."""
-        job.future.add_done_callback(self._abort_if_unwanted)
+        job.future.add_done_callback(lambda _: self._abort_if_unwanted())
         self._inbox.put(job)
-
-    def stop(self) -> None:
-        """End all calls with an error, release the context, end the thread. Returns when that is done.
-
-        Only on the embedder's own thread, where a finalizer may call this, it cannot be waited for.
-        """
-        self._stopping = True
-        self._inbox.put(None)
-        self._abort_if_unwanted()
-        self.join()
-
-    def join(self) -> None:
-        """Wait for the thread to end, unless called by it."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
 
     # --- the embedder's thread
 
-    def _run(self, predecessor: Embedder | None) -> None:
-        if predecessor is not None:
-            predecessor.join()
-        try:
-            while self._receive():
-                self._turn()
-        finally:
-            self._empty_inbox()  # what came in between the last look and the order to stop
-            self._release()
-            for job in self._jobs:
-                job.fail(job.cancel_error())
-
-    def _receive(self) -> bool:
-        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
+    def _turn(self) -> None:
+        """Take what has come in and do one pass."""
         self._empty_inbox()
         self._jobs = deque(job for job in self._jobs if not job.future.done())
-        if not self._jobs and not self._stopping:
-            self._take(self._inbox.get())
-        return not self._stopping
-
-    def _empty_inbox(self) -> None:
-        while True:
-            try:
-                self._take(self._inbox.get_nowait())
-            except Empty:
-                return
-
-    def _take(self, job: EmbeddingJob | None) -> None:
-        if job is not None:
-            self._jobs.append(job)
-
-    def _turn(self) -> None:
-        """Do one pass."""
         if not self._jobs:
+            self._wait_for_one()
+        if not self._jobs or self._stopping:
             return
         places: list[_Place] = []
         try:
@@ -334,6 +288,14 @@ class Embedder:
             for job in {place.job for place in places} or {self._jobs[0]}:
                 job.fail(failure)
         self._jobs.rotate(-1)
+
+    def _take(self, item: EmbeddingJob) -> None:
+        self._jobs.append(item)
+
+    def _end(self) -> None:
+        self._release()
+        for job in self._jobs:
+            job.fail(job.cancel_error())
 
     def _fill(self, places: list[_Place], reused: bool) -> None:
         """Put texts into the batch: the longest one of the first call, and the longest ones that fit beside it."""
@@ -352,10 +314,8 @@ class Embedder:
     def _compute(self, places: list[_Place]) -> None:
         context = self._context
         assert context is not None
-        with self._abort_lock:
-            context.clear_abort()
-            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
-                return
+        if not self._may_decode(context):
+            return
         try:
             if self._model.has_encoder:
                 context.encode(self._batch)
@@ -382,12 +342,9 @@ class Embedder:
     def _nobody_waits(self) -> bool:
         return self._stopping or all(job.future.cancelled() for job in list(self._jobs))
 
-    def _abort_if_unwanted(self, _: object = None) -> None:
-        """Abort the pass in flight if nobody waits for its outcome. Called from any thread."""
-        with self._abort_lock:
-            context = self._context
-            if context is not None and self._nobody_waits():
-                context.abort()
+    @property
+    def _in_flight(self) -> LlamaContext | None:
+        return self._context
 
     # --- the context
 
@@ -416,12 +373,7 @@ class Embedder:
     def _create(self, n_ctx: int) -> None:
         params = self._params(n_ctx)
         self._check_memory(n_ctx)
-        try:
-            self._context = LlamaContext(self._model, params)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error):
-                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
-            raise ContextError(str(error)) from error
+        self._context = create_context(self._model, params, WAY_OUT)
         self._batch = LlamaBatch(n_ctx)
         self._n_ctx = self._stats.embedding_n_ctx = n_ctx
         self._stats.embedding_contexts_created += 1

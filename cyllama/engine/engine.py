@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
 from ..errors import ContextMemoryError, DecodeError
-from ..llama.llama_cpp import LlamaModel, LlamaSampler
+from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
 from .context import GenerationContext
@@ -21,6 +20,7 @@ from .logprobs import read_logprobs
 from .request import Request
 from .scheduler import Chunk, Scheduler
 from .stats import Stats
+from .worker import Worker
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
 IDLE_CELLS = 512  # that sequences nobody extends may keep while others run: attention passes over them
@@ -39,30 +39,27 @@ class _Sampled(NamedTuple):
     failure: DecodeError | None = None
 
 
-class Engine:
+class Engine(Worker["Request | Callable[[], object]"]):
     """A thread that takes requests and generates, and the context it does so in. Both end with :meth:`stop`.
 
     llama.cpp is fastest when one thread decodes for the whole life of a context, whoever asks. Requests come in, and
-    text goes out, through queues, which are safe to use from finalizers and signal handlers.
+    text goes out, through queues.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:
-        """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        """Start the thread, which waits for ``predecessor`` to end first."""
+        super().__init__("cyllama-engine", predecessor)
         self._model = model
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
         self._stats = stats
         self._kv_cells = config.kv_cells
-        self._inbox: SimpleQueue[Request | Callable[[], object] | None] = SimpleQueue()
         self._incoming: dict[Request, None] = {}  # requests in the inbox
         self._scheduler = Scheduler(config.n_parallel)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
         self._probe = LlamaSampler.greedy()
-        self._stopping = False
-        self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
-        self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-engine", daemon=True)
-        self._thread.start()
+        self.start()
 
     def submit(self, request: Request) -> None:
         """Hand over a request. Its text comes out of :attr:`Request.chunks`."""
@@ -152,51 +149,21 @@ class Engine:
             "host_bytes": self._kv_cache.host_bytes,
         }
 
-    def stop(self) -> None:
-        """Cancel all requests, release the context, end the thread. Returns when that is done.
-
-        Only on the engine's own thread, where a finalizer may call this, it cannot be waited for.
-        """
-        self._stopping = True
-        self._inbox.put(None)
-        self._abort_if_unwanted()
-        self.join()
-
-    def join(self) -> None:
-        """Wait for the thread to end, unless called by it."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
     # --- the engine's thread: the loop
 
-    def _run(self, predecessor: Engine | None) -> None:
-        if predecessor is not None:
-            predecessor.join()
+    def _turn(self) -> None:
+        """Take what has come in and do one step."""
         try:
-            while self._turn():
-                pass
-        finally:
-            self._empty_inbox()  # what came in between the last look and the order to stop
-            for request in self._scheduler.drain():
-                request.finish("cancelled")
-                request.close(self._vocab)
-            self._context.release()
-
-    def _turn(self) -> bool:
-        """Take what has come in and do one step; return whether to go on."""
-        try:
-            if not self._receive():
-                return False
-            self._step()
+            if self._receive():
+                self._step()
         except Exception as error:  # whatever failed, nobody may wait forever, and the next request starts afresh
             logger.debug("a step failed", exc_info=True)
             self._context.release()
             for request in list(self._scheduler.running):
                 self._retire(request, error)
-        return True
 
     def _receive(self) -> bool:
-        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
+        """Take what has come in, waiting for it if there is nothing to do. Return whether there is a step to do."""
         while not self._stopping:
             self._empty_inbox()
             for request in self._scheduler.cancelled():
@@ -206,23 +173,21 @@ class Engine:
                 return not self._stopping
             self._context.let_go_of_unloaded()
             if self._inbox.empty() and not self._scheduler.n_waiting:  # one may wait whose predecessor just failed
-                self._take(self._inbox.get())
-        self._empty_inbox()
+                self._wait_for_one()
         return False
 
-    def _empty_inbox(self) -> None:
-        while True:
-            try:
-                self._take(self._inbox.get_nowait())
-            except Empty:
-                return
-
-    def _take(self, item: Request | Callable[[], object] | None) -> None:
+    def _take(self, item: Request | Callable[[], object]) -> None:
         if isinstance(item, Request):
             self._scheduler.add(item)
             self._incoming.pop(item, None)
-        elif item is not None:
+        else:
             item()
+
+    def _end(self) -> None:
+        for request in self._scheduler.drain():
+            request.finish("cancelled")
+            request.close(self._vocab)
+        self._context.release()
 
     # --- admission
 
@@ -344,10 +309,8 @@ class Engine:
                 assert owner.sampler is not None
                 samplers.append((len(batch) - 1, owner.sampler))
                 owners.append(owner)
-        with self._abort_lock:
-            context.clear_abort()
-            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
-                return
+        if not self._may_decode(context):
+            return
         self._context.use(chunks[0].request.adapters)
         status, sampled, errors = context.decode_and_sample(batch, samplers)
         self._stats.steps += 1
@@ -513,9 +476,6 @@ class Engine:
     def _nobody_waits(self) -> bool:
         return self._stopping or all(request.cancelled for request in self._scheduler.running)
 
-    def _abort_if_unwanted(self) -> None:
-        """Abort the decode in flight if nobody waits for its outcome. Called from any thread."""
-        with self._abort_lock:
-            context = self._context.context
-            if context is not None and self._scheduler.running and self._nobody_waits():
-                context.abort()
+    @property
+    def _in_flight(self) -> LlamaContext | None:
+        return self._context.context if self._scheduler.running else None
