@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -63,9 +62,7 @@ class CyllamaModel(LoadingFields):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More arguments, by name."""
 
-    _shared: SharedLLM | None = PrivateAttr(default=None)
-    _shared_as: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _sharing: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _held: tuple[dict[str, Any], SharedLLM] | None = PrivateAttr(default=None)  # what it was loaded with, and the model
 
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED
 
@@ -101,21 +98,20 @@ class CyllamaModel(LoadingFields):
         if self.llm is not None:
             return self.llm
         path, loading = self._path(), self._loading()
-        with self._sharing:
-            wanted = {"model_path": path, **loading}
-            if self._shared is None or self._shared_as != wanted or self._shared.pid != os.getpid():
-                self._shared = share(path, ModelConfig(**{"n_parallel": N_PARALLEL, **loading}))
-                self._shared_as = wanted
-            return self._shared.load(verbose=bool(getattr(self, "verbose", False)))
+        wanted, held = {"model_path": path, **loading}, self._held
+        if held is None or held[0] != wanted or held[1].pid != os.getpid():
+            shared = share(path, ModelConfig(**{"n_parallel": N_PARALLEL, **loading}))
+            held = self._held = wanted, shared
+        return held[1].load(verbose=bool(getattr(self, "verbose", False)))
 
     def close(self) -> None:
         """Give the model back, at once if nobody shares it any more.
 
-        What others still use stays. A model that was given as `llm` belongs to the caller, who closes it. The object
-        stays usable: the next call loads the model again.
+        What others still use stays; what this object generates ends as "cancelled" where nobody shares the model. A
+        model that was given as `llm` belongs to the caller, who closes it. The object stays usable: the next call loads
+        the model again.
         """
-        with self._sharing:
-            self._shared = None
+        self._held = None
 
     def __enter__(self) -> Self:
         return self
@@ -132,28 +128,16 @@ class CyllamaModel(LoadingFields):
 
     # -------------------- copies
 
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._sharing = threading.Lock()
-        return copied
-
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        memo[id(self._sharing)] = threading.Lock()
         if self.llm is not None:
             memo[id(self.llm)] = self.llm
         return super().__deepcopy__(memo)
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        private = dict(state["__pydantic_private__"] or {})
-        for name in ("_shared", "_sharing"):  # a copy in another process loads the model there
-            private.pop(name, None)
-        return {**state, "__pydantic_private__": private}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        private = {"_shared": None, "_sharing": threading.Lock(), **state["__pydantic_private__"]}
-        super().__setstate__({**state, "__pydantic_private__": private})
+        private = state["__pydantic_private__"] or {}
+        return {**state, "__pydantic_private__": {**private, "_held": None}}  # who unpickles it loads the model there
 
     # -------------------- arguments
 

@@ -298,7 +298,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             conversations.reset_all(llm)
 
     def _loaded(self) -> list[tuple[LLM, Conversations]]:
-        if self.llm is None and self._shared is None:  # closed: there is nothing to load it for
+        if self.llm is None and self._held is None:  # closed: there is nothing to load it for
             return []
         others = [shared.load() for shared in self._others.values()]
         return [(llm, conversations_of(llm)) for llm in (self.client, *others)]
@@ -508,17 +508,16 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             return self.client
         if self.llm is not None:
             raise ConfigError(f"model is {model!r:.80}, but this object was given an llm: use another object for it")
-        with self._sharing:
-            shared = self._others.get(str(model))
-            if shared is None:
-                options = {"n_parallel": N_PARALLEL, **self._loading()}
-                shared = self._others[str(model)] = share(str(model), ModelConfig(**options))
+        shared = self._others.get(str(model))
+        if shared is None:
+            options = {"n_parallel": N_PARALLEL, **self._loading()}
+            shared = self._others.setdefault(str(model), share(str(model), ModelConfig(**options)))
         return shared.load()
 
     @override
     def close(self) -> None:
         super().close()
-        self._others.clear()
+        self._others = {}  # a copy may have the other one
 
     @override
     def __getstate__(self) -> dict[Any, Any]:
