@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 import warnings
 import weakref
@@ -90,6 +91,16 @@ def test_a_path_may_be_named_model_as_other_classes_of_langchain_have_it(model_f
     assert CyllamaLLM(model=str(model_file)).client.model_path == str(model_file)
     with pytest.raises(ConfigError, match="are two models"):
         CyllamaLLM(model=str(model_file), model_path="other.gguf")
+
+
+def test_a_verbose_object_shows_the_log_of_loading():
+    code = "from langchain_cyllama import CyllamaEmbeddings as C; C(verbose={})"
+    shown, hidden = (
+        subprocess.run([sys.executable, "-c", code.format(verbose)], capture_output=True, text=True, check=True).stderr
+        for verbose in (True, False)
+    )
+    assert "cyllama" in shown
+    assert hidden == ""
 
 
 # -------------------- sharing
