@@ -208,7 +208,8 @@ def test_what_the_model_thinks_is_apart_from_what_it_says(llm: LLM) -> None:
 def test_the_model_may_be_told_not_to_think(llm: LLM, option: str) -> None:
     arguments: dict[str, Any] = {"llm": llm, "chat_template": THINKING, "max_tokens": 40}
     bound = ChatCyllama(**arguments).bind(**dict.fromkeys([option], False))
-    for thoughtless in (bound, ChatCyllama(**(arguments | {option: False}))):
+    arguments[option] = False
+    for thoughtless in (bound, ChatCyllama(**arguments)):
         answer = thoughtless.invoke(CAPITAL)
         assert answer.text
         assert answer.additional_kwargs == {}
@@ -422,7 +423,7 @@ def ends_early(llm: LLM) -> Iterator[None]:
     before = llm.stats.tokens_generated
     yield
     settled(llm)
-    assert 0 < llm.stats.tokens_generated - before < 1000
+    assert llm.stats.tokens_generated - before < 1000
 
 
 def test_a_stream_that_is_closed_stops_the_generation(chat: ChatCyllama) -> None:
