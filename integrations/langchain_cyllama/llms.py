@@ -18,6 +18,7 @@ from langchain_core.runnables.config import get_config_list
 from cyllama import LLM, AsyncStream, Response, Stream, TextChunk, TokenLogprob, Usage
 
 from ._base import CyllamaBase
+from ._serialization import register
 from ._unused import UNUSED_IN_COMPLETIONS, Unused, warn_unused
 from .sessions import SessionKey, conversations_of, find_session, fingerprint
 
@@ -523,3 +524,6 @@ def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
             "top_logprobs": [{top.token: top.logprob for top in token.top} for token in tokens],
         }
     }
+
+
+register(CyllamaLLM)
