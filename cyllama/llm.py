@@ -625,14 +625,16 @@ class LLM:
 
     @overload
     def embed(  # pyright: ignore[reportOverlappingOverload]
-        self, texts: str, *, normalize: bool = True, truncate: bool = False
+        self, texts: str, *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
     ) -> list[float]: ...
 
     @overload
-    def embed(self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False) -> list[list[float]]: ...
+    def embed(
+        self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
+    ) -> list[list[float]]: ...
 
     def embed(
-        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False
+        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
     ) -> list[float] | list[list[float]]:
         """Return the embedding of a text, or those of many in their order.
 
@@ -647,10 +649,12 @@ class LLM:
             texts: A text, or any number of them.
             normalize: Scale every vector to the length 1, so that a dot product is the cosine of the angle.
             truncate: Leave out what is too long, instead of refusing it.
+            n_ctx: Most tokens of a text; by default as configured. There are never more than the model was trained for.
 
         Raises:
             PromptError: There is no text, or one is empty or cannot be made into tokens.
             ContextSizeError: A text is longer than what the model was trained for, or than ``n_ctx``.
+            ConfigError: ``n_ctx`` is less than 1.
             ContextMemoryError: There is not enough memory for a context.
             ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed.
@@ -658,27 +662,29 @@ class LLM:
             UnsupportedModelError: The model is one that ranks, or takes no text.
             ForkedError: The process was forked after the model was loaded.
         """
-        vectors = _wait(self._submit_texts(texts, normalize, truncate))
+        vectors = _wait(self._submit_texts(texts, normalize, truncate, n_ctx))
         return vectors[0] if isinstance(texts, str) else vectors
 
     @overload
     async def aembed(  # pyright: ignore[reportOverlappingOverload]
-        self, texts: str, *, normalize: bool = True, truncate: bool = False
+        self, texts: str, *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
     ) -> list[float]: ...
 
     @overload
     async def aembed(
-        self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False
+        self, texts: Iterable[str], *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
     ) -> list[list[float]]: ...
 
     async def aembed(
-        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False
+        self, texts: str | Iterable[str], *, normalize: bool = True, truncate: bool = False, n_ctx: int | None = None
     ) -> list[float] | list[list[float]]:
         """Return what :meth:`embed` does without blocking the event loop; no thread waits meanwhile."""
-        vectors = await asyncio.wrap_future(self._submit_texts(texts, normalize, truncate).future)
+        vectors = await asyncio.wrap_future(self._submit_texts(texts, normalize, truncate, n_ctx).future)
         return vectors[0] if isinstance(texts, str) else vectors
 
-    def rerank(self, query: str, documents: Iterable[str], *, truncate: bool = False) -> list[float]:
+    def rerank(
+        self, query: str, documents: Iterable[str], *, truncate: bool = False, n_ctx: int | None = None
+    ) -> list[float]:
         """Return how well each document answers the query, in their order: the higher, the better.
 
         >>> scores = llm.rerank("What do foxes eat?", ["Foxes eat mice.", "The sky is blue."])
@@ -689,15 +695,18 @@ class LLM:
             query: What is asked.
             documents: Texts to compare.
             truncate: Leave out the end of documents that are too long, instead of refusing them.
+            n_ctx: Most tokens of the query with a document; by default as configured.
 
         Raises:
             UnsupportedModelError: The model does not rank. All other errors are those of :meth:`embed`.
         """
-        return [score for score, *_ in _wait(self._submit_pairs(query, documents, truncate))]
+        return [score for score, *_ in _wait(self._submit_pairs(query, documents, truncate, n_ctx))]
 
-    async def arerank(self, query: str, documents: Iterable[str], *, truncate: bool = False) -> list[float]:
+    async def arerank(
+        self, query: str, documents: Iterable[str], *, truncate: bool = False, n_ctx: int | None = None
+    ) -> list[float]:
         """Return what :meth:`rerank` does without blocking the event loop; no thread waits meanwhile."""
-        scores = await asyncio.wrap_future(self._submit_pairs(query, documents, truncate).future)
+        scores = await asyncio.wrap_future(self._submit_pairs(query, documents, truncate, n_ctx).future)
         return [score for score, *_ in scores]
 
     # -------------------- sessions
@@ -1080,12 +1089,14 @@ class LLM:
 
     # -------------------- internal: embeddings
 
-    def _submit_texts(self, texts: str | Iterable[str], normalize: bool, truncate: bool) -> EmbeddingJob:
+    def _submit_texts(
+        self, texts: str | Iterable[str], normalize: bool, truncate: bool, n_ctx: int | None = None
+    ) -> EmbeddingJob:
         self._check_process()
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling == LlamaPoolingType.RANK:
             raise UnsupportedModelError(f"{self.model_name} makes no embeddings, it ranks: use rerank()")
-        limit = max_text_tokens(self._model, self._config.n_ctx)
+        limit = self._max_text_tokens(n_ctx)
         around = self.tokenize("")
         n_first = int(bool(around) and around[0] == self._vocab.bos)
         n_last = len(around) - n_first
@@ -1098,7 +1109,9 @@ class LLM:
             tokens.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
         return self._submit_embedding(EmbeddingJob(tokens, normalize=normalize), pooling)
 
-    def _submit_pairs(self, query: str, documents: Iterable[str], truncate: bool) -> EmbeddingJob:
+    def _submit_pairs(
+        self, query: str, documents: Iterable[str], truncate: bool, n_ctx: int | None = None
+    ) -> EmbeddingJob:
         self._check_process()
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling != LlamaPoolingType.RANK:
@@ -1107,7 +1120,7 @@ class LLM:
             raise PromptTypeError(f"the query is a str, not {type(query).__name__}: {query!r:.80}")
         if not query:
             raise PromptError("the query is empty")
-        limit = max_text_tokens(self._model, self._config.n_ctx)
+        limit = self._max_text_tokens(n_ctx)
         tokenize, pairs = PairTokenizer(self._model, query), list[list[int]]()
         with _naming("the query"):
             self._vocab.tokenize(query)
@@ -1117,6 +1130,10 @@ class LLM:
             what = f"the query with document {i}"
             pairs.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
         return self._submit_embedding(EmbeddingJob(pairs, normalize=False), pooling)
+
+    def _max_text_tokens(self, n_ctx: int | None) -> int:
+        merged = self._merge(None, {} if n_ctx is None else {"n_ctx": n_ctx})
+        return max_text_tokens(self._model, merged.n_ctx)
 
     def _submit_embedding(self, job: EmbeddingJob, pooling: LlamaPoolingType) -> EmbeddingJob:
         with self._lock:

@@ -16,6 +16,7 @@ import pytest
 
 from cyllama import (
     LLM,
+    ConfigError,
     ContextMemoryError,
     ContextSizeError,
     DecodeError,
@@ -474,6 +475,19 @@ def test_long_documents_are_refused_or_truncated(ranker: LLM):
     assert scores[1] == pytest.approx(scores[2], abs=0.01)
     with pytest.raises(ContextSizeError, match=r"has \d+ tokens that cannot be left out"):
         ranker.rerank("fox " * 200, ["fox"], truncate=True)
+
+
+def test_a_call_may_set_a_shorter_limit(bert: LLM, ranker: LLM):
+    with pytest.raises(ContextSizeError, match="32"):
+        bert.embed("fox " * 50, n_ctx=32)
+    cut = bert.embed("fox " * 50, n_ctx=32, truncate=True)
+    assert cut == pytest.approx(asyncio.run(bert.aembed("fox " * 60, n_ctx=32, truncate=True)), abs=1e-3)
+    assert cut != pytest.approx(bert.embed("fox " * 50), abs=1e-3)
+    with pytest.raises(ContextSizeError, match="32"):
+        ranker.rerank("hello", ["fox " * 50], n_ctx=32)
+    assert asyncio.run(ranker.arerank("hello", ["fox " * 50], n_ctx=32, truncate=True))
+    with pytest.raises(ConfigError, match="n_ctx"):
+        bert.embed("fox", n_ctx=0)
 
 
 # --- what is refused

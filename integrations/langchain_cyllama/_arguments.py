@@ -1,0 +1,156 @@
+"""What arguments mean, by cyllama's names and by those that users of other providers know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cyllama import ConfigError, GenerationConfig, ModelConfig
+
+GENERATION = frozenset(GenerationConfig.model_fields)
+LOADING = frozenset(ModelConfig.model_fields)
+CALL_OPTIONS = frozenset({"grammar", "response_format", "chat_template", "enable_thinking", "parallel_tool_calls"})
+
+#: Makes options of cyllama of an argument's value.
+Meaning: TypeAlias = Callable[[Any], dict[str, Any]]
+
+
+def _named(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Meaning:
+    return lambda value: {name: convert(value)}
+
+
+def _if_positive(value: int) -> int | None:
+    return value if value > 0 else None
+
+
+def _seed(value: int) -> int | None:
+    return value if 0 <= value < 2**32 - 1 else None
+
+
+def _one_of(what: str, names: Mapping[int, str | None]) -> Callable[[Any], Any]:
+    """Return what turns llama.cpp's numbers into names, and lets names pass."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return value
+        if value not in names:
+            raise ConfigError(
+                f"{what} is one of {', '.join(f'{n} ({name})' for n, name in names.items())}, not {value}"
+            )
+        return names[value]
+
+    return convert
+
+
+def _grammar(value: Any) -> Any:
+    """Return the text of a grammar, also of llama-cpp-python's LlamaGrammar."""
+    return value if isinstance(value, str) else getattr(value, "_grammar", value)
+
+
+def read_grammar(path: str | Path) -> str:
+    """Return the GBNF that a file holds."""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _format(value: Any) -> dict[str, Any]:
+    return {"response_format": value} if value else {}
+
+
+def _flash_attn(value: str | bool) -> str:
+    return value if isinstance(value, str) else "enabled" if value else "disabled"
+
+
+def _load_mode(mmap: bool | None, mlock: bool | None) -> dict[str, Any]:
+    if mmap is False:
+        return {"load_mode": "mlock" if mlock else "none"}
+    return {"load_mode": "mmap_mlock" if mlock else "auto"}
+
+
+def _logprobs(logprobs: bool | int | None, top: int | None) -> dict[str, Any]:
+    """Return how many alternatives to report, of a number of them, or of whether to report and of how many."""
+    if logprobs is False:
+        if top is not None:
+            raise ConfigError(f"top_logprobs={top!r} contradicts logprobs=False: leave one of them out")
+        return {"logprobs": None}
+    if logprobs is None or logprobs is True:
+        return {"logprobs": top or 0}
+    if top is not None and top != logprobs:
+        raise ConfigError(f"logprobs={logprobs!r} contradicts top_logprobs={top!r}: leave one of them out")
+    return {"logprobs": logprobs}
+
+
+_CACHE_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 20: "iq4_nl", 30: "bf16"}
+_ROPE_SCALING = {-1: None, 0: "none", 1: "linear", 2: "yarn", 3: "longrope"}
+_SPLIT_MODES = {0: "none", 1: "layer", 2: "row", 3: "tensor"}
+
+# What is named nowhere means what cyllama says.
+GENERATION_MEANINGS: dict[str, Meaning] = {
+    "n_ctx": _named("n_ctx", _if_positive),
+    "num_ctx": _named("n_ctx", _if_positive),
+    "max_tokens": _named("max_tokens", _if_positive),
+    "num_predict": _named("max_tokens", _if_positive),
+    "seed": _named("seed", _seed),
+    "stop": _named("stop_sequences"),
+    "last_n_tokens_size": _named("penalty_last_n"),
+    "repeat_last_n": _named("penalty_last_n"),
+    "grammar": _named("grammar", _grammar),
+    "grammar_path": lambda value: {"grammar": read_grammar(value)},
+    "format": _format,
+    "reasoning": _named("enable_thinking", bool),
+}
+LOADING_MEANINGS: dict[str, Meaning] = {
+    "n_threads": _named("n_threads", _if_positive),
+    "num_thread": _named("n_threads", _if_positive),
+    "n_threads_batch": _named("n_threads_batch", _if_positive),
+    "num_gpu": _named("n_gpu_layers"),
+    "f16_kv": lambda value: dict.fromkeys(("type_k", "type_v"), "f16" if value else "f32"),
+    "type_k": _named("type_k", _one_of("type_k", _CACHE_TYPES)),
+    "type_v": _named("type_v", _one_of("type_v", _CACHE_TYPES)),
+    "flash_attn": _named("flash_attn", _flash_attn),
+    "split_mode": _named("split_mode", _one_of("split_mode", _SPLIT_MODES)),
+    "rope_scaling_type": _named("rope_scaling_type", _one_of("rope_scaling_type", _ROPE_SCALING)),
+}
+MEANINGS = GENERATION_MEANINGS | LOADING_MEANINGS
+
+# Of what can only be understood together.
+JOINT_MEANINGS: dict[tuple[str, ...], Callable[..., dict[str, Any]]] = {
+    ("use_mmap", "use_mlock"): _load_mode,
+    ("logprobs", "top_logprobs"): _logprobs,
+}
+
+LOADING_ARGUMENTS = LOADING | LOADING_MEANINGS.keys() | {"use_mmap", "use_mlock"}
+GENERATION_ARGUMENTS = GENERATION | GENERATION_MEANINGS.keys() | CALL_OPTIONS | {"top_logprobs"}
+ARGUMENTS = LOADING_ARGUMENTS | GENERATION_ARGUMENTS | {"model_kwargs"}
+
+
+def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return cyllama's options for arguments by any name. A name that is not known stays as it is.
+
+    >>> translate({"num_ctx": 4096, "num_predict": -1, "use_mlock": True})
+    {'n_ctx': 4096, 'max_tokens': None, 'load_mode': 'mmap_mlock'}
+
+    Raises:
+        ConfigError: Two names of one option have different values.
+        FileNotFoundError: There is no file at ``grammar_path``.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    options: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    def put(option: str, value: Any, source: str) -> None:
+        if option in options and options[option] != value:
+            first, second = (f"{name}={arguments[name]!r:.80}" for name in (sources[option], source))
+            raise ConfigError(f"{option} is given twice, as {first} and as {second}: leave one of them out")
+        options[option], sources[option] = value, source
+
+    for names, meaning in JOINT_MEANINGS.items():
+        values = [given.pop(name, None) for name in names]
+        if any(value is not None for value in values):
+            for option, value in meaning(*values).items():
+                put(option, value, next(name for name in names if arguments.get(name) is not None))
+    for name, value in given.items():
+        meaning = MEANINGS.get(name)
+        for option, converted in (meaning(value) if meaning else {name: value}).items():
+            put(option, converted, name)
+    return options

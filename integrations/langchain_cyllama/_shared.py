@@ -1,0 +1,93 @@
+"""Loaded models that several objects use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+from cyllama import LLM, ModelConfig
+
+
+class SharedLLM:
+    """A loaded model that is closed when the last of its users drops it.
+
+    Every user holds the same object, so that copies of a user need no bookkeeping: what counts them is Python. The
+    model is loaded by the first one, and others who want it meanwhile wait.
+
+    Args:
+        model_path: A GGUF file; ``None`` for the embedded model.
+        config: How to load it.
+
+    Attributes:
+        pid: The process that it belongs to: a fork of it cannot use the model.
+    """
+
+    def __init__(self, model_path: str | None, config: ModelConfig) -> None:
+        self._model_path = model_path
+        self._config = config
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._llm: LLM | None = None
+
+    def load(self, *, verbose: bool = False) -> LLM:
+        """Return the model, loaded if it is not yet.
+
+        Raises:
+            CyllamaError: It cannot be loaded; the next call tries again.
+        """
+        with self._lock:
+            if self._llm is None:
+                self._llm = LLM(self._model_path, model_config=self._config, verbose=verbose)
+            return self._llm
+
+    def __del__(self) -> None:
+        # The model itself goes with the last reference to it; its contexts go now, whoever else holds it.
+        llm = getattr(self, "_llm", None)
+        if llm is not None:
+            try:
+                llm.close()
+            except Exception:  # there is nobody left to tell
+                return
+
+    def __copy__(self) -> SharedLLM:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedLLM:
+        return self
+
+
+_shared: weakref.WeakValueDictionary[tuple[object, ...], SharedLLM] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def share(model_path: str | None, config: ModelConfig) -> SharedLLM:
+    """Return the model of this file and these options that others in this process use, or a new one."""
+    key = (os.getpid(), _identity(model_path), config.model_dump_json())
+    with _lock:
+        shared = _shared.get(key)
+        if shared is None:
+            shared = _shared[key] = SharedLLM(model_path, config)
+        return shared
+
+
+def _identity(model_path: str | None) -> object:
+    """Return what is the same for all paths of one file, and another for a file that replaced it."""
+    if not model_path:
+        return model_path
+    path = os.path.realpath(os.path.expanduser(model_path))  # noqa: PTH111 - as cyllama does
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # loading it will say why
+        return path
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread that is not here any more may have held the other one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

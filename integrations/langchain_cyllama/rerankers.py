@@ -1,0 +1,153 @@
+"""Rankings: which documents answer a query best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import Field
+
+from cyllama import UnsupportedModelError
+
+from ._arguments import translate
+from ._base import CyllamaModel
+from ._unused import UNUSED_IN_EMBEDDINGS, Unused
+
+
+class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
+    """A GGUF model in this process that puts documents into the order in which they answer a query.
+
+    A rank model reads the query together with each document. With any other model, the embeddings of both are compared.
+
+    Setup:
+        ```bash
+        pip install 'cyllama[langchain]'
+        ```
+
+    Key init args:
+        model_path: str | None
+            A GGUF file; `None` for tiny-chat, the embedded model.
+        top_n: int | None
+            How many documents to return; `None` for all.
+        n_ctx: int | None
+            Most tokens of the query with a document.
+        llm: cyllama.LLM | None
+            A loaded model to use instead.
+
+    Every option of `cyllama.ModelConfig` is an argument too.
+
+    Instantiate:
+        ```python
+        from langchain_cyllama import CyllamaReranker
+
+        reranker = CyllamaReranker(model_path="bge-reranker-v2-m3.gguf", top_n=3)
+        ```
+
+    Order documents:
+        ```python
+        best = reranker.compress_documents(documents, "What do foxes eat?")
+        best[0].metadata["relevance_score"]
+        ```
+
+    Behind a retriever:
+        ```python
+        from langchain_classic.retrievers import ContextualCompressionRetriever
+
+        retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=store.as_retriever())
+        ```
+
+    Raises:
+        cyllama.ModelNotFoundError: There is no such file.
+        cyllama.ConfigError: An argument has a value out of its range.
+        cyllama.ConfigTypeError: There is no such argument.
+    """
+
+    top_n: Annotated[int, Field(ge=1)] | None = 3
+    """How many documents to return; `None` for all."""
+
+    truncate: bool = True
+    """Whether the end of a document that is too long is left out, instead of refusing it."""
+
+    n_ctx: int | None = None
+    """Most tokens of the query with a document; 0 for as many as the model was trained for, as `None`."""
+
+    num_ctx: int | None = None
+    """Another name for `n_ctx`."""
+
+    verbose: bool = False
+    """Whether to show cyllama's log on stderr."""
+
+    _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_EMBEDDINGS
+
+    def compress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,  # noqa: ARG002
+    ) -> Sequence[Document]:
+        """Return the documents that answer the query best, the best one first.
+
+        Args:
+            documents: Documents, which stay as they are.
+            query: What is asked.
+            callbacks: Not called: there is nothing to report.
+
+        Returns:
+            At most `top_n` documents, with a `relevance_score` in their metadata: as a rank model gives it, on a scale
+            of its own, or the cosine of the angle between two embeddings.
+
+        Raises:
+            PromptError: The query or a document is empty.
+            ContextSizeError: The query or a document is too long.
+        """
+        if not documents:
+            return []
+        texts, options = [document.page_content for document in documents], self._ranking_options()
+        try:
+            scores = self.client.rerank(query, texts, **options)
+        except UnsupportedModelError:
+            scores = _similarities(self.client.embed([query, *texts], **options))
+        return self._best(documents, scores)
+
+    async def acompress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,  # noqa: ARG002
+    ) -> Sequence[Document]:
+        """Do what `compress_documents` does without blocking the event loop; no thread waits meanwhile.
+
+        Args:
+            documents: Documents, which stay as they are.
+            query: What is asked.
+            callbacks: Not called: there is nothing to report.
+        """
+        if not documents:
+            return []
+        texts, options = [document.page_content for document in documents], self._ranking_options()
+        try:
+            scores = await self.client.arerank(query, texts, **options)
+        except UnsupportedModelError:
+            scores = _similarities(await self.client.aembed([query, *texts], **options))
+        return self._best(documents, scores)
+
+    # -------------------- internal
+
+    def _ranking_options(self) -> dict[str, Any]:
+        n_ctx = translate({"n_ctx": self.n_ctx, "num_ctx": self.num_ctx}).get("n_ctx")
+        return {"truncate": self.truncate, "n_ctx": n_ctx}
+
+    def _best(self, documents: Sequence[Document], scores: list[float]) -> list[Document]:
+        ranked = sorted(zip(documents, scores, strict=True), key=lambda pair: pair[1], reverse=True)
+        return [
+            document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
+            for document, score in ranked[: self.top_n]
+        ]
+
+
+def _similarities(vectors: list[list[float]]) -> list[float]:
+    """Return the cosines of the angles between the first vector and all others, which have the length 1."""
+    query, *others = vectors
+    return [sum(a * b for a, b in zip(query, other, strict=True)) for other in others]
