@@ -225,12 +225,39 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     format: str | dict[str, Any] | None = None
     """Another name for `response_format`."""
 
+    lora_path: FilePath | None = None
+    """A LoRA adapter to compute with; with `lora_scale` another way to say `lora`."""
+
+    lora_scale: float | None = None
+    """The scale of the adapter at `lora_path`. (Default: `1.0`)"""
+
     top_logprobs: int | None = None
     """How many of the likeliest tokens to report beside every token; `logprobs` may be a `bool` then."""
 
     _grammars: dict[str, str] = PrivateAttr(default_factory=dict)
 
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_CHATS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Check the arguments, and load the model and its adapters.
+
+        Raises:
+            CyllamaError: As for all models; also where an adapter cannot be loaded.
+        """
+        super().__init__(*args, **kwargs)
+        self._load_adapters(self._options())
+
+    def _load_adapters(self, options: Mapping[str, Any]) -> None:
+        """Load the adapters that are named by a path, unless they are loaded: again after `close()`, say."""
+        client = self.client
+        for name in options.get("lora") or ():
+            if name in client.loras or not _is_path(name):  # what is unknown, the call itself refuses
+                continue
+            try:
+                client.load_lora(name, name)
+            except ConfigError:
+                if name not in client.loras:  # another thread was faster otherwise
+                    raise
 
     def _given(self) -> dict[str, Any]:
         given = super()._given()
@@ -279,6 +306,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         call = without_unused(type(self).__name__, _flat(kwargs or {}), self._unused)
         options = self._merge(stop, call)
         self._drop_loading(options)
+        self._load_adapters(options)
         return options
 
     def _merge(self, stop: list[str] | None, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,6 +333,11 @@ def _flat(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a call, also those that ChatOllama takes in a dict of their own."""
     more = kwargs.get("options") or {}
     return {name: value for name, value in {**kwargs, **more}.items() if name not in ("options", "stream")}
+
+
+def _is_path(name: object) -> bool:
+    """Whether the name of an adapter is rather the path of one."""
+    return isinstance(name, str) and (name.endswith(".gguf") or os.path.exists(os.path.expanduser(name)))  # noqa: PTH110, PTH111
 
 
 def _as_list(value: Any) -> list[Any]:

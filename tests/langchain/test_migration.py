@@ -240,7 +240,6 @@ def test_what_has_no_meaning_warns_and_runs():
         "n_parts": 2,
         "logits_all": True,
         "vocab_only": True,
-        "lora_path": "lora.gguf",
         "lora_base": "base.gguf",
         "base_url": "http://localhost:11434",
         "client_kwargs": {"timeout": 3},
