@@ -62,10 +62,11 @@ def test_threads_that_ask_for_one_load_it_once(files: tuple[Path, Path]):
 def test_what_cannot_be_loaded_fails_where_it_is_named(files: tuple[Path, Path], tmp_path: Path):
     model, _ = files
     missing = tmp_path / "missing.gguf"
+    merged: dict[str, Any] = {"lora_base": "base.gguf"}
     with pytest.raises(AdapterNotFoundError, match=r"missing\.gguf"):
         CyllamaLLM(model_path=model, lora_path=missing, **OPTIONS)
     with CyllamaLLM(model_path=model, **OPTIONS) as llm:
         with pytest.raises(ConfigError, match="pirate"):
             llm.bind(lora={"pirate": 1.0}).invoke(PROMPT)
         with pytest.warns(UnusedArgumentWarning, match="lora_base"):
-            CyllamaLLM(model_path=model, **OPTIONS, **{"lora_base": "base.gguf"})
+            CyllamaLLM(model_path=model, **OPTIONS, **merged)
