@@ -6,10 +6,8 @@ import asyncio
 import atexit
 import os
 import threading
-import unicodedata
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, overload
 
@@ -41,30 +39,23 @@ from .engine import (
     EmbeddingJob,
     Engine,
     History,
-    PairTokenizer,
     Prompt,
     Reply,
     Request,
     Stats,
-    check_texts,
     context_size,
-    decomposes,
-    fit,
     make_sampler,
-    max_text_tokens,
-    pooling_of,
 )
 from .errors import (
     ConfigError,
     ConfigTypeError,
     ForkedError,
-    PromptError,
     PromptTypeError,
     SessionError,
     SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler, LlamaVocab
+from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
@@ -73,6 +64,8 @@ from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
 from .stream import AsyncStream, LoopOutlet, Stream
+from .texts import max_text_tokens, pair_tokens, pooling_of, text_tokens
+from .tokenizer import Tokenizer
 
 
 class _Task(NamedTuple):
@@ -142,10 +135,10 @@ class LLM:
         self._model = load_model(os.fspath(self._path), self._model_config, progress_callback)
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
+        self._tokenizer = Tokenizer(self._model)
         self._chat = ChatTemplates(self._model)
         self._name = self._model.metadata.get("general.name") or self._path.stem
         model = self._model
-        self._decomposes = decomposes(model)
         self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
         self._stats = Stats()
         self._adapters: dict[str, Adapter] = {}
@@ -561,21 +554,11 @@ class LLM:
             PromptError: The text has lone surrogates.
             ConfigError: ``add_bos`` is set, but the model has no such token.
         """
-        if not isinstance(text, str):
-            raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
-        add_bos = self._config.add_bos if add_bos is None else add_bos
-        parse_special = self._config.parse_special if parse_special is None else parse_special
-        if self._decomposes:
-            text = unicodedata.normalize("NFD", text)
-        try:
-            tokens = self._vocab.tokenize(text, add_special=add_bos is None, parse_special=parse_special)
-        except UnicodeEncodeError as error:
-            raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
-        if add_bos:
-            if self._vocab.bos < 0:
-                raise ConfigError("add_bos: the model has no beginning-of-sequence token")
-            tokens.insert(0, self._vocab.bos)
-        return tokens
+        return self._tokenizer.tokenize(
+            text,
+            add_bos=self._config.add_bos if add_bos is None else add_bos,
+            parse_special=self._config.parse_special if parse_special is None else parse_special,
+        )
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without a beginning- or end-of-sequence token that the model adds by itself.
@@ -583,12 +566,7 @@ class LLM:
         Raises:
             PromptError: An id is out of the vocabulary's range.
         """
-        self._check_tokens(ids, expected="a list of token ids")
-        tokens = list(ids)
-        if tokens and tokens[0] == self._vocab.bos and self._vocab.add_bos:
-            del tokens[0]  # where it stands, llama.cpp keeps the space that SentencePiece puts before the text
-        data = self._vocab.detokenize(tokens, remove_special=True, unparse_special=True)
-        return data.decode("utf-8", errors="replace")
+        return self._tokenizer.detokenize(ids)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a prompt of ``text`` has."""
@@ -981,26 +959,7 @@ class LLM:
 
     def _prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
         self._check_generates()
-        for token in config.logit_bias:
-            if token >= self._vocab.n_tokens:
-                raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
-        continuation = None
-        if isinstance(prompt, str):
-            tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
-            if append:
-                continuation = _tokenize_rest(self._vocab, prompt, parse_special=config.parse_special)
-        else:
-            self._check_tokens(prompt)
-            tokens = list(prompt)
-            continuation = tokens if append else None
-        if not tokens and not append:
-            raise PromptError("the prompt is empty: it has no tokens to continue from")
-        return Prompt(
-            tokens,
-            prompt if isinstance(prompt, str) else None if tokens else "",
-            continuation,
-            partial(_tokenize_rest, self._vocab, parse_special=config.parse_special),  # does not keep the LLM alive
-        )
+        return self._tokenizer.prompt(prompt, config, append=append)
 
     def _check_generates(self) -> None:
         if not self._can_generate:
@@ -1025,19 +984,6 @@ class LLM:
     def _check_free(self, name: str) -> None:
         if name in self._adapters:
             raise ConfigError(f"there is an adapter {name!r} already: unload_lora() it, or choose another name")
-
-    def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
-        if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
-            raise PromptTypeError(f"expected {expected}, not {type(ids).__name__}: {ids!r:.80}")
-        n_tokens = self._vocab.n_tokens
-        for token in ids:
-            if not isinstance(token, int) or isinstance(token, bool):
-                raise PromptTypeError(f"a token id is an int, not {type(token).__name__}: {token!r:.80}")
-            if not 0 <= token < n_tokens:
-                raise PromptError(self._out_of_range(token))
-
-    def _out_of_range(self, token: int) -> str:
-        return f"token id {token} is out of range: the vocabulary has ids 0 to {self._vocab.n_tokens - 1}"
 
     def _running_engine(self) -> Engine:
         """Return the engine, started if need be. To be called below the lock."""
@@ -1096,17 +1042,7 @@ class LLM:
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling == LlamaPoolingType.RANK:
             raise UnsupportedModelError(f"{self.model_name} makes no embeddings, it ranks: use rerank()")
-        limit = self._max_text_tokens(n_ctx)
-        around = self.tokenize("")
-        n_first = int(bool(around) and around[0] == self._vocab.bos)
-        n_last = len(around) - n_first
-        tokens: list[list[int]] = []
-        for i, text in enumerate(check_texts([texts] if isinstance(texts, str) else texts)):
-            with _naming(what := "the text" if isinstance(texts, str) else f"text {i}"):
-                ids = self.tokenize(text)
-            if ids == around:
-                raise PromptError(f"{what} is empty: it has no tokens")
-            tokens.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        tokens = text_tokens(self._tokenizer, texts, self._max_text_tokens(n_ctx), truncate=truncate)
         return self._submit_embedding(EmbeddingJob(tokens, normalize=normalize), pooling)
 
     def _submit_pairs(
@@ -1116,19 +1052,7 @@ class LLM:
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling != LlamaPoolingType.RANK:
             raise UnsupportedModelError(f"{self.model_name} does not rank: compare what embed() returns")
-        if not isinstance(query, str):
-            raise PromptTypeError(f"the query is a str, not {type(query).__name__}: {query!r:.80}")
-        if not query:
-            raise PromptError("the query is empty")
-        limit = self._max_text_tokens(n_ctx)
-        tokenize, pairs = PairTokenizer(self._model, query), list[list[int]]()
-        with _naming("the query"):
-            self._vocab.tokenize(query)
-        for i, document in enumerate(check_texts(documents, "document")):
-            with _naming(f"document {i}"):
-                ids, n_first, n_last = tokenize(document)
-            what = f"the query with document {i}"
-            pairs.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        pairs = pair_tokens(self._model, query, documents, self._max_text_tokens(n_ctx), truncate=truncate)
         return self._submit_embedding(EmbeddingJob(pairs, normalize=False), pooling)
 
     def _max_text_tokens(self, n_ctx: int | None) -> int:
@@ -1228,33 +1152,12 @@ def _close_all() -> None:
         llm.close()
 
 
-def _tokenize_rest(vocab: LlamaVocab, text: str, *, parse_special: bool) -> list[int]:
-    """Return the tokens of a text that follows another one."""
-    tokenize = partial(vocab.tokenize, add_special=False, parse_special=parse_special)
-    # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
-    before = tokenize("\n")
-    if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
-        return tokens[len(before) :]
-    return tokenize(text)
-
-
 def _wait(job: EmbeddingJob) -> list[list[float]]:
     try:
         return job.future.result()
     except BaseException:  # Ctrl-C, or what the call failed with: then there is nothing left to cancel
         job.future.cancel()
         raise
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say which of many texts cannot be encoded."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise PromptError(f"{what} cannot be encoded: it has a lone surrogate at index {error.start}") from error
-    except PromptError as error:
-        raise PromptError(f"{what}: {error}") from error
 
 
 def _check_callable(name: str, value: object) -> None:

@@ -8,7 +8,7 @@ is remembered between requests. The :class:`Embedder` has a context and a thread
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
 from .context import check_kv_memory, context_size
 from .conversation import Conversation, Conversations, History, Reply
-from .embedding import Embedder, EmbeddingJob, PairTokenizer, check_texts, decomposes, fit, max_text_tokens, pooling_of
+from .embedding import Embedder, EmbeddingJob
 from .engine import Engine
 from .request import Prompt, Request
 from .sampling import make_sampler
@@ -25,17 +25,11 @@ __all__ = [
     "EmbeddingJob",
     "Engine",
     "History",
-    "PairTokenizer",
     "Prompt",
     "Reply",
     "Request",
     "Stats",
     "check_kv_memory",
-    "check_texts",
     "context_size",
-    "decomposes",
-    "fit",
     "make_sampler",
-    "max_text_tokens",
-    "pooling_of",
 ]
