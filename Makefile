@@ -27,7 +27,7 @@ test: $(STAMP)/test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(STAMP)/bench $(STAMP)/peers
-	@$(BIN)/python benchmarks/decode.py; decode=$$?; $(BIN)/python benchmarks/concurrency.py && exit $$decode
+	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
 
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .
@@ -106,11 +106,12 @@ $(STAMP)/bench: $(NATIVE) $(STAMP)/test
 	@build/venv/bin/cmake --build build/openmp --target llama_cpp
 	@touch $@
 
-# The other binding that benchmarks/ compares with, in a venv of its own: compiled here, for this processor and with its own
-# defaults. Pinned, so that figures of two machines are of the same version. Order-only: two compilers at once are too many.
+# The other binding that benchmarks/ compares with, and its LangChain provider, in a venv of their own: compiled here, for this
+# processor and with its own defaults. Pinned, so that figures of two machines are of the same versions. Order-only: two
+# compilers at once are too many.
 $(STAMP)/peers: | $(STAMP)/bench
 	@echo "Building llama-cpp-python, which takes some minutes."
 	@$(PYTHON) -m venv build/peers
 	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) build/peers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
+	  --no-binary llama-cpp-python llama-cpp-python==0.3.36 langchain-community==0.4.2 langchain==1.4.7
 	@touch $@

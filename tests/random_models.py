@@ -10,7 +10,7 @@ compares the greedy tokens of different batches disables it: what is left is bel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,20 @@ import gguf
 import numpy as np
 
 from cyllama.models import TINY_CHAT
+
+#: The chat template of a model that reasons before it answers.
+REASONING = """\
+{%- for message in messages %}
+    {{- "<|im_start|>" + message.role + "\\n" }}
+    {%- if message.reasoning_content %}
+        {{- "<think>\\n" + message.reasoning_content + "\\n</think>\\n\\n" }}
+    {%- endif %}
+    {{- message.content + "<|im_end|>\\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- "<|im_start|>assistant\\n<think>\\n" }}
+{%- endif %}
+"""
 
 SLIDING_WINDOW = 16
 N_CTX_TRAIN = 8192
@@ -38,9 +52,13 @@ class _Tensors:
     def add(self, name: str, values: np.ndarray) -> None:
         self.writer.add_tensor(name, values.astype(np.float32))
 
-    def normal(self, name: str, shape: tuple[int, ...], std: float | None = None) -> None:
+    def normal(
+        self, name: str, shape: tuple[int, ...], std: float | None = None, zero_rows: Sequence[int] = ()
+    ) -> None:
         """Add values that keep the size of what they are multiplied with, unless ``std`` says otherwise."""
-        self.add(name, self._rng.standard_normal(shape) * (shape[-1] ** -0.5 if std is None else std))
+        values = self._rng.standard_normal(shape) * (shape[-1] ** -0.5 if std is None else std)
+        values[list(zero_rows)] = 0
+        self.add(name, values)
 
     def uniform(self, name: str, shape: tuple[int, ...], low: float, high: float) -> None:
         self.add(name, self._rng.uniform(low, high, shape))
@@ -206,7 +224,15 @@ RECURRENT = ("mamba", "mamba2")  # keep nothing but a state, which cannot go bac
 HYBRID = ("jamba", "lfm2")  # a state and a KV cache side by side
 
 
-def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentencepiece: bool = False) -> Path:
+def write_random_model(
+    path: Path,
+    architecture: str,
+    seed: int = 0,
+    *,
+    sentencepiece: bool = False,
+    chat_template: str | None = None,
+    endless: bool = False,
+) -> Path:
     """Write a model of 1 to 2 MB.
 
     Args:
@@ -214,6 +240,8 @@ def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentence
         architecture: One of ``ARCHITECTURES``.
         seed: Of the weights.
         sentencepiece: Give it a vocabulary that puts a space before every text, as Llama 2 has it.
+        chat_template: Jinja source of its template; by default that of the embedded model.
+        endless: Let it never find a control token the most likely one, so that it does not come to an end by itself.
 
     Returns:
         The path.
@@ -223,7 +251,7 @@ def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentence
     if sentencepiece:
         _add_sentencepiece(writer)
     else:
-        _copy_tokenizer(writer)
+        _copy_tokenizer(writer, {} if chat_template is None else {"tokenizer.chat_template": chat_template})
     writer.add_name(f"random-{architecture}")
     writer.add_vocab_size(N_VOCAB)
     writer.add_context_length(N_CTX_TRAIN)
@@ -237,7 +265,7 @@ def write_random_model(path: Path, architecture: str, seed: int = 0, *, sentence
     tensors = _Tensors(writer, seed)
     tensors.normal("token_embd.weight", (N_VOCAB, _N_EMBD), 0.5 / kind.embedding_scale)
     tensors.ones(f"{kind.output_norm}.weight", _N_EMBD)
-    tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4)
+    tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4, zero_rows=_control_tokens() if endless else ())
     kind.write(tensors)
     return _finish(writer, path)
 
@@ -392,7 +420,7 @@ def write_random_bert(
 def write_random_t5_encoder(path: Path, seed: int = 0) -> Path:
     """Write the encoder of a T5, which is evaluated with ``llama_encode`` and says nothing about pooling."""
     writer = gguf.GGUFWriter(path, "t5encoder")
-    _copy_tokenizer(writer)
+    _copy_tokenizer(writer, {})
     writer.add_name("random-t5encoder")
     writer.add_context_length(N_CTX_TRAIN)
     writer.add_embedding_length(_N_EMBD)
@@ -441,12 +469,17 @@ def _add_wordpiece(writer: gguf.GGUFWriter) -> int:
     return len(tokens)
 
 
-def _copy_tokenizer(writer: gguf.GGUFWriter) -> None:
+def _copy_tokenizer(writer: gguf.GGUFWriter, replaced: Mapping[str, str]) -> None:
     for key, field in gguf.GGUFReader(TINY_CHAT).fields.items():
         if key.startswith("tokenizer."):
             kind = field.types[0]
             item = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), kind, sub_type=item)
+            writer.add_key_value(key, replaced.get(key, field.contents()), kind, sub_type=item)
+
+
+def _control_tokens() -> list[int]:
+    kinds = gguf.GGUFReader(TINY_CHAT).fields["tokenizer.ggml.token_type"].contents()
+    return [token for token, kind in enumerate(kinds) if kind == gguf.TokenType.CONTROL]
 
 
 def _add_sentencepiece(writer: gguf.GGUFWriter) -> None:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from .command import run
+from .random_models import REASONING, write_random_model
+
 QUESTION = "What is the capital of France?"
-
-
-def run(*arguments: str, stdin: str | None = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cyllama", *arguments],
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        env={**os.environ, "COLUMNS": "200", **(env or {})},
-        check=False,
-    )
 
 
 def test_a_prompt_is_answered():
@@ -139,3 +129,24 @@ def test_output_that_nobody_reads_is_no_traceback():
 def test_non_ascii_text_in_and_out():
     result = run("--temperature", "0", 'Repeat after me: "李明 🦊"', env={"PYTHONIOENCODING": "utf-8"})
     assert "李明" in result.stdout
+
+
+def test_help_names_the_other_commands():
+    text = run("--help").stdout
+    for name in ("cyllama chat", "cyllama embed", "cyllama info"):
+        assert name in text
+
+
+def test_a_prompt_that_is_the_name_of_a_command():
+    result = run("--temperature", "0", "-n", "1", "--", "chat")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip()
+
+
+def test_reasoning_is_no_part_of_the_answer(tmp_path: Path):
+    path = write_random_model(tmp_path / "reasoning.gguf", "llama", chat_template=REASONING, endless=True)
+    result = run("-m", str(path), "-n", "8", "--temperature", "0", "Hello")
+    assert (result.stdout, result.returncode) == ("\n", 0)
+    answer = json.loads(run("-m", str(path), "-n", "8", "--temperature", "0", "--json", "Hello").stdout)
+    assert answer["text"] == ""
+    assert answer["reasoning_content"] == result.stderr != ""

@@ -1,0 +1,48 @@
+"""The ``cyllama`` command."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import typer
+
+from ..errors import CyllamaError
+from .chat import chat
+from .embed import embed
+from .generate import generate
+from .info import info
+from .terminal import EXIT_ERROR, print_error
+
+COMMANDS: dict[str, Callable[..., None]] = {"chat": chat, "embed": embed, "info": info}
+_OTHERS = "\n\n".join(
+    [
+        "Other commands:",
+        *(f"cyllama {name}: {(each.__doc__ or '').partition('.')[0]}" for name, each in COMMANDS.items()),
+    ]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: what begins with no command is a prompt."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    function, name = generate, "cyllama"
+    if arguments and arguments[0] in COMMANDS:
+        function, name = COMMANDS[arguments[0]], f"cyllama {arguments[0]}"
+        arguments = arguments[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows what it can
+    try:
+        _make_app(function)(arguments, prog_name=name)
+    except CyllamaError as error:
+        print_error(error)
+        sys.exit(EXIT_ERROR)
+
+
+def _make_app(function: Callable[..., None]) -> typer.Typer:
+    settings = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=settings)
+    app.command(epilog=_OTHERS if function is generate else None)(function)
+    return app

@@ -1,0 +1,104 @@
+"""A chat that goes on: its messages, and the session that keeps them evaluated. Both can be saved to one file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+import zlib
+from itertools import count
+from pathlib import Path
+
+from ..chat import Message
+from ..chat_stream import ChatStream
+from ..errors import SessionError, SessionFileError
+from ..llm import LLM
+from ..session import Session
+
+MESSAGES = "messages.json"
+STATE = "kv-cache.session"
+
+
+class Conversation:
+    """A chat with one model.
+
+    Args:
+        llm: The model.
+        system: What the model is told before everything else.
+
+    Attributes:
+        messages: All messages so far.
+    """
+
+    def __init__(self, llm: LLM, system: str | None = None) -> None:
+        self.messages = [] if system is None else [Message(role="system", content=system)]
+        self._llm = llm
+        self._names = (f"chat {number}" for number in count(1))
+        self._session = llm.session(next(self._names))
+
+    def ask(self, text: str) -> ChatStream:
+        """Return the answer to a message of the user, while it is generated. Only :meth:`keep` makes it part of it."""
+        messages = [*self.messages, Message(role="user", content=text)]
+        return self._llm.chat(messages, session=self._session.name, stream=True)
+
+    def keep(self, text: str, answer: Message) -> None:
+        """Let the chat go on from a message of the user and its answer."""
+        self.messages += [Message(role="user", content=text), answer]
+
+    @property
+    def turns(self) -> int:
+        """How many messages there are of the user."""
+        return sum(message.role == "user" for message in self.messages)
+
+    def reset(self) -> None:
+        """Forget everything that was said; the system message stays."""
+        self._session.close()
+        self._session = self._llm.session(next(self._names))
+        self.messages = [message for message in self.messages[:1] if message.role in ("system", "developer")]
+
+    def save(self, path: Path) -> None:
+        """Write the chat to a file, which is complete or as it was before: a zip archive of messages and session.
+
+        Raises:
+            SessionError: Nothing was said yet.
+            OSError: The file cannot be written.
+        """
+        if self.turns == 0:
+            raise SessionError("there is nothing to save yet")
+        messages = json.dumps([message.to_dict() for message in self.messages], ensure_ascii=False, indent=1)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".cyllama-") as folder:
+            state, archive = Path(folder, STATE), Path(folder, "archive")
+            self._session.save(state)
+            with zipfile.ZipFile(archive, "w") as file:
+                file.writestr(MESSAGES, messages)
+                file.write(state, STATE)
+            archive.replace(path)
+
+    def load(self, path: Path) -> bool:
+        """Go on from a file that :meth:`save` wrote, in place of what was said so far.
+
+        Returns:
+            Whether the session could be used: not with another model, which has to evaluate the messages anew.
+
+        Raises:
+            SessionFileError: The file is none, or damaged.
+            OSError: The file cannot be read.
+        """
+        with tempfile.TemporaryDirectory(prefix="cyllama-") as folder:
+            try:
+                with zipfile.ZipFile(path) as file:
+                    messages = [Message.from_dict(message) for message in json.loads(file.read(MESSAGES))]
+                    state = file.extract(STATE, folder)
+            except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, NotImplementedError) as error:
+                raise SessionFileError(f"{str(path)!r} holds no chat that /save wrote, or is damaged") from error
+            session, is_warm = self._load_session(state)
+        self._session.close()
+        self._session, self.messages = session, messages
+        return is_warm
+
+    def _load_session(self, path: str) -> tuple[Session, bool]:
+        name = next(self._names)
+        try:
+            return self._llm.load_session(path, name), True
+        except SessionFileError:
+            return self._llm.session(name), False

@@ -1,0 +1,80 @@
+"""`cyllama "a prompt"`: one answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..llama import llama_cpp
+from ..llm import LLM
+from ..response import ChatResponse, Response
+from .options import ContextOption, ModelOption, SeedOption, TemperatureOption, VerboseOption
+from .terminal import figures, load, note, print_answer, read_stdin
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cyllama {__version__}, llama.cpp b{llama_cpp.build_number()}")
+        raise typer.Exit
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input if left out.")] = None,
+    model: ModelOption = None,
+    max_tokens: Annotated[int | None, typer.Option("-n", "--max-tokens", help="Most tokens to generate.")] = None,
+    temperature: TemperatureOption = None,
+    seed: SeedOption = None,
+    n_ctx: ContextOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
+    verbose: VerboseOption = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Answer a prompt: cyllama "Tell me a story about a fox"."""
+    if prompt is None:
+        prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
+    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "n_ctx": n_ctx}
+    with load(model, verbose=verbose, **options) as llm:
+        chats = not raw and llm.model.chat_template() is not None
+        response = (_chat if chats else _continue)(llm, prompt, shown=not as_json)
+    if as_json:
+        print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
+    if stats:
+        note(figures(response))
+
+
+def _chat(llm: LLM, prompt: str, *, shown: bool) -> ChatResponse:
+    with llm.chat([{"role": "user", "content": prompt}], stream=True) as stream:
+        if not shown:
+            return stream.read()
+        print_answer(stream)
+    return stream.response
+
+
+def _continue(llm: LLM, prompt: str, *, shown: bool) -> Response:
+    with llm(prompt, stream=True) as stream:
+        if not shown:
+            return stream.read()
+        for chunk in stream:
+            print(chunk, end="", flush=True)
+    print()
+    return stream.response
+
+
+def _to_dict(response: Response | ChatResponse) -> dict[str, Any]:
+    reasoning = response.message.reasoning_content if isinstance(response, ChatResponse) else ""
+    return {
+        "text": response.text,
+        **({"reasoning_content": reasoning} if reasoning else {}),
+        "finish_reason": response.finish_reason,
+        "usage": asdict(response.usage) | {"total_tokens": response.usage.total_tokens},
+        "timings": asdict(response.timings),
+        "model": response.model,
+    }
