@@ -17,7 +17,7 @@ STAMP := .venv/.stamps
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test bench lint format stubs clean check
+.PHONY: demo test bench lint format stubs clean check FORCE
 .SUFFIXES:
 
 demo: $(STAMP)/install
@@ -65,9 +65,13 @@ $(STAMP)/venv: | check
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@mkdir -p $(STAMP) && touch $@
 
+# The install knows where each module lies: it is done again when one has come, gone or moved.
+$(STAMP)/modules: FORCE | $(STAMP)/venv
+	@find cyllama integrations -name '*.py' | sort | cmp -s - $@ || find cyllama integrations -name '*.py' | sort > $@
+
 # An editable install: Python files are used where they lie, the extension is compiled into build/. Of pip's words only the
 # compiler's progress is shown; all of them are in .venv/install.log.
-$(STAMP)/install: $(NATIVE) | $(STAMP)/venv
+$(STAMP)/install: $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
 	@echo "Building cyllama; the first time, llama.cpp is compiled too, which takes some minutes."
 	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --verbose --disable-pip-version-check $(PIP_ARGS) -e . \
 	  > .venv/install.log 2>&1 & pid=$$!; \

@@ -13,6 +13,9 @@ from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig, ModelConfig
 from .engine import Stats
 from .errors import (
+    AdapterAccessError,
+    AdapterLoadError,
+    AdapterNotFoundError,
     ChatTemplateError,
     ConfigError,
     ConfigTypeError,
@@ -61,6 +64,9 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 __all__ = [
     "LLM",
+    "AdapterAccessError",
+    "AdapterLoadError",
+    "AdapterNotFoundError",
     "AsyncChatStream",
     "AsyncStream",
     "ChatDelta",

@@ -92,6 +92,7 @@ class GenerationConfig(Config):
         n_batch: Most tokens of the prompt that are evaluated in one step.
         add_bos: Whether a prompt starts with the beginning-of-sequence token; ``None`` does as the model says.
         parse_special: Whether the text of control tokens in a prompt, such as ``<|im_end|>``, means the token.
+        lora: Scales of LoRA adapters by the names that :meth:`LLM.load_lora` gave them; 0 leaves one out.
     """
 
     max_tokens: Count | None = 512
@@ -124,6 +125,7 @@ class GenerationConfig(Config):
     n_batch: PositiveCount = 2048
     add_bos: bool | None = None
     parse_special: bool = True
+    lora: dict[Text, Finite] = Field(default_factory=dict)
 
     @field_validator("stop_sequences", "dry_sequence_breakers", mode="before")
     @classmethod

@@ -23,6 +23,18 @@ class ModelAccessError(ModelLoadError, OSError):
     """The model's path is a directory, or a file that may not be read."""
 
 
+class AdapterNotFoundError(CyllamaError, FileNotFoundError):
+    """There is no file at the path of a LoRA adapter."""
+
+
+class AdapterLoadError(CyllamaError, RuntimeError):
+    """The file of a LoRA adapter is damaged, holds something else, or was made for another model."""
+
+
+class AdapterAccessError(AdapterLoadError, OSError):
+    """The path of a LoRA adapter is a directory, or a file that may not be read."""
+
+
 class UnsupportedModelError(CyllamaError, NotImplementedError):
     """The model cannot do what was asked of it, such as generating text with an encoder."""
 

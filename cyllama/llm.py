@@ -6,10 +6,8 @@ import asyncio
 import atexit
 import os
 import threading
-import unicodedata
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, overload
 
@@ -31,37 +29,34 @@ from .chat import (
 from .chat_stream import AsyncChatStream, ChatStream
 from .config import ConfigLike, GenerationConfig, ModelConfig, as_config
 from .engine import (
+    NO_ADAPTERS,
+    Adapter,
+    AdapterKey,
+    AdapterSet,
     Conversation,
     Conversations,
     Embedder,
     EmbeddingJob,
     Engine,
     History,
-    PairTokenizer,
     Prompt,
     Reply,
     Request,
     Stats,
-    check_texts,
     context_size,
-    decomposes,
-    fit,
     make_sampler,
-    max_text_tokens,
-    pooling_of,
 )
 from .errors import (
     ConfigError,
     ConfigTypeError,
     ForkedError,
-    PromptError,
     PromptTypeError,
     SessionError,
     SessionFileError,
     UnsupportedModelError,
 )
-from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler, LlamaVocab
-from .loading import load_model, show_log, split_overrides
+from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
+from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
 from .options import ChatOptions, GenerationOptions, TextOptions
@@ -69,6 +64,8 @@ from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
 from .stream import AsyncStream, LoopOutlet, Stream
+from .texts import max_text_tokens, pair_tokens, pooling_of, text_tokens
+from .tokenizer import Tokenizer
 
 
 class _Task(NamedTuple):
@@ -138,12 +135,13 @@ class LLM:
         self._model = load_model(os.fspath(self._path), self._model_config, progress_callback)
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
+        self._tokenizer = Tokenizer(self._model)
         self._chat = ChatTemplates(self._model)
         self._name = self._model.metadata.get("general.name") or self._path.stem
         model = self._model
-        self._decomposes = decomposes(model)
         self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
         self._stats = Stats()
+        self._adapters: dict[str, Adapter] = {}
         self._conversations = Conversations(self._model_config.max_sessions)
         # Around the engine and the conversations: re-entrant, since a signal handler may call close().
         self._lock = threading.RLock()
@@ -481,6 +479,64 @@ class LLM:
         task = self._chat_task(config, overrides, plan)
         return AsyncChatStream(self._astream(plan.prompt, task, session=session), plan)
 
+    # -------------------- LoRA adapters
+
+    def load_lora(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter, for generations that ask for it.
+
+        >>> llm.load_lora("pirate", "pirate.gguf")
+        >>> llm("Good morning!", lora={"pirate": 1.0})
+
+        A generation is computed with the adapters in its config's ``lora`` and no others. Those with the same ones are
+        decoded together, others take turns with them. What a session's KV cache holds is of use for the same adapters
+        only: with others, the conversation is evaluated again.
+
+        Args:
+            name: What to call it from now on.
+            path: A GGUF file made for this model, by llama.cpp's ``convert_lora_to_gguf.py``.
+
+        Raises:
+            AdapterNotFoundError: There is no such file.
+            AdapterAccessError: It is a directory, or it may not be read.
+            AdapterLoadError: It is no adapter, or damaged, or was made for another model.
+            ConfigError: There is an adapter of that name.
+            ConfigTypeError: The name is no text, or the path none.
+            UnsupportedModelError: The model cannot generate text.
+            ForkedError: The process was forked after the model was loaded.
+        """
+        self._check_process()
+        self._check_generates()
+        if not isinstance(name, str) or not name:
+            raise ConfigTypeError(f"the name of an adapter is a str that is not empty, not {name!r:.80}")
+        if not isinstance(path, (str, os.PathLike)):
+            raise ConfigTypeError(f"the path of an adapter is a str or a Path, not {type(path).__name__}")
+        self._check_free(name)
+        adapter = load_adapter(name, os.path.expanduser(os.fsdecode(path)), self._model)  # noqa: PTH111 - as for models
+        with self._lock:
+            self._check_free(name)
+            self._adapters[name] = adapter
+
+    def unload_lora(self, name: str) -> None:
+        """Give an adapter back. Generations that were asked for with it go on with it to their end.
+
+        Raises:
+            ConfigError: There is no adapter of that name.
+            ForkedError: The process was forked after the model was loaded.
+        """
+        self._check_process()
+        with self._lock:
+            adapter = self._adapters.pop(name, None)
+            if adapter is None:
+                raise ConfigError(self._unknown_adapter(name))
+            adapter.unloaded = True
+            if self._engine is not None:
+                self._engine.let_go_of_unloaded()
+
+    @property
+    def loras(self) -> list[str]:
+        """Names of the LoRA adapters that are loaded."""
+        return list(self._adapters)
+
     # -------------------- text and tokens
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool | None = None) -> list[int]:
@@ -498,21 +554,11 @@ class LLM:
             PromptError: The text has lone surrogates.
             ConfigError: ``add_bos`` is set, but the model has no such token.
         """
-        if not isinstance(text, str):
-            raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
-        add_bos = self._config.add_bos if add_bos is None else add_bos
-        parse_special = self._config.parse_special if parse_special is None else parse_special
-        if self._decomposes:
-            text = unicodedata.normalize("NFD", text)
-        try:
-            tokens = self._vocab.tokenize(text, add_special=add_bos is None, parse_special=parse_special)
-        except UnicodeEncodeError as error:
-            raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
-        if add_bos:
-            if self._vocab.bos < 0:
-                raise ConfigError("add_bos: the model has no beginning-of-sequence token")
-            tokens.insert(0, self._vocab.bos)
-        return tokens
+        return self._tokenizer.tokenize(
+            text,
+            add_bos=self._config.add_bos if add_bos is None else add_bos,
+            parse_special=self._config.parse_special if parse_special is None else parse_special,
+        )
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without a beginning- or end-of-sequence token that the model adds by itself.
@@ -520,12 +566,7 @@ class LLM:
         Raises:
             PromptError: An id is out of the vocabulary's range.
         """
-        self._check_tokens(ids, expected="a list of token ids")
-        tokens = list(ids)
-        if tokens and tokens[0] == self._vocab.bos and self._vocab.add_bos:
-            del tokens[0]  # where it stands, llama.cpp keeps the space that SentencePiece puts before the text
-        data = self._vocab.detokenize(tokens, remove_special=True, unparse_special=True)
-        return data.decode("utf-8", errors="replace")
+        return self._tokenizer.detokenize(ids)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a prompt of ``text`` has."""
@@ -691,8 +732,8 @@ class LLM:
         conversation = Conversation(saved.name if name is None else name, history)
         with self._lock:
             self._add(conversation)
-            if saved.state is not None and saved.cache_key == self._cache_key:
-                self._running_engine().adopt(conversation, saved.cached_tokens, saved.state)
+            if saved.state is not None and saved.cache_key == self._cache_key(saved.adapters):
+                self._running_engine().adopt(conversation, saved.cached_tokens, saved.state, saved.adapters)
             return Session(self, conversation.name)
 
     # -------------------- context
@@ -857,10 +898,12 @@ class LLM:
     ) -> Request:
         """Hand a generation over to the engine."""
         self._check_process()
-        given = self._prompt(prompt, task.config, append=append)
+        given, adapters = self._prompt(prompt, task.config, append=append), self._adapter_set(task.config)
         with self._lock:
             conversation = None if session is None else self._conversation(session)
-            request = self._request(given, task, conversation=conversation, streaming=streaming, chunks=chunks)
+            request = self._request(
+                given, task, adapters, conversation=conversation, streaming=streaming, chunks=chunks
+            )
             if conversation is not None:
                 conversation.requests[request] = None
             self._running_engine().submit(request)
@@ -875,11 +918,12 @@ class LLM:
     ) -> list[Request]:
         """Hand over ``n`` generations of the same prompt, of which the first one evaluates it for all."""
         self._check_process()
-        given, seed = self._prompt(prompt, task.config), task.config.seed
+        given, adapters = self._prompt(prompt, task.config), self._adapter_set(task.config)
+        seed = task.config.seed
         tasks = [task] * n
         if seed is not None:
             tasks = [task._replace(config=task.config.merge(seed=(seed + i) % MAX_SEED)) for i in range(n)]
-        leader, *followers = requests = [self._request(given, each, chunks=new_outlet()) for each in tasks]
+        leader, *followers = requests = [self._request(given, each, adapters, chunks=new_outlet()) for each in tasks]
         leader.followers = list(followers)
         for request in followers:
             request.leader = leader
@@ -893,6 +937,7 @@ class LLM:
         self,
         prompt: Prompt,
         task: _Task,
+        adapters: AdapterSet,
         *,
         conversation: Conversation | None = None,
         streaming: bool = False,
@@ -909,46 +954,36 @@ class LLM:
             make_sampler=partial(make_sampler, config, self._vocab, constrain=task.constrain),
             preserved=task.preserved,
             chunks=chunks,
+            adapters=adapters,
         )
 
     def _prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
+        self._check_generates()
+        return self._tokenizer.prompt(prompt, config, append=append)
+
+    def _check_generates(self) -> None:
         if not self._can_generate:
             raise UnsupportedModelError(
                 f"{self.model_name} cannot generate text: it has an encoder, or its tokens attend to later ones"
             )
-        for token in config.logit_bias:
-            if token >= self._vocab.n_tokens:
-                raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
-        continuation = None
-        if isinstance(prompt, str):
-            tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
-            if append:
-                continuation = _tokenize_rest(self._vocab, prompt, parse_special=config.parse_special)
-        else:
-            self._check_tokens(prompt)
-            tokens = list(prompt)
-            continuation = tokens if append else None
-        if not tokens and not append:
-            raise PromptError("the prompt is empty: it has no tokens to continue from")
-        return Prompt(
-            tokens,
-            prompt if isinstance(prompt, str) else None if tokens else "",
-            continuation,
-            partial(_tokenize_rest, self._vocab, parse_special=config.parse_special),  # does not keep the LLM alive
-        )
 
-    def _check_tokens(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
-        if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
-            raise PromptTypeError(f"expected {expected}, not {type(ids).__name__}: {ids!r:.80}")
-        n_tokens = self._vocab.n_tokens
-        for token in ids:
-            if not isinstance(token, int) or isinstance(token, bool):
-                raise PromptTypeError(f"a token id is an int, not {type(token).__name__}: {token!r:.80}")
-            if not 0 <= token < n_tokens:
-                raise PromptError(self._out_of_range(token))
+    def _adapter_set(self, config: GenerationConfig) -> AdapterSet:
+        """Return what a config's ``lora`` names, which keeps it loaded."""
+        if not config.lora:
+            return NO_ADAPTERS
+        with self._lock:
+            for name in config.lora:
+                if name not in self._adapters:
+                    raise ConfigError(f"lora: {self._unknown_adapter(name)}")
+            return AdapterSet((self._adapters[name], scale) for name, scale in config.lora.items())
 
-    def _out_of_range(self, token: int) -> str:
-        return f"token id {token} is out of range: the vocabulary has ids 0 to {self._vocab.n_tokens - 1}"
+    def _unknown_adapter(self, name: object) -> str:
+        loaded = ", ".join(repr(known) for known in self._adapters) or "none"
+        return f"there is no adapter {name!r:.80}: load_lora() has loaded {loaded}"
+
+    def _check_free(self, name: str) -> None:
+        if name in self._adapters:
+            raise ConfigError(f"there is an adapter {name!r} already: unload_lora() it, or choose another name")
 
     def _running_engine(self) -> Engine:
         """Return the engine, started if need be. To be called below the lock."""
@@ -1007,17 +1042,7 @@ class LLM:
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling == LlamaPoolingType.RANK:
             raise UnsupportedModelError(f"{self.model_name} makes no embeddings, it ranks: use rerank()")
-        limit = self._max_text_tokens(n_ctx)
-        around = self.tokenize("")
-        n_first = int(bool(around) and around[0] == self._vocab.bos)
-        n_last = len(around) - n_first
-        tokens: list[list[int]] = []
-        for i, text in enumerate(check_texts([texts] if isinstance(texts, str) else texts)):
-            with _naming(what := "the text" if isinstance(texts, str) else f"text {i}"):
-                ids = self.tokenize(text)
-            if ids == around:
-                raise PromptError(f"{what} is empty: it has no tokens")
-            tokens.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        tokens = text_tokens(self._tokenizer, texts, self._max_text_tokens(n_ctx), truncate=truncate)
         return self._submit_embedding(EmbeddingJob(tokens, normalize=normalize), pooling)
 
     def _submit_pairs(
@@ -1027,19 +1052,7 @@ class LLM:
         pooling = pooling_of(self._model, self._model_config, self.model_name)
         if pooling != LlamaPoolingType.RANK:
             raise UnsupportedModelError(f"{self.model_name} does not rank: compare what embed() returns")
-        if not isinstance(query, str):
-            raise PromptTypeError(f"the query is a str, not {type(query).__name__}: {query!r:.80}")
-        if not query:
-            raise PromptError("the query is empty")
-        limit = self._max_text_tokens(n_ctx)
-        tokenize, pairs = PairTokenizer(self._model, query), list[list[int]]()
-        with _naming("the query"):
-            self._vocab.tokenize(query)
-        for i, document in enumerate(check_texts(documents, "document")):
-            with _naming(f"document {i}"):
-                ids, n_first, n_last = tokenize(document)
-            what = f"the query with document {i}"
-            pairs.append(fit(ids, limit, what, n_first=n_first, n_last=n_last, truncate=truncate))
+        pairs = pair_tokens(self._model, query, documents, self._max_text_tokens(n_ctx), truncate=truncate)
         return self._submit_embedding(EmbeddingJob(pairs, normalize=False), pooling)
 
     def _max_text_tokens(self, n_ctx: int | None) -> int:
@@ -1105,25 +1118,26 @@ class LLM:
         with self._lock:
             conversation, engine = self._conversation(session.name), self._engine
             answer = None if engine is None else engine.save(conversation)
-        cached_tokens, state = ([], None) if answer is None else answer()
+        cached_tokens, state, adapters = ([], None, ()) if answer is None else answer()
         tokens, text, replies = conversation.history
         SavedSession(
             session.name,
             self._identity,
-            self._cache_key,
+            self._cache_key(adapters),
             tokens,
             text,
             [(reply.n_tokens, reply.n_chars) for reply in replies],
             cached_tokens,
             state,
+            adapters,
         ).write(path)
 
-    @property
-    def _cache_key(self) -> str:
+    def _cache_key(self, adapters: AdapterKey) -> str:
         """What the content of a KV cache depends on, besides the model's file."""
         config = self._model_config
         names = sorted(name for name in type(config).model_fields if name.startswith(("rope_", "yarn_")))
-        return repr([getattr(config, name) for name in names] + sorted(config.kv_overrides.items()))
+        key = [getattr(config, name) for name in names] + sorted(config.kv_overrides.items())
+        return repr([*key, *adapters])
 
 
 MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
@@ -1138,33 +1152,12 @@ def _close_all() -> None:
         llm.close()
 
 
-def _tokenize_rest(vocab: LlamaVocab, text: str, *, parse_special: bool) -> list[int]:
-    """Return the tokens of a text that follows another one."""
-    tokenize = partial(vocab.tokenize, add_special=False, parse_special=parse_special)
-    # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
-    before = tokenize("\n")
-    if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
-        return tokens[len(before) :]
-    return tokenize(text)
-
-
 def _wait(job: EmbeddingJob) -> list[list[float]]:
     try:
         return job.future.result()
     except BaseException:  # Ctrl-C, or what the call failed with: then there is nothing left to cancel
         job.future.cancel()
         raise
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say which of many texts cannot be encoded."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise PromptError(f"{what} cannot be encoded: it has a lone surrogate at index {error.start}") from error
-    except PromptError as error:
-        raise PromptError(f"{what}: {error}") from error
 
 
 def _check_callable(name: str, value: object) -> None:

@@ -8,10 +8,27 @@ from collections.abc import Callable
 from typing import Any
 
 from .config import GenerationConfig, ModelConfig, check_option_names
-from .engine import check_kv_memory
+from .engine import Adapter, check_kv_memory
 from .engine.hardware import total_memory
-from .errors import ConfigError, ModelAccessError, ModelLoadError, ModelNotFoundError
-from .llama.llama_cpp import LlamaLoadMode, LlamaModel, LlamaModelParams, LlamaSplitMode, devices, max_devices
+from .errors import (
+    AdapterAccessError,
+    AdapterLoadError,
+    AdapterNotFoundError,
+    ConfigError,
+    ModelAccessError,
+    ModelLoadError,
+    ModelNotFoundError,
+)
+from .llama.llama_cpp import (
+    LlamaAdapterLora,
+    LlamaLoadMode,
+    LlamaModel,
+    LlamaModelParams,
+    LlamaSplitMode,
+    devices,
+    max_devices,
+)
+from .models.identity import file_digest
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,6 +74,31 @@ def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool 
     if config.kv_cells is not None:
         check_kv_memory(model, config, config.kv_cells)
     return model
+
+
+def load_adapter(name: str, path: str, model: LlamaModel) -> Adapter:
+    """Load a LoRA adapter of a model.
+
+    Raises:
+        AdapterNotFoundError: There is no such file.
+        AdapterAccessError: It is a directory, or it may not be read.
+        AdapterLoadError: It is no adapter, or damaged, or was made for another model.
+    """
+    try:
+        lora = LlamaAdapterLora(model, path)
+        identity = file_digest(path)
+    except FileNotFoundError:
+        raise AdapterNotFoundError(f"there is no adapter file at {path!r}") from None
+    except OSError as error:
+        raise AdapterAccessError(f"cannot read the adapter at {path!r}: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:
+        raise AdapterLoadError(str(error)) from error
+    if lora.alora_invocation_tokens:
+        lora.close()
+        raise AdapterLoadError(
+            f"{path!r} is an activated LoRA (aLoRA), of which a prompt's end is computed only: those are not supported"
+        )
+    return Adapter(name, lora, identity)
 
 
 def _check_devices(config: ModelConfig) -> None:

@@ -46,6 +46,7 @@ class GenerationOptions(TypedDict, total=False):
     n_batch: int
     add_bos: bool | None
     parse_special: bool
+    lora: Mapping[str, float]
 
 
 class TextOptions(GenerationOptions, total=False):

@@ -32,6 +32,7 @@ class SavedSession(NamedTuple):
         replies: Pairs of a number of tokens and one of characters: where answers end.
         cached_tokens: Token ids whose keys and values are in ``state``.
         state: The KV cache's state; may be missing.
+        adapters: What it was computed with besides the model: digests of LoRA adapters, and their scales.
     """
 
     name: str
@@ -42,6 +43,7 @@ class SavedSession(NamedTuple):
     replies: list[tuple[int, int]]
     cached_tokens: list[int]
     state: bytes | None
+    adapters: tuple[tuple[str, float], ...] = ()
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file. It is complete, or as it was before."""
@@ -67,6 +69,7 @@ class SavedSession(NamedTuple):
             "name": self.name,
             "model": self.model,
             "cache_key": self.cache_key,
+            "adapters": self.adapters,
             "text": self.text,
             "replies": self.replies,
             "n_tokens": len(self.tokens),
@@ -116,4 +119,5 @@ class SavedSession(NamedTuple):
             [(a, b) for a, b in header["replies"]],
             ids[n_tokens:].tolist(),
             bytes(content[end:]) or None,
+            tuple((str(identity), float(scale)) for identity, scale in header.get("adapters", ())),
         )

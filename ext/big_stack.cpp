@@ -107,11 +107,19 @@ void StackWatch::check_stack() {
         return;
     }
     if (stack_pointer() < watch->lowest_) {
-        watch->exceeded_ = "the template calls itself without end";
-    } else if (std::chrono::steady_clock::now() > watch->deadline_) {
-        watch->exceeded_ = "the template does not come to an end";
+        exceed("the template calls itself without end");
+    }
+    if (std::chrono::steady_clock::now() > watch->deadline_) {
+        exceed("the template does not come to an end");
     }
     check_exceeded();
+}
+
+void StackWatch::exceed(const char * reason) {
+    if (watch) {
+        watch->exceeded_ = reason;
+    }
+    throw std::runtime_error(reason);
 }
 
 void StackWatch::check_exceeded() {

@@ -27,7 +27,9 @@ class StackWatch {
     StackWatch & operator=(const StackWatch &) = delete;
 
     static void check_stack();
-    /// Throws if check_stack() has thrown before.
+    /// Throws, and so does check_exceeded() from now on, for a reason of the caller's.
+    static void exceed(const char * reason);
+    /// Throws if check_stack() or exceed() has thrown before: what is in between may have ignored it.
     static void check_exceeded();
 
   private:

@@ -54,6 +54,7 @@ ContextHandle::~ContextHandle() {
 void ContextHandle::free() {
     llama_free(context);
     context = nullptr;
+    adapters = {};
     if (threadpool_batch != threadpool) {
         ggml_threadpool_free(threadpool_batch);
     }
@@ -330,6 +331,7 @@ void create_context(LlamaContext * self, const LlamaModel & model_object, const 
     llama_context * context = nullptr;
     try {
         WithoutGil release;
+        AdaptersUse adapters(model_object.handle->adapters);
         check_threads(params.n_threads + (params.n_threads_batch == params.n_threads ? 0 : params.n_threads_batch));
         context = llama_init_from_model(model.get(), params);
     } catch (...) {
@@ -452,6 +454,7 @@ int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Th
     {
         WithoutGil release;
         {
+            AdaptersUse adapters(use->model->adapters);
             GraphSamplersLock lock(use->samplers);
             QuietWhile quiet(use->abort);
             status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
@@ -789,5 +792,6 @@ void init_context(nb::module_ & m) {
                      : std::string("<LlamaContext (closed)>");
         });
     init_memory(context);
+    init_context_adapters(context);
     init_state(m, context);
 }

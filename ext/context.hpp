@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "adapter.hpp"
 #include "batch.hpp"
 #include "guard.hpp"
 #include "model.hpp"
@@ -28,6 +29,7 @@ struct ContextHandle : Guarded {
     const std::shared_ptr<ModelHandle> model;
     const std::shared_ptr<ContextHandle> other; // whose memory this one reads
     const GraphSamplers samplers;               // run in the graph
+    ContextAdapters adapters;
     ggml_threadpool_t threadpool = nullptr;
     ggml_threadpool_t threadpool_batch = nullptr;
     int threadpool_poll;
@@ -74,4 +76,5 @@ void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_thr
 
 void init_context(nb::module_ & m);
 void init_memory(nb::class_<LlamaContext> & context);
+void init_context_adapters(nb::class_<LlamaContext> & context);
 void init_state(nb::module_ & m, nb::class_<LlamaContext> & context);

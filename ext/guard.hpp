@@ -2,8 +2,8 @@
 //
 // 1. Nothing blocks on a native lock while it holds the GIL: a lock that is not free is waited for with the GIL released.
 //    (A thread that holds a native lock may wait for the GIL, when a computation ends or a callback begins.)
-// 2. Locks are taken in the order context, batch, sampler (samplers by address); a model's use count is a leaf that is never
-//    held while blocking.
+// 2. Locks are taken in the order context, batch, adapters of the model, sampler (samplers by address); a model's use count is a
+//    leaf that is never held while blocking.
 // 3. Python code that runs below a native lock (a callback, a finalizer that the garbage collector starts) never waits for
 //    another one: it gets an exception instead.
 #pragma once

@@ -66,6 +66,7 @@ void ModelHandle::close() {
         }
     }
     std::lock_guard<std::mutex> lock(mutex_);
+    adapters.forget(); // the model frees them
     llama_model_free(model_);
     model_ = nullptr;
 }
@@ -112,6 +113,11 @@ nb::str to_str(const std::string & text) {
     return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 
+void raise(PyObject * type, const std::string & message) {
+    PyErr_SetObject(type, to_str(message).ptr());
+    throw nb::python_error();
+}
+
 // ----------------------------------------------------------------------------------------------------------------- paths
 
 std::string to_path(nb::handle path) {
@@ -139,15 +145,30 @@ int check_regular(const std::string & path) {
     return fine ? 0 : error ? error.value() : EINVAL;
 }
 
+void check_gguf(const std::string & path) {
+    if (const int error = check_regular(path)) {
+        raise_os_error(path, error);
+    }
+    FILE * file = std::fopen(path.c_str(), "rb");
+    if (!file) {
+        raise_os_error(path, errno);
+    }
+    char magic[4] = {};
+    errno = 0;
+    const size_t n = std::fread(magic, 1, sizeof magic, file);
+    const int read_error = errno;
+    std::fclose(file);
+    if (n < sizeof magic && read_error != 0) {
+        raise_os_error(path, read_error);
+    }
+    if (n < sizeof magic || std::memcmp(magic, "GGUF", sizeof magic) != 0) {
+        raise(PyExc_ValueError, path + (n == 0 ? " is empty" : " does not start with \"GGUF\"") + ": not a GGUF file");
+    }
+}
+
 // --------------------------------------------------------------------------------------------------------------- loading
 
 namespace {
-
-// A message may contain text of the file's, which need not be UTF-8: what() could not carry it.
-[[noreturn]] void raise(PyObject * type, const std::string & message) {
-    PyErr_SetObject(type, to_str(message).ptr());
-    throw nb::python_error();
-}
 
 // What a load refers to while it runs.
 struct Load {
@@ -179,28 +200,6 @@ bool on_progress(float progress, void * data) {
     } catch (nb::python_error & error) {
         load.error.emplace(std::move(error));
         return false;
-    }
-}
-
-// Refuses what is no GGUF file before llama.cpp sees it, with the operating system's own error where there is one.
-void check_file(const std::string & path) {
-    if (const int error = check_regular(path)) {
-        raise_os_error(path, error);
-    }
-    FILE * file = std::fopen(path.c_str(), "rb");
-    if (!file) {
-        raise_os_error(path, errno);
-    }
-    char magic[4] = {};
-    errno = 0;
-    const size_t n = std::fread(magic, 1, sizeof magic, file);
-    const int read_error = errno;
-    std::fclose(file);
-    if (n < sizeof magic && read_error != 0) {
-        raise_os_error(path, read_error);
-    }
-    if (n < sizeof magic || std::memcmp(magic, "GGUF", sizeof magic) != 0) {
-        raise(PyExc_ValueError, path + (n == 0 ? " is empty" : " does not start with \"GGUF\"") + ": not a GGUF file");
     }
 }
 
@@ -281,7 +280,7 @@ bool is_causal(const llama_model * model, const LlamaModelParams & params) {
 std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaModelParams & source) {
     constexpr size_t kMaxPattern = 1024; // std::regex recurses as deep as a pattern is long
     LogDelivery delivery;
-    check_file(path);
+    check_gguf(path);
     refresh_log_level();
     if (source.no_alloc && !source.vocab_only && source.load_mode != LLAMA_LOAD_MODE_NONE) {
         throw nb::value_error("no_alloc loads nothing: it needs load_mode=LlamaLoadMode.NONE");
@@ -333,16 +332,6 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
 }
 
 // -------------------------------------------------------------------------------------------------------------- metadata
-
-template <class Read> std::string read_string(Read read_into) {
-    std::vector<char> buffer(256);
-    int32_t length = read_into(buffer.data(), buffer.size());
-    if (length >= static_cast<int32_t>(buffer.size())) {
-        buffer.resize(static_cast<size_t>(length) + 1);
-        length = read_into(buffer.data(), buffer.size());
-    }
-    return length < 0 ? std::string() : std::string(buffer.data(), static_cast<size_t>(length));
-}
 
 // A number of the model's metadata, such as "llama.attention.key_length".
 double attention_number(const llama_model * model, const std::string & name, double otherwise) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "adapter.hpp"
 #include "guard.hpp"
 #include "llama.h"
 
@@ -33,6 +34,9 @@ class ModelHandle {
     bool closed();
     const std::string & path() const { return path_; }
 
+    /// The LoRA adapters that were loaded for it.
+    AdapterRegistry adapters;
+
     /// The texts of the vocabulary, once a grammar needs them.
     std::shared_ptr<const TokenTrie> trie;
     std::mutex trie_mutex;
@@ -40,11 +44,11 @@ class ModelHandle {
     const bool has_weights; // otherwise it was loaded with vocab_only or no_alloc
     const bool causal;      // whether a token attends to earlier ones only
 
-  private:
-    friend class ModelUse;
-    // A forked child reads the model as the parent left it, without the locks that a thread of the parent may have held.
+    /// A forked child reads the model as the parent left it, without the locks that a thread of the parent may have held.
     bool forked() const { return process_ != current_process(); }
 
+  private:
+    friend class ModelUse;
     const long process_ = current_process();
     llama_model * model_;
     const std::string path_;
@@ -89,6 +93,12 @@ struct LlamaVocab {
 /// Throws what llama.cpp would answer with an abort of the process if the file said it, or the parameters did.
 void check_metadata(const std::string & path, const llama_model_params & params);
 
+/// Refuses what is no GGUF file before llama.cpp sees it, with the operating system's own error where there is one.
+void check_gguf(const std::string & path);
+
+/// Throws a Python exception. The message may contain text of a file's, which need not be UTF-8: what() could not carry it.
+[[noreturn]] void raise(PyObject * type, const std::string & message);
+
 /// A path, str, bytes or os.PathLike, as the operating system takes it. ValueError if it contains a NUL.
 std::string to_path(nb::handle path);
 /// Throws OSError, FileNotFoundError and the like for errno `error`.
@@ -104,3 +114,14 @@ std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, 
 
 /// Text of llama.cpp's as str: a file may hold anything, so that broken UTF-8 is replaced and not refused.
 nb::str to_str(const std::string & text);
+
+/// Text that llama.cpp writes into a buffer of a given size, as snprintf does; empty where there is none.
+template <class Read> std::string read_string(Read read_into) {
+    std::vector<char> buffer(256);
+    int32_t length = read_into(buffer.data(), buffer.size());
+    if (length >= static_cast<int32_t>(buffer.size())) {
+        buffer.resize(static_cast<size_t>(length) + 1);
+        length = read_into(buffer.data(), buffer.size());
+    }
+    return length < 0 ? std::string() : std::string(buffer.data(), static_cast<size_t>(length));
+}

@@ -1,5 +1,6 @@
 #include <nanobind/nanobind.h>
 
+#include "adapter.hpp"
 #include "batch.hpp"
 #include "context.hpp"
 #include "logging.hpp"
@@ -13,6 +14,7 @@ NB_MODULE(llama_cpp, m) {
     init_params(m);
     init_vocab(m);
     init_model(m);
+    init_adapter(m);
     init_batch(m);
     init_context(m);
     init_sampler(m);

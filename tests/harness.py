@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +12,14 @@ import numpy as np
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaFlashAttnType
+from cyllama.llama.llama_cpp import (
+    LlamaAdapterLora,
+    LlamaBatch,
+    LlamaContext,
+    LlamaContextParams,
+    LlamaFlashAttnType,
+    LlamaModel,
+)
 
 EXACT: dict[str, Any] = {"temperature": 0, "n_threads": 1, "flash_attn": "disabled"}
 NEAR_TIE, NEAR_TIE_WITH_FLASH_ATTENTION = 0.25, 1.0
@@ -100,6 +108,16 @@ def settled(llm: LLM) -> None:
     last_in_line.read()
 
 
+def together(llm: LLM, n: int, call: Callable[[], T]) -> T:
+    """Call a function that asks for ``n`` generations, none of which begins before all have been asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        with held(llm):
+            result = pool.submit(call)
+            while llm.stats.waiting < n and not result.done():
+                threading.Event().wait(0.001)
+        return result.result()
+
+
 class Step(NamedTuple):
     """What one batch held.
 
@@ -120,15 +138,23 @@ class Step(NamedTuple):
 
 
 class Reference:
-    """What the embedded model answers in a context that has seen nothing but one conversation, without the engine.
+    """What a model answers in a context that has seen nothing but one conversation, without the engine.
 
     Attributes:
         compared: How many answers were compared with it.
         near_ties: How far apart the two tokens were where an answer went another way, for each that did.
     """
 
-    def __init__(self, *, flash_attn: bool = False) -> None:
-        self._model = model = LLM(n_threads=1).model
+    def __init__(
+        self,
+        model: LlamaModel | None = None,
+        adapters: Sequence[tuple[LlamaAdapterLora, float]] = (),
+        *,
+        flash_attn: bool = False,
+    ) -> None:
+        """Make one of the embedded model, or another one, with adapters and their scales."""
+        self._model = model = model or LLM(n_threads=1).model
+        self._adapters = adapters
         self._flash_attn = LlamaFlashAttnType.ENABLED if flash_attn else LlamaFlashAttnType.DISABLED
         self._near_tie = NEAR_TIE_WITH_FLASH_ATTENTION if flash_attn else NEAR_TIE
         self._eog = list(model.vocab.eog_tokens())
@@ -216,4 +242,5 @@ class Reference:
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type = self._flash_attn
         self._context, self._evaluated = LlamaContext(self._model, params), []
+        self._context.set_adapters_lora(self._adapters)
         return self._context

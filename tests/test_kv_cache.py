@@ -381,7 +381,7 @@ def test_a_saved_sequence_is_adopted_by_another_cache(llama: LlamaModel, desk: D
     sequence, _ = desk.turn(TOKENS[:50])
     if evicted:
         desk.cache.evict()
-    tokens, state = desk.cache.save(sequence)
+    tokens, state, _ = desk.cache.save(sequence)
     assert (tokens, state is None) == (TOKENS[:50], False)
     other = Desk(llama)
     adopted = other.cache.adopt(tokens, state or b"")
@@ -399,7 +399,7 @@ def test_an_adopted_state_that_is_none_is_evaluated_again(desk: Desk):
 
 def test_half_an_adopted_state_is_evaluated_again(desk: Desk):
     sequence, _ = desk.turn(TOKENS[:50])
-    tokens, state = desk.cache.save(sequence)
+    tokens, state, _ = desk.cache.save(sequence)
     desk.cache.disown(sequence)
     for length in (1, 20, 1000, len(state or b"") - 1):
         adopted = desk.cache.adopt(tokens, (state or b"")[:length])
@@ -615,7 +615,7 @@ class Walk:
 
     def save(self, talk: Talk, how: int) -> None:
         if talk.sequence is not None and not talk.forgotten:
-            tokens, state = self.cache.save(talk.sequence)
+            tokens, state, _ = self.cache.save(talk.sequence)
             if state is not None:
                 other = Talk()
                 other.tokens, other.sequence = talk.tokens, self.cache.adopt(tokens, state)

@@ -10,6 +10,8 @@ import pytest
 
 from cyllama import LLM
 
+from .random_models import write_random_adapter, write_random_model
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm"),
@@ -56,3 +58,22 @@ def test_a_hundred_models_leave_memory_as_it_is(tiny_chat: Path):
     before = resident_bytes()
     cycle(100)
     assert resident_bytes() - before < LIMIT
+
+
+def test_two_hundred_adapters_leave_memory_as_it_is(tmp_path: Path):
+    model = write_random_model(tmp_path / "model.gguf", "llama")
+    adapter = write_random_adapter(tmp_path / "adapter.gguf", model, rank=64)  # 500 KB
+
+    with LLM(model, n_threads=1) as llm:
+
+        def cycle(n: int) -> None:
+            for i in range(n):
+                llm.load_lora("adapter", adapter)
+                llm("Once upon a time", max_tokens=2, session="a", lora={"adapter": 1 + i})
+                llm.unload_lora("adapter")
+                llm("Once upon a time", max_tokens=2, session="b")
+
+        cycle(20)
+        before = resident_bytes()
+        cycle(200)
+        assert resident_bytes() - before < LIMIT

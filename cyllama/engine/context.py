@@ -17,6 +17,7 @@ from ..llama.llama_cpp import (
     LlamaRopeScalingType,
     devices,
 )
+from .adapters import NO_ADAPTERS, AdapterSet
 from .hardware import available_memory, physical_cores
 from .kv_cache import KVCache
 from .stats import Stats
@@ -96,6 +97,7 @@ class GenerationContext:
         self.context: LlamaContext | None = None
         self.n_ctx = 0
         self.batch = LlamaBatch(1)
+        self._adapters = NO_ADAPTERS  # what the context computes with
         self._too_large: int | None = None  # what this context could not be replaced by
         self.kv_cache = KVCache(model, config.host_cache_mb * 2**20)
 
@@ -135,6 +137,20 @@ class GenerationContext:
         assert error is not None
         raise error
 
+    def use(self, adapters: AdapterSet) -> None:
+        """Compute with these adapters from the next step on. If others were used before, that step takes longer."""
+        if adapters.key == self._adapters.key:
+            return
+        assert self.context is not None
+        self.context.set_adapters_lora([(adapter.lora, scale) for adapter, scale in adapters.adapters])
+        self._adapters = adapters
+        self._stats.adapter_switches += 1
+
+    def let_go_of_unloaded(self) -> None:
+        """While nobody runs: free what the last step was computed with, if its name is unknown by now."""
+        if self.context is not None and any(adapter.unloaded for adapter, _ in self._adapters.adapters):
+            self.use(NO_ADAPTERS)
+
     def release(self) -> None:
         """Give everything back."""
         self._close_context(keep=False)
@@ -147,18 +163,14 @@ class GenerationContext:
         if self.context is not None:
             self.context.close()
         self.context = None
+        self._adapters = NO_ADAPTERS
         self._too_large = None
         self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
 
     def _create(self, n_ctx: int, n_batch: int) -> None:
         self._check_memory(n_ctx)
         params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch, model=self._model)
-        try:
-            context = LlamaContext(self._model, params)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error):
-                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
-            raise ContextError(str(error)) from error
+        context = create_context(self._model, params, WAY_OUT)
         if not context.has_memory:
             context.close()
             raise UnsupportedModelError("the model cannot generate text: it remembers nothing of what it has read")
@@ -173,6 +185,21 @@ class GenerationContext:
     def _check_memory(self, n_ctx: int, held: int = 0) -> None:
         """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
         check_kv_memory(self._model, self._config, n_ctx, held=held)
+
+
+def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) -> LlamaContext:
+    """Create a context.
+
+    Raises:
+        ContextMemoryError: There is not enough memory for it; ``way_out`` is what to do about it.
+        ContextError: llama.cpp cannot create one with these parameters.
+    """
+    try:
+        return LlamaContext(model, params)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise ContextMemoryError(f"{error}. {way_out}") from error
+        raise ContextError(str(error)) from error
 
 
 def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0) -> None:

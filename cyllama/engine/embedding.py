@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-import unicodedata
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
 from typing import NamedTuple, cast
 
 from ..config import ModelConfig
 from ..errors import (
     ContextError,
     ContextMemoryError,
-    ContextSizeError,
     CyllamaError,
     DecodeError,
     EmbeddingCancelledError,
-    PromptError,
-    PromptTypeError,
-    UnsupportedModelError,
 )
 from ..llama.llama_cpp import (
     GGMLType,
@@ -32,137 +24,16 @@ from ..llama.llama_cpp import (
     LlamaContextParams,
     LlamaModel,
     LlamaPoolingType,
-    LlamaVocabType,
 )
-from .context import context_params, gib, kv_cache_bytes, padded
+from .context import context_params, create_context, gib, kv_cache_bytes, padded
 from .hardware import available_memory
 from .stats import Stats
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
 MAX_SEQUENCES = 128  # texts of one pass: more would not make short ones faster
 MAX_RECURRENT = 4  # where each has a large state, and is computed by itself anyway
-
-
-# --- models
-
-
-def pooling_of(model: LlamaModel, config: ModelConfig, name: str) -> LlamaPoolingType:
-    """Return how the model makes one vector of a text's tokens: the mean of them where it does not say.
-
-    Raises:
-        UnsupportedModelError: It takes no text, or says something that llama.cpp does not know.
-    """
-    if model.vocab.type == LlamaVocabType.NONE:
-        raise UnsupportedModelError(f"{name} cannot embed text: it has no vocabulary")
-    key = f"{model.metadata.get('general.architecture')}.pooling_type"
-    value = config.kv_overrides.get(key, model.metadata.get(key))
-    try:
-        pooling = LlamaPoolingType.UNSPECIFIED if value is None else LlamaPoolingType(int(value))
-    except ValueError:
-        raise UnsupportedModelError(f"{name} cannot embed text: its pooling_type {value!r} is unknown") from None
-    unnamed = pooling in (LlamaPoolingType.UNSPECIFIED, LlamaPoolingType.NONE)
-    return LlamaPoolingType.MEAN if unnamed else pooling
-
-
-def max_text_tokens(model: LlamaModel, n_ctx: int | None) -> int:
-    """Return the most tokens of a text: many of these models have no more positions than they were trained for."""
-    return min(n_ctx or model.n_ctx_train, model.n_ctx_train)
-
-
-def decomposes(model: LlamaModel) -> bool:
-    """Whether texts are to be decomposed (NFD) before they are tokenized.
-
-    A WordPiece vocabulary that ignores accents was made from such texts, in which a Hangul syllable is several
-    characters. llama.cpp decomposes letters with accents only.
-    """
-    if model.vocab.type != LlamaVocabType.WPM:
-        return False
-    metadata, prefix = model.metadata, "tokenizer.ggml.normalizer."
-    return metadata.get(f"{prefix}strip_accents", metadata.get(f"{prefix}lowercase", "true")) == "true"
-
-
-# --- texts
-
-
-def check_texts(texts: object, what: str = "text") -> list[str]:
-    """Return a list of texts, none of them empty.
-
-    Raises:
-        PromptError: There are none, or one is empty.
-        PromptTypeError: It is something else.
-    """
-    if isinstance(texts, (str, bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
-        raise PromptTypeError(f"expected a list of {what}s, not {type(texts).__name__}: {texts!r:.80}")
-    checked: list[str] = []
-    for text in texts:
-        if not isinstance(text, str):
-            raise PromptTypeError(
-                f"{what} {len(checked)} of the list is a str, not {type(text).__name__}: {text!r:.80}"
-            )
-        if not text:
-            raise PromptError(f"{what} {len(checked)} of the list is empty")
-        checked.append(text)
-    if not checked:
-        raise PromptError(f"the list of {what}s is empty")
-    return checked
-
-
-def fit(
-    tokens: list[int], limit: int, what: str, *, n_first: int = 0, n_last: int = 0, truncate: bool = False
-) -> list[int]:
-    """Return the tokens of a text, cut to ``limit`` if asked; the ``n_first`` and the ``n_last`` ones stay.
-
-    Raises:
-        ContextSizeError: There are more, or those that stay are too many.
-    """
-    if len(tokens) <= limit:
-        return tokens
-    if not truncate:
-        raise ContextSizeError(
-            f"{what} has {len(tokens)} tokens but at most {limit} are evaluated at once: split it, or pass "
-            f"truncate=True to leave out the rest"
-        )
-    if n_first + n_last >= limit:
-        raise ContextSizeError(
-            f"{what} has {n_first + n_last} tokens that cannot be left out but at most {limit} are evaluated at once"
-        )
-    return tokens[: limit - n_last] + tokens[len(tokens) - n_last :]
-
-
-class PairTokenizer:
-    """Makes tokens of a query and a document as a rank model was trained with them.
-
-    By the model's own template, or as pairs are written for BERT and its descendants.
-    """
-
-    def __init__(self, model: LlamaModel, query: str) -> None:
-        self._vocab, self._query, self._decomposes = model.vocab, query, decomposes(model)
-        template = model.chat_template("rerank")
-        self._template = template if template is not None and "{document}" in template else None
-
-    def __call__(self, document: str) -> tuple[list[int], int, int]:
-        """Return the tokens, how many of them come before the document, and how many after it."""
-        if self._template is None:
-            before, after = self._around()
-            return before + self._tokens(document) + after, len(before), len(after)
-        head, tail = (part.replace("{query}", self._query) for part in self._template.split("{document}", 1))
-        head_tokens, tail_tokens = (self._tokens(part, parse_special=True) for part in (head, tail))
-        return self._tokens(head + document + tail, parse_special=True), len(head_tokens), len(tail_tokens)
-
-    def _tokens(self, text: str, *, parse_special: bool = False) -> list[int]:
-        text = unicodedata.normalize("NFD", text) if self._decomposes else text
-        return self._vocab.tokenize(text, add_special=False, parse_special=parse_special)
-
-    def _around(self) -> tuple[list[int], list[int]]:
-        vocab = self._vocab
-        eos = vocab.eos if vocab.eos >= 0 else vocab.sep
-        before = [vocab.bos] if vocab.add_bos else []
-        before += self._tokens(self._query)
-        before += [eos] if vocab.add_eos else []
-        before += [vocab.sep] if vocab.add_sep else []
-        after = [eos] if vocab.add_eos else [vocab.sep] if vocab.add_sep else []
-        return before, after
 
 
 # --- calls
@@ -235,7 +106,7 @@ class _Place(NamedTuple):
 # --- the engine
 
 
-class Embedder:
+class Embedder(Worker[EmbeddingJob]):
     """A thread that computes embeddings, and the context it does so in. Both end with :meth:`stop`.
 
     A pass evaluates many texts side by side, of several calls if there are. Calls take turns in leading a pass, so that
@@ -250,77 +121,32 @@ class Embedder:
         stats: Stats,
         predecessor: Embedder | None = None,
     ) -> None:
-        """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        """Start the thread, which waits for ``predecessor`` to end first."""
+        super().__init__("cyllama-embedder", predecessor)
         self._model = model
         self._config = config
         self._pooling = pooling
         self._stats = stats
-        self._inbox: SimpleQueue[EmbeddingJob | None] = SimpleQueue()
         self._jobs: deque[EmbeddingJob] = deque()
         self._context: LlamaContext | None = None
         self._batch = LlamaBatch(1)
         self._n_ctx = 0
-        self._stopping = False
-        self._abort_lock = threading.RLock()  # between deciding to abort a pass and doing it, no other may begin
-        self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-embedder", daemon=True)
-        self._thread.start()
+        self.start()
 
     def submit(self, job: EmbeddingJob) -> None:
         """Hand over a call. Its vectors come out of its future."""
-        job.future.add_done_callback(self._abort_if_unwanted)
+        job.future.add_done_callback(lambda _: self._abort_if_unwanted())
         self._inbox.put(job)
-
-    def stop(self) -> None:
-        """End all calls with an error, release the context, end the thread. Returns when that is done.
-
-        Only on the embedder's own thread, where a finalizer may call this, it cannot be waited for.
-        """
-        self._stopping = True
-        self._inbox.put(None)
-        self._abort_if_unwanted()
-        self.join()
-
-    def join(self) -> None:
-        """Wait for the thread to end, unless called by it."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
 
     # --- the embedder's thread
 
-    def _run(self, predecessor: Embedder | None) -> None:
-        if predecessor is not None:
-            predecessor.join()
-        try:
-            while self._receive():
-                self._turn()
-        finally:
-            self._empty_inbox()  # what came in between the last look and the order to stop
-            self._release()
-            for job in self._jobs:
-                job.fail(job.cancel_error())
-
-    def _receive(self) -> bool:
-        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
+    def _turn(self) -> None:
+        """Take what has come in and do one pass."""
         self._empty_inbox()
         self._jobs = deque(job for job in self._jobs if not job.future.done())
-        if not self._jobs and not self._stopping:
-            self._take(self._inbox.get())
-        return not self._stopping
-
-    def _empty_inbox(self) -> None:
-        while True:
-            try:
-                self._take(self._inbox.get_nowait())
-            except Empty:
-                return
-
-    def _take(self, job: EmbeddingJob | None) -> None:
-        if job is not None:
-            self._jobs.append(job)
-
-    def _turn(self) -> None:
-        """Do one pass."""
         if not self._jobs:
+            self._wait_for_one()
+        if not self._jobs or self._stopping:
             return
         places: list[_Place] = []
         try:
@@ -334,6 +160,14 @@ class Embedder:
             for job in {place.job for place in places} or {self._jobs[0]}:
                 job.fail(failure)
         self._jobs.rotate(-1)
+
+    def _take(self, item: EmbeddingJob) -> None:
+        self._jobs.append(item)
+
+    def _end(self) -> None:
+        self._release()
+        for job in self._jobs:
+            job.fail(job.cancel_error())
 
     def _fill(self, places: list[_Place], reused: bool) -> None:
         """Put texts into the batch: the longest one of the first call, and the longest ones that fit beside it."""
@@ -352,10 +186,8 @@ class Embedder:
     def _compute(self, places: list[_Place]) -> None:
         context = self._context
         assert context is not None
-        with self._abort_lock:
-            context.clear_abort()
-            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
-                return
+        if not self._may_decode(context):
+            return
         try:
             if self._model.has_encoder:
                 context.encode(self._batch)
@@ -382,12 +214,9 @@ class Embedder:
     def _nobody_waits(self) -> bool:
         return self._stopping or all(job.future.cancelled() for job in list(self._jobs))
 
-    def _abort_if_unwanted(self, _: object = None) -> None:
-        """Abort the pass in flight if nobody waits for its outcome. Called from any thread."""
-        with self._abort_lock:
-            context = self._context
-            if context is not None and self._nobody_waits():
-                context.abort()
+    @property
+    def _in_flight(self) -> LlamaContext | None:
+        return self._context
 
     # --- the context
 
@@ -416,12 +245,7 @@ class Embedder:
     def _create(self, n_ctx: int) -> None:
         params = self._params(n_ctx)
         self._check_memory(n_ctx)
-        try:
-            self._context = LlamaContext(self._model, params)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error):
-                raise ContextMemoryError(f"{error}. {WAY_OUT}") from error
-            raise ContextError(str(error)) from error
+        self._context = create_context(self._model, params, WAY_OUT)
         self._batch = LlamaBatch(n_ctx)
         self._n_ctx = self._stats.embedding_n_ctx = n_ctx
         self._stats.embedding_contexts_created += 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
+import math
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
 from ..errors import ContextMemoryError, DecodeError
-from ..llama.llama_cpp import LlamaModel, LlamaSampler
+from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
+from .adapters import AdapterKey
 from .context import GenerationContext
 from .conversation import Conversation
 from .kv_cache import common_prefix
@@ -19,6 +20,7 @@ from .logprobs import read_logprobs
 from .request import Request
 from .scheduler import Chunk, Scheduler
 from .stats import Stats
+from .worker import Worker
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
 IDLE_CELLS = 512  # that sequences nobody extends may keep while others run: attention passes over them
@@ -37,29 +39,27 @@ class _Sampled(NamedTuple):
     failure: DecodeError | None = None
 
 
-class Engine:
+class Engine(Worker["Request | Callable[[], object]"]):
     """A thread that takes requests and generates, and the context it does so in. Both end with :meth:`stop`.
 
     llama.cpp is fastest when one thread decodes for the whole life of a context, whoever asks. Requests come in, and
-    text goes out, through queues, which are safe to use from finalizers and signal handlers.
+    text goes out, through queues.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:
-        """Start the thread. It waits for ``predecessor`` to end first, so that two contexts never exist at once."""
+        """Start the thread, which waits for ``predecessor`` to end first."""
+        super().__init__("cyllama-engine", predecessor)
         self._model = model
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
         self._stats = stats
         self._kv_cells = config.kv_cells
-        self._inbox: SimpleQueue[Request | Callable[[], object] | None] = SimpleQueue()
         self._incoming: dict[Request, None] = {}  # requests in the inbox
         self._scheduler = Scheduler(config.n_parallel)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
-        self._stopping = False
-        self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
-        self._thread = threading.Thread(target=self._run, args=(predecessor,), name="cyllama-engine", daemon=True)
-        self._thread.start()
+        self._probe = LlamaSampler.greedy()
+        self.start()
 
     def submit(self, request: Request) -> None:
         """Hand over a request. Its text comes out of :attr:`Request.chunks`."""
@@ -81,12 +81,12 @@ class Engine:
 
         self._inbox.put(share)
 
-    def adopt(self, conversation: Conversation, tokens: list[int], state: bytes) -> None:
+    def adopt(self, conversation: Conversation, tokens: list[int], state: bytes, adapters: AdapterKey = ()) -> None:
         """Let a conversation go on from a state that was saved."""
 
         def adopt() -> None:
             if conversation.sequence is None:  # if forgotten since, forget() follows
-                conversation.sequence = self._kv_cache.adopt(tokens, state)
+                conversation.sequence = self._kv_cache.adopt(tokens, state, adapters)
 
         self._inbox.put(adopt)
 
@@ -100,13 +100,20 @@ class Engine:
 
         self._inbox.put(forget)
 
-    def save(self, conversation: Conversation) -> Callable[[], tuple[list[int], bytes | None]]:
-        """Ask for the tokens that the KV cache has of a conversation, and their state; call the result to have them."""
+    def save(self, conversation: Conversation) -> Callable[[], tuple[list[int], bytes | None, AdapterKey]]:
+        """Ask for what the KV cache has of a conversation: tokens, their state, and what it was computed with.
 
-        def save() -> tuple[list[int], bytes | None]:
-            return ([], None) if conversation.sequence is None else self._kv_cache.save(conversation.sequence)
+        Call the result to have it.
+        """
+
+        def save() -> tuple[list[int], bytes | None, AdapterKey]:
+            return ([], None, ()) if conversation.sequence is None else self._kv_cache.save(conversation.sequence)
 
         return self.ask(save)
+
+    def let_go_of_unloaded(self) -> None:
+        """Free the adapters that were unloaded, as soon as nobody generates with them."""
+        self._inbox.put(lambda: None)  # it looks for them before it waits
 
     def ask(self, function: Callable[[], T]) -> Callable[[], T]:
         """Let the engine's thread run a function between two steps; call the result to wait for what it returns."""
@@ -142,51 +149,21 @@ class Engine:
             "host_bytes": self._kv_cache.host_bytes,
         }
 
-    def stop(self) -> None:
-        """Cancel all requests, release the context, end the thread. Returns when that is done.
-
-        Only on the engine's own thread, where a finalizer may call this, it cannot be waited for.
-        """
-        self._stopping = True
-        self._inbox.put(None)
-        self._abort_if_unwanted()
-        self.join()
-
-    def join(self) -> None:
-        """Wait for the thread to end, unless called by it."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
     # --- the engine's thread: the loop
 
-    def _run(self, predecessor: Engine | None) -> None:
-        if predecessor is not None:
-            predecessor.join()
+    def _turn(self) -> None:
+        """Take what has come in and do one step."""
         try:
-            while self._turn():
-                pass
-        finally:
-            self._empty_inbox()  # what came in between the last look and the order to stop
-            for request in self._scheduler.drain():
-                request.finish("cancelled")
-                request.close(self._vocab)
-            self._context.release()
-
-    def _turn(self) -> bool:
-        """Take what has come in and do one step; return whether to go on."""
-        try:
-            if not self._receive():
-                return False
-            self._step()
+            if self._receive():
+                self._step()
         except Exception as error:  # whatever failed, nobody may wait forever, and the next request starts afresh
             logger.debug("a step failed", exc_info=True)
             self._context.release()
             for request in list(self._scheduler.running):
                 self._retire(request, error)
-        return True
 
     def _receive(self) -> bool:
-        """Take what has come in, waiting for it if there is nothing to do. Return whether to go on."""
+        """Take what has come in, waiting for it if there is nothing to do. Return whether there is a step to do."""
         while not self._stopping:
             self._empty_inbox()
             for request in self._scheduler.cancelled():
@@ -194,24 +171,23 @@ class Engine:
             self._admit()
             if self._scheduler.running:
                 return not self._stopping
+            self._context.let_go_of_unloaded()
             if self._inbox.empty() and not self._scheduler.n_waiting:  # one may wait whose predecessor just failed
-                self._take(self._inbox.get())
-        self._empty_inbox()
+                self._wait_for_one()
         return False
 
-    def _empty_inbox(self) -> None:
-        while True:
-            try:
-                self._take(self._inbox.get_nowait())
-            except Empty:
-                return
-
-    def _take(self, item: Request | Callable[[], object] | None) -> None:
+    def _take(self, item: Request | Callable[[], object]) -> None:
         if isinstance(item, Request):
             self._scheduler.add(item)
             self._incoming.pop(item, None)
-        elif item is not None:
+        else:
             item()
+
+    def _end(self) -> None:
+        for request in self._scheduler.drain():
+            request.finish("cancelled")
+            request.close(self._vocab)
+        self._context.release()
 
     # --- admission
 
@@ -241,11 +217,14 @@ class Engine:
         for other in self._scheduler.running:
             if other.conversation is None or other.n_evaluated >= len(other.prompt):
                 continue
+            if other.adapters.key != request.adapters.key:
+                continue
             shared = common_prefix(other.prompt, request.prompt)
             if shared < other.n_evaluated + MIN_SHARED:
                 continue
-            own = request.conversation.sequence
-            if shared >= self._kv_cache.longest_prefix(request.prompt, own, shareable=True)[1] + MIN_SHARED:
+            own, adapters = request.conversation.sequence, request.adapters.key
+            _, known = self._kv_cache.longest_prefix(request.prompt, own, shareable=True, adapters=adapters)
+            if shared >= known + MIN_SHARED:
                 return True
         return False
 
@@ -255,7 +234,10 @@ class Engine:
         if self._kv_cells is not None:
             self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
             sequence = request.conversation.sequence if request.conversation else request.sequence
-            present = len(sequence.tokens) if sequence is not None and sequence.seq_id is not None else 0
+            if sequence is None or sequence.seq_id is None or sequence.adapters != request.adapters.key:
+                present = 0
+            else:
+                present = len(sequence.tokens)
             needed = len(request.all_tokens) - present + 1 + HEADROOM * len(running)
             return not running or needed <= self._kv_cache.free_cells + self._kv_cache.idle_cells - present
         needed = request.required + sum(other.required for other in running)
@@ -285,7 +267,8 @@ class Engine:
             while conversation is None and own is None and kv_cache.move_away():
                 pass  # alone, it gets the same cells, and so the same text, whatever ran before
             kv_cache.compact(own)
-        sequence = kv_cache.open(request.all_tokens, own, shareable=conversation is not None)
+        shareable, adapters = conversation is not None, request.adapters.key
+        sequence = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
         if conversation is None:
             if own is not None:  # it ran before, or follows another request
                 kv_cache.disown(own)
@@ -312,18 +295,23 @@ class Engine:
         batch.clear()
         samplers: list[tuple[int, LlamaSampler]] = []
         owners: list[Request] = []
+        probed: set[Request] = set()  # adapters may compute nonsense: it has to be found before others are beside it
         for request, tokens, sample in chunks:
             assert request.sequence is not None
             assert request.sequence.seq_id is not None
-            batch.add_sequence(tokens, request.n_evaluated, request.sequence.seq_id, sample)
+            probe = not sample and bool(request.adapters.key)
+            batch.add_sequence(tokens, request.n_evaluated, request.sequence.seq_id, sample or probe)
+            if probe:
+                samplers.append((len(batch) - 1, self._probe))
+                owners.append(request)
+                probed.add(request)
             for owner in (request, *self._followers(request)) if sample else ():
                 assert owner.sampler is not None
                 samplers.append((len(batch) - 1, owner.sampler))
                 owners.append(owner)
-        with self._abort_lock:
-            context.clear_abort()
-            if self._nobody_waits():  # cancelled after the last look, before the flag was cleared
-                return
+        if not self._may_decode(context):
+            return
+        self._context.use(chunks[0].request.adapters)
         status, sampled, errors = context.decode_and_sample(batch, samplers)
         self._stats.steps += 1
         self._stats.tokens_decoded += len(batch)
@@ -333,16 +321,22 @@ class Engine:
             self._give_way()
         else:
             results: dict[Request, _Sampled] = {}
+            nonsense: list[Request] = []
             for i, (owner, token) in enumerate(zip(owners, sampled, strict=True)):
-                n_top = owner.config.logprobs
+                index, n_top = samplers[i][0], owner.config.logprobs
                 if i in errors:
                     results[owner] = _Sampled(token, failure=DecodeError(errors[i]))
+                    if math.isnan(context.get_logprobs_ith(index, 0)[0]):
+                        nonsense.append(owner)
+                elif owner in probed:
+                    continue
                 elif n_top is None:
                     results[owner] = _Sampled(token)
                 else:
-                    index, _ = samplers[i]
                     results[owner] = _Sampled(token, read_logprobs(context, self._vocab, index, token, n_top))
             self._advance(chunks, results)
+            if nonsense:
+                self._kv_cache.purge(request.sequence for request in nonsense if request.sequence is not None)
 
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""
@@ -482,9 +476,6 @@ class Engine:
     def _nobody_waits(self) -> bool:
         return self._stopping or all(request.cancelled for request in self._scheduler.running)
 
-    def _abort_if_unwanted(self) -> None:
-        """Abort the decode in flight if nobody waits for its outcome. Called from any thread."""
-        with self._abort_lock:
-            context = self._context.context
-            if context is not None and self._scheduler.running and self._nobody_waits():
-                context.abort()
+    @property
+    def _in_flight(self) -> LlamaContext | None:
+        return self._context.context if self._scheduler.running else None

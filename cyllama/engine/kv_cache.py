@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel, LlamaState
+from .adapters import AdapterKey
 from .cells import Cells
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,12 @@ class CachedSequence:
         owners: Conversations and requests that go on from it.
         running: Whether a request is extending it.
         shareable: Whether other conversations may copy a common prefix.
+        adapters: What its keys and values were computed with.
         calls: Generations that it has seen.
         last_used: When the last one ended, on the cache's clock.
     """
 
-    def __init__(self, *, shareable: bool) -> None:
+    def __init__(self, *, shareable: bool, adapters: AdapterKey = ()) -> None:
         self.tokens: list[int] = []
         self.seq_id: int | None = None
         self.state: LlamaState | bytes | None = None
@@ -46,6 +48,7 @@ class CachedSequence:
         self.owners = 0
         self.running = False
         self.shareable = shareable
+        self.adapters = adapters
         self.calls = 0
         self.last_used = 0
 
@@ -58,7 +61,8 @@ class CachedSequence:
 class KVCache:
     """Every sequence that requests run on or that conversations may come back to.
 
-    Its books are token ids: a state is used for a request only as far as those agree with the request's own. A
+    Its books are token ids, and what they were evaluated with: a state is used for a request of the same adapters
+    only, and as far as its token ids agree with the request's own. A
     sequence is *resident* in the context, *swapped* to host memory, or *dropped*, and then evaluated again when it is
     needed. What is shared is copied, never taken. Only the engine's thread uses it.
 
@@ -118,7 +122,9 @@ class KVCache:
 
     # --- requests
 
-    def open(self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool) -> CachedSequence:
+    def open(
+        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
+    ) -> CachedSequence:
         """Return a resident sequence for a request of ``tokens``, with as many of them as are known already.
 
         At least the last one is left to evaluate, so that there are logits to sample from.
@@ -127,8 +133,9 @@ class KVCache:
             tokens: All that has to be in the sequence before the next token is sampled.
             own: What the request's conversation went on from last time.
             shareable: Whether the conversation shares prefixes with others, and they with it.
+            adapters: What the request is computed with.
         """
-        source, n = self.longest_prefix(tokens, own, shareable=shareable)
+        source, n = self.longest_prefix(tokens, own, shareable=shareable, adapters=adapters)
         if source is not None and not self._bring_in(source):
             source, n = None, 0
         sequence: CachedSequence
@@ -138,22 +145,26 @@ class KVCache:
         elif source is not None:
             sequence = self.branch(source, n, shareable=shareable)
         else:
-            sequence = self._add(shareable)
+            sequence = self._add(shareable, adapters)
             self._take_id(sequence)
         sequence.running = True
         return sequence
 
     def longest_prefix(
-        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool
+        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
     ) -> tuple[CachedSequence | None, int]:
         """Return the sequence that knows most of ``tokens``, and how many; its own if others are equal."""
         limit = len(tokens) - 1
+        if own is not None and own.adapters != adapters:
+            own = None
         best, best_n = own, 0
         if own is not None:
             best_n = self._usable(own, min(common_prefix(own.tokens, tokens), limit))
         if shareable:
             for other in self._sequences:
-                if not other.shareable or other is own or other.tokens[: best_n + 1] != tokens[: best_n + 1]:
+                if not other.shareable or other is own or other.adapters != adapters:
+                    continue
+                if other.tokens[: best_n + 1] != tokens[: best_n + 1]:
                     continue
                 n = self._usable(other, min(common_prefix(other.tokens, tokens), limit))
                 copied = 0 if other.seq_id is not None else len(other.tokens)
@@ -179,7 +190,7 @@ class KVCache:
 
     def branch(self, sequence: CachedSequence, n: int | None = None, *, shareable: bool) -> CachedSequence:
         """Return a copy of a resident sequence, or of its first ``n`` tokens; they share the cells."""
-        copy = self._add(shareable)
+        copy = self._add(shareable, sequence.adapters)
         was_running, sequence.running = sequence.running, True  # it must not be evicted to make room for its copy
         self._take_id(copy)
         sequence.running = was_running
@@ -220,6 +231,19 @@ class KVCache:
             self._clear(sequence)
         else:
             self.append(sequence, tokens[:evaluated])
+
+    def purge(self, sequences: Iterable[CachedSequence]) -> None:
+        """Drop sequences whose keys and values are no numbers, and what the context's cells hold of them.
+
+        Attention multiplies what a cell holds even where a sequence does not own it, by 0: that is 0 for numbers only.
+        """
+        context = self._context
+        assert context is not None
+        for sequence in sequences:
+            self._drop(sequence)
+        self.detach()
+        context.kv_cache_clear(clear_data=True)
+        self.attach(context)
 
     # --- space
 
@@ -288,16 +312,18 @@ class KVCache:
 
     # --- carrying over
 
-    def save(self, sequence: CachedSequence) -> tuple[list[int], bytes | None]:
-        """Return the tokens of a sequence and its state."""
+    def save(self, sequence: CachedSequence) -> tuple[list[int], bytes | None, AdapterKey]:
+        """Return the tokens of a sequence, its state, and what that was computed with."""
         if sequence.seq_id is None or not sequence.tokens:
-            return list(sequence.tokens), None if sequence.state is None else bytes(sequence.state)
-        assert self._context is not None
-        return list(sequence.tokens), self._context.state_seq_get_data(sequence.seq_id)
+            state = None if sequence.state is None else bytes(sequence.state)
+        else:
+            assert self._context is not None
+            state = self._context.state_seq_get_data(sequence.seq_id)
+        return list(sequence.tokens), state, sequence.adapters
 
-    def adopt(self, tokens: Sequence[int], state: bytes) -> CachedSequence:
+    def adopt(self, tokens: Sequence[int], state: bytes, adapters: AdapterKey = ()) -> CachedSequence:
         """Return a swapped sequence, with one owner, that was saved before, perhaps by another process."""
-        sequence = self._add(shareable=True)
+        sequence = self._add(shareable=True, adapters=adapters)
         sequence.owners = 1
         sequence.tokens = list(tokens)
         sequence.last_used = self._clock
@@ -354,8 +380,8 @@ class KVCache:
         age = self._clock - sequence.last_used + 1
         return -age / (RETURNING if sequence.calls > 1 else 1)
 
-    def _add(self, shareable: bool) -> CachedSequence:
-        sequence = CachedSequence(shareable=shareable)
+    def _add(self, shareable: bool, adapters: AdapterKey) -> CachedSequence:
+        sequence = CachedSequence(shareable=shareable, adapters=adapters)
         self._sequences[sequence] = None
         return sequence
 

@@ -12,6 +12,7 @@ from ..config import GenerationConfig
 from ..errors import DecodeError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..response import FinishReason, TextChunk, Timings, TokenLogprob, Usage
+from .adapters import NO_ADAPTERS, AdapterSet
 from .context import ContextSize
 from .conversation import Conversation
 from .detokenizer import Detokenizer
@@ -53,6 +54,7 @@ class Request:
         prompt: Token ids of the prompt, with the whole history of a conversation.
         config: How to generate.
         conversation: What it belongs to, if anything.
+        adapters: What it is computed with, until it has ended.
         required: Size that the context has to have for it, in tokens.
         sequence: What holds its tokens in the KV cache, while it runs or if it ran before.
         sampler: Made on the engine's thread when the request's turn comes.
@@ -79,6 +81,7 @@ class Request:
         make_sampler: Callable[[int, Sequence[int]], LlamaSampler],
         preserved: frozenset[int] = frozenset(),
         chunks: Outlet | None = None,
+        adapters: AdapterSet = NO_ADAPTERS,
     ) -> None:
         """Make a request.
 
@@ -91,10 +94,12 @@ class Request:
             make_sampler: Returns the sampler for a context of so many tokens, and a prompt that penalties have seen.
             preserved: Control tokens that have a text here.
             chunks: Where the text goes; by default a queue.
+            adapters: What to compute with besides the model.
         """
         self.prompt: list[int] = []
         self.config = config
         self.conversation = conversation
+        self.adapters = adapters
         self.required = 0
         self.sequence: CachedSequence | None = None
         self.sampler: LlamaSampler | None = None
@@ -235,6 +240,7 @@ class Request:
     def close(self, vocab: LlamaVocab) -> None:
         """Let the conversation go on from here, and the caller know that the generation has ended."""
         self.sampler = None
+        self.adapters = NO_ADAPTERS  # whoever keeps the response does not keep them
         if self.conversation is not None:
             if self._goes_on():
                 self._end_turn(self.conversation, vocab)

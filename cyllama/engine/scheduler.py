@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .adapters import AdapterKey
 from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
 SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
+TURN_STEPS = 8  # with the same adapters while others wait, about as long as a chunk takes; a switch takes 1/5 of a step
 
 
 class Chunk(NamedTuple):
@@ -20,11 +22,49 @@ class Chunk(NamedTuple):
     sample: bool
 
 
+class AdapterTurns:
+    """Which adapters the next step is computed with: there can be one set only, and sets take turns.
+
+    A turn ends after ``TURN_STEPS`` steps, or after a chunk of a prompt, which takes as long, unless nobody waits.
+    """
+
+    def __init__(self) -> None:
+        self._current: AdapterKey | None = None
+        self._left = 0  # steps of the current turn
+        self._line: list[AdapterKey] = []  # the other sets, in the order of their turns
+
+    def choose(self, running: list[Request]) -> list[Request]:
+        """Return the requests whose adapters' turn it is."""
+        keys = dict.fromkeys(request.adapters.key for request in running)
+        if len(keys) <= 1:
+            for key in keys:
+                self._begin(key)
+            self._line.clear()
+            return running
+        line = [key for key in self._line if key in keys]
+        line += [key for key in keys if key != self._current and key not in line]
+        if self._current not in keys:
+            self._begin(line.pop(0))
+        elif self._left <= 0:
+            line.append(self._current)
+            self._begin(line.pop(0))
+        self._line = line
+        return [request for request in running if request.adapters.key == self._current]
+
+    def spend(self, n_prompt: int) -> None:
+        """Note a step that evaluated so many tokens of prompts."""
+        self._left -= 1 + n_prompt * TURN_STEPS // CHUNK_BESIDE_STREAMS
+
+    def _begin(self, key: AdapterKey) -> None:
+        if key != self._current:
+            self._current, self._left = key, TURN_STEPS
+
+
 class Scheduler:
     """First come, first served, ``n_parallel`` requests at a time.
 
     Every batch has the next token of each request that is generating, and is filled up with prompts in the order in
-    which they came.
+    which they came. Requests with other LoRA adapters have batches of their own, in turn.
 
     Attributes:
         n_parallel: How many requests run at once.
@@ -35,6 +75,7 @@ class Scheduler:
         self.n_parallel = n_parallel
         self.running: list[Request] = []
         self._waiting: deque[Request] = deque()
+        self._turns = AdapterTurns()
 
     def add(self, request: Request) -> None:
         """Put a request at the end of the line."""
@@ -90,13 +131,16 @@ class Scheduler:
             stop_before_last: Evaluate the last token of a conversation's prompt in a step of its own, so that a
                 checkpoint can be taken before it.
         """
-        generating = [request for request in self.running if request.pending == 1][:n_batch]
+        running = self._turns.choose(self.running)
+        generating = [request for request in running if request.pending == 1][:n_batch]
         for request in generating:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
         budget = n_batch - len(generating)
-        if generating:
-            budget = min(budget, self._beside(len(generating)))
-        for request in self.running:
+        n_waiting = len(generating) if running is self.running else sum(r.pending == 1 for r in self.running)
+        if n_waiting:
+            budget = min(budget, self._beside(running, n_waiting))
+        n_prompt = 0
+        for request in running:
             pending = request.pending
             if budget <= 0 or pending <= 1:
                 continue
@@ -105,16 +149,18 @@ class Scheduler:
                 limit = min(limit, pending - 1)
             tokens = request.next_tokens(limit)
             budget -= len(tokens)
+            n_prompt += len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
+        self._turns.spend(n_prompt)
 
-    def _beside(self, n_generating: int) -> int:
-        """Return the most tokens of prompts in a step that ``n_generating`` requests wait for.
+    def _beside(self, running: list[Request], n_waiting: int) -> int:
+        """Return the most tokens of ``running``'s prompts in a step that ``n_waiting`` generating requests wait for.
 
         Callers who come together shall also go on together: with one chunk after the other, those whose turn is first
         would end first, and leave the others to batches that are not full.
         """
-        new = [len(r.prompt) - (r.n_reused or 0) for r in self.running if r.pending > 1]
-        if len(new) > n_generating and sum(new) <= SHORT_PROMPTS:
+        new = [len(r.prompt) - (r.n_reused or 0) for r in running if r.pending > 1]
+        if len(new) > n_waiting and sum(new) <= SHORT_PROMPTS:
             return SHORT_PROMPTS
         return CHUNK_BESIDE_STREAMS
 

@@ -18,6 +18,7 @@ class Stats:
         tokens_generated: Tokens sampled.
         steps: Batches decoded.
         tokens_decoded: Tokens in all of them.
+        adapter_switches: How often the next batch was computed with other LoRA adapters than the one before.
         running: Generations that take part in the batches.
         waiting: Generations whose turn has not come.
         resident: Sessions whose KV cache is in the context.
@@ -42,6 +43,7 @@ class Stats:
     tokens_generated: int = 0
     steps: int = 0
     tokens_decoded: int = 0
+    adapter_switches: int = 0
     running: int = 0
     waiting: int = 0
     resident: int = 0

@@ -867,6 +867,54 @@ class LlamaModel:
 
     def __repr__(self) -> str: ...
 
+class LlamaAdapterLora:
+    """
+    A LoRA adapter of a model (llama_adapter_lora), which it keeps in memory.
+
+    It changes nothing until LlamaContext.set_adapters_lora().
+
+    >>> with LlamaAdapterLora(model, "adapter.gguf") as adapter:
+    ...     context.set_adapters_lora([(adapter, 1.0)])
+    """
+
+    def __init__(self, model: LlamaModel, path: str | os.PathLike[str]) -> None:
+        """
+        Load the GGUF file at `path`, between two decodes of the model's contexts. The GIL is released meanwhile.
+
+        Raises FileNotFoundError, IsADirectoryError or PermissionError as open() does, ValueError if it is no GGUF
+        file, RuntimeError if it is no adapter, is damaged, or was made for another model.
+        """
+
+    def close(self) -> None:
+        """
+        Free the adapter, as soon as it is set in no context any more. Closing a closed one does nothing; every other
+        use raises RuntimeError.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether it, or its model, was closed."""
+
+    def __enter__(self) -> LlamaAdapterLora: ...
+
+    def __exit__(self, *args: object) -> None: ...
+
+    @property
+    def path(self) -> str:
+        """The file it was loaded from."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The file's metadata, arrays left out."""
+
+    @property
+    def alora_invocation_tokens(self) -> list[int]:
+        """
+        The tokens from which on an activated LoRA (aLoRA) is to be used; empty for any other.
+        """
+
+    def __repr__(self) -> str: ...
+
 class LlamaBatch:
     """
     Tokens of one or many sequences, to be evaluated by one LlamaContext.decode (llama_batch).
@@ -1107,6 +1155,15 @@ class LlamaContext:
     def can_shift(self) -> bool:
         """
         Whether seq_add and seq_div work: not with every model, and only if type_k is F16 or F32.
+        """
+
+    def set_adapters_lora(self, adapters: Sequence[tuple[LlamaAdapterLora, float]]) -> None:
+        """
+        Compute with these adapters, each multiplied by its scale, from the next decode on, and with no other.
+
+        An adapter of scale 0 is left out. If that changes anything, the next decode reserves its memory anew. What the
+        KV cache holds stays as it was computed. Raises ValueError for an adapter of another model, a scale that is not
+        finite, and more adapters than llama.cpp has room for.
         """
 
     def state_get_data(self) -> bytes:
@@ -1423,6 +1480,12 @@ class LlamaChatTemplates:
         `chat_template_kwargs` are variables of the template, as JSON text.
 
         Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.
+        """
+
+    @property
+    def specialized(self) -> bool:
+        """
+        Whether llama.cpp handles the template in a way of its own, which may change messages before they are rendered.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""Telling models apart."""
+"""Telling models and adapters apart."""
 
 from __future__ import annotations
 
@@ -22,4 +22,13 @@ def model_identity(path: str | os.PathLike[str]) -> str:
         for i in range(1, SAMPLES + 1):
             file.seek(max(0, size * i // SAMPLES - SAMPLE))
             digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return a digest of all of a file's content."""
+    digest = hashlib.blake2b(digest_size=16)
+    with Path(path).open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -80,6 +81,10 @@ def _logprobs(logprobs: bool | int | None, top: int | None) -> dict[str, Any]:
     return {"logprobs": logprobs}
 
 
+def _lora(path: str | Path | None, scale: float | None) -> dict[str, Any]:
+    return {} if path is None else {"lora": {os.fspath(path): 1.0 if scale is None else scale}}
+
+
 _CACHE_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 20: "iq4_nl", 30: "bf16"}
 _ROPE_SCALING = {-1: None, 0: "none", 1: "linear", 2: "yarn", 3: "longrope"}
 _SPLIT_MODES = {0: "none", 1: "layer", 2: "row", 3: "tensor"}
@@ -117,10 +122,13 @@ MEANINGS = GENERATION_MEANINGS | LOADING_MEANINGS
 JOINT_MEANINGS: dict[tuple[str, ...], Callable[..., dict[str, Any]]] = {
     ("use_mmap", "use_mlock"): _load_mode,
     ("logprobs", "top_logprobs"): _logprobs,
+    ("lora_path", "lora_scale"): _lora,
 }
 
 LOADING_ARGUMENTS = LOADING | LOADING_MEANINGS.keys() | {"use_mmap", "use_mlock"}
-GENERATION_ARGUMENTS = GENERATION | GENERATION_MEANINGS.keys() | CALL_OPTIONS | {"top_logprobs"}
+GENERATION_ARGUMENTS = (
+    GENERATION | GENERATION_MEANINGS.keys() | CALL_OPTIONS | {"top_logprobs", "lora_path", "lora_scale"}
+)
 ARGUMENTS = LOADING_ARGUMENTS | GENERATION_ARGUMENTS | {"model_kwargs"}
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from typing_extensions import Self
@@ -24,6 +23,7 @@ from ._arguments import (
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
 from ._unused import UNUSED, UNUSED_IN_CHATS, Unused, warn_unused, without_unused
+from .sessions import conversations_of
 
 FilePath = Annotated[str | Path, AfterValidator(os.fspath)]
 
@@ -63,9 +63,7 @@ class CyllamaModel(LoadingFields):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More arguments, by name."""
 
-    _shared: SharedLLM | None = PrivateAttr(default=None)
-    _shared_as: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _sharing: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _held: tuple[dict[str, Any], SharedLLM] | None = PrivateAttr(default=None)  # what it was loaded with, and the model
 
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED
 
@@ -101,21 +99,20 @@ class CyllamaModel(LoadingFields):
         if self.llm is not None:
             return self.llm
         path, loading = self._path(), self._loading()
-        with self._sharing:
-            wanted = {"model_path": path, **loading}
-            if self._shared is None or self._shared_as != wanted or self._shared.pid != os.getpid():
-                self._shared = share(path, ModelConfig(**{"n_parallel": N_PARALLEL, **loading}))
-                self._shared_as = wanted
-            return self._shared.load(verbose=bool(getattr(self, "verbose", False)))
+        wanted, held = {"model_path": path, **loading}, self._held
+        if held is None or held[0] != wanted or held[1].pid != os.getpid():
+            shared = share(path, ModelConfig(**{"n_parallel": N_PARALLEL, **loading}))
+            held = self._held = wanted, shared
+        return held[1].load(verbose=bool(getattr(self, "verbose", False)))
 
     def close(self) -> None:
         """Give the model back, at once if nobody shares it any more.
 
-        What others still use stays. A model that was given as `llm` belongs to the caller, who closes it. The object
-        stays usable: the next call loads the model again.
+        What others still use stays; what this object generates ends as "cancelled" where nobody shares the model. A
+        model that was given as `llm` belongs to the caller, who closes it. The object stays usable: the next call loads
+        the model again.
         """
-        with self._sharing:
-            self._shared = None
+        self._held = None
 
     def __enter__(self) -> Self:
         return self
@@ -132,28 +129,16 @@ class CyllamaModel(LoadingFields):
 
     # -------------------- copies
 
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._sharing = threading.Lock()
-        return copied
-
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        memo[id(self._sharing)] = threading.Lock()
         if self.llm is not None:
             memo[id(self.llm)] = self.llm
         return super().__deepcopy__(memo)
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        private = dict(state["__pydantic_private__"] or {})
-        for name in ("_shared", "_sharing"):  # a copy in another process loads the model there
-            private.pop(name, None)
-        return {**state, "__pydantic_private__": private}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        private = {"_shared": None, "_sharing": threading.Lock(), **state["__pydantic_private__"]}
-        super().__setstate__({**state, "__pydantic_private__": private})
+        private = state["__pydantic_private__"] or {}
+        return {**state, "__pydantic_private__": {**private, "_held": None}}  # who unpickles it loads the model there
 
     # -------------------- arguments
 
@@ -211,6 +196,17 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     To be combined with a class of LangChain: `class ChatCyllama(CyllamaBase, BaseChatModel)`.
     """
 
+    session_id: str | None = None
+    """The conversation that all calls belong to. By default, it is the one that a call's config names."""
+
+    sessions: Literal["concurrent", "exclusive"] = "concurrent"
+    """Whether all conversations keep their KV caches.
+
+    "exclusive" keeps that of one conversation, for machines with no memory to spare: a call of another one waits until
+    what is being generated has ended, and drops the context of the model with all that shares it
+    (`LLM.reset_context()`).
+    """
+
     stop: list[str] | str | None = None
     """Generation ends before the first of these; another name for `stop_sequences`."""
 
@@ -241,12 +237,64 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     format: str | dict[str, Any] | None = None
     """Another name for `response_format`."""
 
+    lora_path: FilePath | None = None
+    """A LoRA adapter to compute with; with `lora_scale` another way to say `lora`."""
+
+    lora_scale: float | None = None
+    """The scale of the adapter at `lora_path`. (Default: `1.0`)"""
+
     top_logprobs: int | None = None
     """How many of the likeliest tokens to report beside every token; `logprobs` may be a `bool` then."""
 
     _grammars: dict[str, str] = PrivateAttr(default_factory=dict)
 
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_CHATS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Check the arguments, and load the model and its adapters.
+
+        Raises:
+            CyllamaError: As for all models; also where an adapter cannot be loaded.
+        """
+        super().__init__(*args, **kwargs)
+        self._load_adapters(self._options())
+
+    # -------------------- sessions
+
+    def reset_session(self, session_id: str) -> None:
+        """Forget a conversation: what its KV caches hold, for all agents that share its id.
+
+        Generations of it that are running end with the finish reason "cancelled". A conversation that is not known is
+        no error.
+
+        Args:
+            session_id: Its `session_id` or `thread_id`.
+        """
+        for llm in self._loaded():
+            conversations_of(llm).reset(llm, str(session_id))
+
+    def reset_sessions(self) -> None:
+        """Forget all conversations of all objects that share this model."""
+        for llm in self._loaded():
+            conversations_of(llm).reset_all(llm)
+
+    def _loaded(self) -> list[LLM]:
+        """Return the models that conversations may be held by; none that would have to be loaded for that."""
+        return [] if self.llm is None and self._held is None else [self.client]
+
+    # -------------------- adapters
+
+    def _load_adapters(self, options: Mapping[str, Any]) -> None:
+        """Load the adapters that are named by a path, unless they are loaded: again after `close()`, say."""
+        client = self.client
+        for name in options.get("lora") or ():
+            if name in client.loras or not _is_path(name):  # what is unknown, the call itself refuses
+                continue
+            try:
+                client.load_lora(name, name)
+            except ConfigError:
+                if name not in client.loras:  # another thread was faster otherwise
+                    raise
 
     def _given(self) -> dict[str, Any]:
         given = super()._given()
@@ -295,6 +343,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         call = without_unused(type(self).__name__, _flat(kwargs or {}), self._unused)
         options = self._merge(stop, call)
         self._drop_loading(options)
+        self._load_adapters(options)
         return options
 
     def _merge(self, stop: list[str] | None, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,6 +370,11 @@ def _flat(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a call, also those that ChatOllama takes in a dict of their own."""
     more = kwargs.get("options") or {}
     return {name: value for name, value in {**kwargs, **more}.items() if name not in ("options", "stream")}
+
+
+def _is_path(name: object) -> bool:
+    """Whether the name of an adapter is rather the path of one."""
+    return isinstance(name, str) and (name.endswith(".gguf") or os.path.exists(os.path.expanduser(name)))  # noqa: PTH110, PTH111
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -111,6 +111,10 @@ class LoadingFields(BaseModel):
 class GenerationFields(BaseModel):
     """How text is generated: the options of `cyllama.GenerationConfig`."""
 
+    lora: dict[str, float] | None = None
+    """LoRA adapters to compute with, and their scales: by the paths of their files, or by the names that
+    `client.load_lora` gave them. (Default: `{}`)"""
+
     max_tokens: int | None = None
     """Most tokens to generate; 0 or less goes on to the end of the context. (Default: `512`)"""
 

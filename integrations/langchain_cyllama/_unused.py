@@ -43,7 +43,7 @@ UNUSED: dict[str, Unused] = {
     "n_parts": Unused("a GGUF file knows its parts", _among(-1)),
     "logits_all": Unused("the logits of a prompt are not kept; log probabilities need no option", _among(False)),
     "vocab_only": Unused("the weights are always loaded; they are read when they are used", _among(False)),
-    "lora_base": Unused("llama.cpp applies an adapter to the model that is loaded"),
+    "lora_base": Unused("an adapter is applied to the model's own weights, quantized or not"),
     "embedding": Unused("a model that is loaded once serves all classes", _among(True, False)),
     "device": Unused("choose devices with n_gpu_layers and devices", _among("")),
     "numa": Unused("threads are placed by the system", _among(False, 0)),

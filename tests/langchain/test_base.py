@@ -8,11 +8,12 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def test_a_path_may_be_named_model_as_other_classes_of_langchain_have_it(model_f
         CyllamaLLM(model=str(model_file), model_path="other.gguf")
 
 
+def test_a_verbose_object_shows_the_log_of_loading():
+    code = "from langchain_cyllama import CyllamaEmbeddings as C; C(verbose={})"
+    shown, hidden = (
+        subprocess.run([sys.executable, "-c", code.format(verbose)], capture_output=True, text=True, check=True).stderr
+        for verbose in (True, False)
+    )
+    assert "cyllama" in shown
+    assert hidden == ""
+
+
 # -------------------- sharing
 
 
@@ -159,6 +170,25 @@ def test_a_loaded_model_and_options_of_loading_must_agree(llm: LLM, tiny_chat: P
 def test_threads_that_start_at_once_load_it_once(model_file: Path):
     models = in_threads([lambda: CyllamaLLM(model_path=model_file)] * 8)
     assert len({id(model.client) for model in models}) == 1
+
+
+def test_threads_may_use_and_close_it_at_once(model_file: Path):
+    models = [CyllamaLLM(model_path=model_file, max_tokens=2) for _ in range(2)]
+
+    def use_and_close(i: int) -> None:
+        for _ in range(20):
+            assert models[i % 2].client.model_path == str(model_file)
+            assert models[i % 2].get_num_tokens("Once upon a time") == 4
+            models[i % 2].close()
+
+    in_threads([partial(use_and_close, i) for i in range(4)])
+    assert [model.invoke("Once upon a time") != "" for model in models] == [True, True]
+
+
+def test_equal_objects_are_equal(model_file: Path):
+    assert CyllamaEmbeddings(model_path=model_file) == CyllamaEmbeddings(model_path=model_file)
+    assert CyllamaLLM(model_path=model_file) == copy.copy(CyllamaLLM(model_path=model_file))
+    assert CyllamaLLM(model_path=model_file) != CyllamaLLM(model_path=model_file, temperature=0)
 
 
 # -------------------- giving back
@@ -472,10 +502,3 @@ def test_after_an_error_the_object_is_usable():
     with pytest.raises(CyllamaError, match="n_ctx is 64"):
         model.invoke("fox " * 200)
     assert model.invoke("Once upon a time")
-
-
-def test_the_lock_of_sharing_is_each_objects_own():
-    model = CyllamaLLM()
-    assert copy.copy(model)._sharing is not model._sharing
-    assert copy.deepcopy(model)._sharing is not model._sharing
-    assert isinstance(pickle.loads(pickle.dumps(model))._sharing, type(threading.Lock()))

@@ -25,7 +25,8 @@ from cyllama import LLM, ConfigTypeError, ContextSizeError, CyllamaError, Messag
 from cyllama.errors import ConfigError
 from langchain_cyllama import ChatCyllama
 
-from ..harness import settled
+from ..chat.families import QWEN
+from ..harness import held, settled, together
 
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -186,25 +187,32 @@ def test_log_probabilities_are_reported_as_openai_does(chat: ChatCyllama) -> Non
 
 # -------------------- reasoning
 
-THINKING = """\
-{%- for m in messages %}<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% if enable_thinking is defined and enable_thinking is false %}<think>
-
-</think>
-
-{% endif %}{% endif %}"""
-THOUGHT = 'root ::= "<think>\\nWhich city?\\n</think>\\n\\nParis."'
+# A template of models that think first, and all the time: the embedded one never says that it has thought enough.
+THINKING = QWEN.template.replace(
+    "</think>\\n\\n' }}\n    {%- endif %}", "</think>\\n\\n' }}\n    {%- else %}{{ '<think>\\n' }}{%- endif %}"
+)
 
 
-def test_what_the_model_thinks_is_apart_from_what_it_says(chat: ChatCyllama) -> None:
-    thinking = chat.bind(chat_template=THINKING, grammar=THOUGHT)
-    answer = thinking.invoke(CAPITAL)
-    total = add_up(thinking.stream(CAPITAL))
-    if answer.additional_kwargs:  # the template tells how its model thinks
-        assert answer.additional_kwargs["reasoning_content"] == total.additional_kwargs["reasoning_content"]
-    assert answer.text == total.text
+def test_what_the_model_thinks_is_apart_from_what_it_says(llm: LLM) -> None:
+    chat = ChatCyllama(llm=llm, chat_template=THINKING, max_tokens=40)
+    for answer in (chat.invoke(CAPITAL), add_up(chat.stream(CAPITAL))):
+        assert (answer.text, answer.additional_kwargs) == ("", {"reasoning_content": PARIS})
+        assert [block["type"] for block in answer.content_blocks] == ["reasoning"]
+    blocks = add_up(ChatCyllama(llm=llm, chat_template=THINKING, max_tokens=40, output_version="v1").stream(CAPITAL))
+    assert [(block["type"], block["reasoning"]) for block in cast("list[Any]", blocks.content)] == [
+        ("reasoning", PARIS)
+    ]
+
+
+@pytest.mark.parametrize("option", ["reasoning", "enable_thinking"])
+def test_the_model_may_be_told_not_to_think(llm: LLM, option: str) -> None:
+    arguments: dict[str, Any] = {"llm": llm, "chat_template": THINKING, "max_tokens": 40}
+    bound = ChatCyllama(**arguments).bind(**dict.fromkeys([option], False))
+    arguments[option] = False
+    for thoughtless in (bound, ChatCyllama(**arguments)):
+        answer = thoughtless.invoke(CAPITAL)
+        assert answer.text
+        assert answer.additional_kwargs == {}
 
 
 # -------------------- tools
@@ -261,13 +269,13 @@ def test_a_call_comes_in_pieces(chat: ChatCyllama) -> None:
 
 
 def test_a_call_that_is_cut_off_is_invalid(chat: ChatCyllama) -> None:
-    bound = chat.bind_tools([get_weather], tool_choice="any").bind(max_tokens=14)
-    for answer in (
-        bound.invoke("What is the weather in Paris?"),
-        add_up(bound.stream("What is the weather in Paris?")),
-    ):
-        assert answer.response_metadata["finish_reason"] == "length"
-        assert answer.tool_calls == [] or answer.tool_calls[0]["args"] != {"city": "Paris"}
+    answer = (
+        chat.bind_tools([get_weather], tool_choice="any").bind(max_tokens=19).invoke("What is the weather in Paris?")
+    )
+    assert answer.response_metadata["finish_reason"] == "length"
+    assert answer.tool_calls == []
+    (cut,) = answer.invalid_tool_calls
+    assert (cut["name"], cut["args"]) == ("get_weather", '{"city": "Par')
 
 
 def test_a_result_is_answered_in_words(chat: ChatCyllama) -> None:
@@ -371,7 +379,7 @@ def test_a_batch_is_one_batch_in_the_engine() -> None:
         ] * 2
         alone = [chat.invoke(question).text for question in questions]
         before = chat.client.stats
-        answers = chat.batch(questions)
+        answers = together(chat.client, 8, lambda: chat.batch(questions))
         after = chat.client.stats
         tokens = after.tokens_generated - before.tokens_generated
         assert [len(answer.text) > 50 for answer in answers] == [True] * 8
@@ -381,7 +389,10 @@ def test_a_batch_is_one_batch_in_the_engine() -> None:
 
 def test_tasks_are_decoded_together_and_no_thread_waits_for_them() -> None:
     async def main(chat: ChatCyllama) -> int:
-        calls = asyncio.gather(*(chat.ainvoke(f"Tell me a story about {i} owls.") for i in range(16)))
+        with held(chat.client):
+            calls = asyncio.gather(*(chat.ainvoke(f"Tell me a story about {i} owls.") for i in range(16)))
+            while chat.client.stats.waiting < 16:
+                await asyncio.sleep(0.001)
         most = 0
         while not calls.done():
             most = max(most, threading.active_count())
@@ -415,7 +426,7 @@ def ends_early(llm: LLM) -> Iterator[None]:
     before = llm.stats.tokens_generated
     yield
     settled(llm)
-    assert 0 < llm.stats.tokens_generated - before < 1000
+    assert llm.stats.tokens_generated - before < 1000
 
 
 def test_a_stream_that_is_closed_stops_the_generation(chat: ChatCyllama) -> None:

@@ -293,3 +293,15 @@ def test_options_of_a_call_of_ollama(llm: LLM):
     assert short.response_metadata["finish_reason"] == "length"
     assert short.usage_metadata is not None
     assert short.usage_metadata["output_tokens"] == 3
+
+
+def test_metadata_of_an_answer_has_what_ollamas_has(llm: LLM):
+    answer = ChatCyllama(llm=llm, temperature=0).invoke("What is the capital of France?")
+    metadata = answer.response_metadata
+    assert metadata["done"] is True
+    assert metadata["done_reason"] == "stop"
+    assert metadata["model"] == metadata["model_name"] == "tiny-chat"
+    assert answer.usage_metadata is not None
+    assert metadata["eval_count"] == answer.usage_metadata["output_tokens"]
+    assert metadata["prompt_eval_count"] == answer.usage_metadata["input_tokens"]
+    assert metadata["total_duration"] >= metadata["eval_duration"] > 0

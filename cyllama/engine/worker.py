@@ -1,0 +1,112 @@
+"""A thread that computes in a context of its own."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from ..llama.llama_cpp import LlamaContext
+
+ItemT = TypeVar("ItemT")
+
+
+class Worker(ABC, Generic[ItemT]):
+    """A thread that takes what comes in and computes, and the context it does so in. Both end with :meth:`stop`.
+
+    What comes in goes through a queue that is safe to use from finalizers and signal handlers.
+    """
+
+    def __init__(self, name: str, predecessor: Worker[ItemT] | None) -> None:
+        """Make the thread ``name``, which :meth:`start` starts.
+
+        It waits for ``predecessor`` to end first, so that two contexts never exist at once.
+        """
+        self._inbox: SimpleQueue[ItemT | None] = SimpleQueue()
+        self._stopping = False
+        self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
+        self._thread = threading.Thread(target=self._run, args=(predecessor,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, once everything that it uses exists."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel everything, release the context, end the thread. Returns when that is done.
+
+        Only on the thread itself, where a finalizer may call this, it cannot be waited for.
+        """
+        self._stopping = True
+        self._inbox.put(None)
+        self._abort_if_unwanted()
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the thread to end, unless called by it."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # --- what a worker does
+
+    @abstractmethod
+    def _take(self, item: ItemT) -> None:
+        """Note what has come in."""
+
+    @abstractmethod
+    def _turn(self) -> None:
+        """Take what has come in, waiting for it if there is nothing to do, and do one piece of work."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Cancel everything and release the context."""
+
+    @property
+    @abstractmethod
+    def _in_flight(self) -> LlamaContext | None:
+        """The context, if it may be decoding. Read from any thread."""
+
+    @abstractmethod
+    def _nobody_waits(self) -> bool:
+        """Whether the outcome of a decode would be of no use. Asked from any thread."""
+
+    # --- the thread
+
+    def _run(self, predecessor: Worker[ItemT] | None) -> None:
+        if predecessor is not None:
+            predecessor.join()
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._empty_inbox()  # what came in between the last look and the order to stop
+            self._end()
+
+    def _empty_inbox(self) -> None:
+        while True:
+            try:
+                self._take_one(self._inbox.get_nowait())
+            except Empty:
+                return
+
+    def _wait_for_one(self) -> None:
+        self._take_one(self._inbox.get())
+
+    def _take_one(self, item: ItemT | None) -> None:
+        if item is not None:  # otherwise the order to stop
+            self._take(item)
+
+    # --- aborting what nobody waits for
+
+    def _may_decode(self, context: LlamaContext) -> bool:
+        """Take back an earlier abort; return whether anybody waits for the decode that is to come."""
+        with self._abort_lock:
+            context.clear_abort()
+            return not self._nobody_waits()  # cancelled after the last look, before the flag was cleared
+
+    def _abort_if_unwanted(self) -> None:
+        """Abort the decode in flight if nobody waits for its outcome. Called from any thread."""
+        with self._abort_lock:
+            context = self._in_flight
+            if context is not None and self._nobody_waits():
+                context.abort()
