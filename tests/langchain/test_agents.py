@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import operator
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, TypedDict
@@ -25,6 +26,7 @@ from langchain_cyllama import ChatCyllama
 
 from ..harness import together
 
+ASYNC_NODES_KNOW_THEIR_THREAD = sys.version_info >= (3, 11)  # before, LangChain's context does not reach a new task
 NAMES = (
     "Ada Ben Cleo Dan Eve Finn Gus Hana Ivan Jane Karl Lena Mia Noah Olga Paul Rosa Sam Tom Uma".split()  # noqa: SIM905
 )
@@ -128,7 +130,11 @@ def test_tasks_at_the_same_time_remember_their_own_users(agent: Any, chat: ChatC
     async def main() -> list[list[AIMessage]]:
         return await asyncio.gather(*map(talk, NAMES[:8]))
 
-    assert_from_the_cache([answer for answers in asyncio.run(main()) for answer in answers])
+    answers = [answer for answers in asyncio.run(main()) for answer in answers]
+    if ASYNC_NODES_KNOW_THEIR_THREAD:
+        assert_from_the_cache(answers)
+    else:
+        assert tokens(answers)[1] == 0
 
 
 def test_a_thread_goes_on_from_an_earlier_checkpoint(agent: Any) -> None:
@@ -218,7 +224,8 @@ def test_an_async_node_that_passes_no_config_has_the_session_of_its_thread(chat:
         state = await compiled.ainvoke(said("What is my name?"), thread("t"))
         return state["messages"][-1]
 
-    assert tokens([asyncio.run(main())])[1] >= 30
+    cached = tokens([asyncio.run(main())])[1]
+    assert cached >= 30 if ASYNC_NODES_KNOW_THEIR_THREAD else cached == 0
 
 
 class Notes(TypedDict):
