@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from cyllama import LLM, DecodeError
 from cyllama.engine import Engine
 from cyllama.engine.kv_cache import KVCache
 from cyllama.llama.llama_cpp import LlamaContext, LlamaContextParams
+
+from .harness import in_threads, together
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
@@ -138,7 +139,6 @@ def test_the_load_can_be_stopped(tiny_chat: Path):
 
 def test_conversations_that_share_a_context_are_no_reason_to_warn(llm: LLM, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.WARNING)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: llm(STORY, n_ctx=1024, max_tokens=5), range(4)))
+    together(llm, 4, lambda: in_threads([lambda: llm(STORY, n_ctx=1024, max_tokens=5)] * 4))
     assert llm.stats.n_ctx > llm.n_ctx_train
     assert caplog.messages == []
