@@ -35,7 +35,7 @@ async def ask(model: ChatCyllama) -> None:
 
 
 def main(model_path: str | None = None) -> None:
-    with ChatCyllama(model_path=model_path, temperature=0, max_tokens=256) as model:
+    with ChatCyllama(model_path=model_path, n_parallel=16, temperature=0, max_tokens=256) as model:
         asyncio.run(ask(model))
 
 
