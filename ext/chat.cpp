@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "big_stack.hpp"
+#include "chat-auto-parser.h"
 #include "chat.h"
 #include "grammar.hpp"
 #include "guard.hpp"
@@ -148,7 +149,20 @@ common_chat_templates_ptr compile(const llama_model * model, const std::string &
 struct Templates : Guarded { // rendering changes the nodes of a program for a moment
     common_chat_templates_ptr templates;
     size_t source_size = 0;
+    bool specialized = false;
 };
+
+// Whether llama.cpp knows a template, and handles it in a way of its own.
+bool is_specialized(const common_chat_template & one) {
+    autoparser::generation_params params;
+    params.messages = parse_json(R"([{"role": "user", "content": ""}])", "messages");
+    params.add_generation_prompt = true;
+    try {
+        return common_chat_try_specialized_template(one, one.source(), params).has_value();
+    } catch (const std::exception &) { // what is known has been called, and refused the message
+        return true;
+    }
+}
 
 struct LlamaChatTemplates {
     std::shared_ptr<Templates> handle;
@@ -164,7 +178,12 @@ LlamaChatTemplates make_templates(const LlamaModel & model_object, const std::st
                               ? chat_template.size()
                               : std::max(own ? std::strlen(own) : 0, with_tools ? std::strlen(with_tools) : 0);
     WithoutGil release;
-    render(handle->source_size, 0, [&] { handle->templates = compile(model.get(), chat_template); });
+    render(handle->source_size, 0, [&] {
+        handle->templates = compile(model.get(), chat_template);
+        for (const auto * one : {handle->templates->template_default.get(), handle->templates->template_tool_use.get()}) {
+            handle->specialized = handle->specialized || (one && is_specialized(*one));
+        }
+    });
     return {handle};
 }
 
@@ -339,6 +358,9 @@ void init_chat(nb::module_ & m) {
             "answer. `force_pure_content` renders without looking for the format of the answer.\n"
             "`chat_template_kwargs` are variables of the template, as JSON text.\n\n"
             "Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.")
+        .def_prop_ro(
+            "specialized", [](const LlamaChatTemplates & self) { return self.handle->specialized; },
+            "Whether llama.cpp handles the template in a way of its own, which may change messages before they are rendered.")
         .def_prop_ro(
             "caps",
             [](const LlamaChatTemplates & self) { return common_chat_templates_get_caps(self.handle->templates.get()); },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -105,6 +106,16 @@ def settled(llm: LLM) -> None:
         last_in_line = llm([0], stream=True, max_tokens=0)
         last_in_line.cancel()
     last_in_line.read()
+
+
+def together(llm: LLM, n: int, call: Callable[[], T]) -> T:
+    """Call a function that asks for ``n`` generations, none of which begins before all have been asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        with held(llm):
+            result = pool.submit(call)
+            while llm.stats.waiting < n and not result.done():
+                threading.Event().wait(0.001)
+        return result.result()
 
 
 class Step(NamedTuple):

@@ -9,8 +9,10 @@ import asyncio
 import ctypes
 import gc
 import itertools
+import json
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -22,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from cyllama import LLM, ContextSizeError, DecodeError, SessionError
+from cyllama import LLM, ContextSizeError, DecodeError, EmbeddingCancelledError, SessionError
 from cyllama.errors import SessionFileError
 
 from .harness import ANIMALS, ENDLESS, engine_of, settled, story, turn
@@ -30,6 +32,14 @@ from .harness import ANIMALS, ENDLESS, engine_of, settled, story, turn
 N_THREADS, N_TASKS = 32, 32
 NAMES = ("ada", "bob", "eve", "kim", "leo", "mia")  # conversations that everybody uses
 MIB = 2**20
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 
 
 class InterruptionError(Exception):
@@ -79,6 +89,9 @@ class Load:
             self._refused,
             self._grown,
             self._dropped,
+            self._constrained,
+            self._tool_call,
+            self._embedded,
         )
         while not self._stop.is_set() and not self.errors:
             call = rng.choice(calls) if rng.random() > 0.01 else self._disturbance
@@ -179,6 +192,27 @@ class Load:
     def _grown(self, rng: random.Random) -> None:
         n = rng.choice((100, 300, 800, 1500))
         self.llm([rng.randrange(300, 1200) for _ in range(n)], max_tokens=rng.randint(1, 30))
+
+    def _constrained(self, rng: random.Random) -> None:
+        options: dict[str, Any] = {"temperature": 1.5, "seed": rng.randrange(1000), "logprobs": rng.randint(0, 3)}
+        response = self.llm(story(), grammar="root ::= [0-9]{6}", max_tokens=20, **options)
+        assert response.finish_reason == "cancelled" or re.fullmatch("[0-9]{6}", response), response
+        assert response.logprobs is not None
+        assert len(response.logprobs) == response.usage.completion_tokens
+
+    def _tool_call(self, rng: random.Random) -> None:
+        messages = [{"role": "user", "content": f"What is the weather in {rng.choice(('Paris', 'Rome', 'Oslo'))}?"}]
+        with self.llm.chat(messages, tools=[WEATHER], tool_choice="required", stream=True, max_tokens=60) as stream:
+            for _ in stream:
+                pass
+        if stream.response.finish_reason == "tool_calls":
+            [call] = stream.response.message.tool_calls
+            assert json.loads(call.function.arguments).keys() == {"city"}
+
+    def _embedded(self, rng: random.Random) -> None:
+        texts = [story(animal) for animal in rng.sample(ANIMALS, rng.randint(1, 6))]
+        with suppress(EmbeddingCancelledError):
+            assert len(self.llm.embed(texts)) == len(texts)
 
     def _disturbance(self, rng: random.Random) -> None:
         rng.choice((self.llm.close, self.llm.reset_context))()

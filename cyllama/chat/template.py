@@ -159,7 +159,7 @@ class ChatTemplates:
             PromptError: A text has lone surrogates.
         """
         chat = _Chat(self, check_messages(messages), check_tools(tools), chat_template, enable_thinking)
-        return chat.render(add_generation_prompt=add_generation_prompt).prompt
+        return chat.render(add_generation_prompt=add_generation_prompt)[0]
 
     def prepare(
         self,
@@ -254,8 +254,8 @@ class _Chat:
         self._own_tools = not (caps["supports_tools"] and caps["supports_tool_calls"])
         self._messages = messages
 
-    def render(self, *, add_generation_prompt: bool = True) -> LlamaChatParams:
-        """Render the messages, with a reader for an answer without tools."""
+    def render(self, *, add_generation_prompt: bool = True) -> tuple[str, LlamaChatParams]:
+        """Render the messages; return the prompt, and how an answer without tools is read."""
         messages: Sequence[Mapping[str, Any]] = self._messages
         tools = "" if self._own_tools else dump_tools(self._tools)
         if self._own_tools:
@@ -267,39 +267,54 @@ class _Chat:
             "add_generation_prompt": add_generation_prompt,
             "enable_thinking": self._thinking,
         }
+        if self._template.specialized:
+            return self._render_specialized(options)
         try:
-            return self._template.apply(**options)
+            rendered = self._template.apply(**options, force_pure_content=True)
         except (RuntimeError, ValueError) as error:
-            failure = error
-        try:  # without looking for the format of the answer, which is what may have failed
-            return self._template.apply(**options, force_pure_content=True)
-        except (RuntimeError, ValueError):
-            reason = str(failure).rpartition("Automatic parser generation failed:")[2].strip()
-            raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {reason}") from failure
+            raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {error}") from error
+        # How the answer is written is found by rendering the template a hundred times, and the same for all messages.
+        key = ("plain", self._source, rendered.generation_prompt, tools, add_generation_prompt, self._thinking)
+        try:
+            params = self._templates.format_of(key, self._template, **options)
+        except (RuntimeError, ValueError):  # it cannot be told: all of it is content
+            params = rendered
+        return rendered.prompt, params if params.generation_prompt == rendered.generation_prompt else rendered
+
+    def _render_specialized(self, options: dict[str, Any]) -> tuple[str, LlamaChatParams]:
+        """Render the messages as llama.cpp does for this template only."""
+        try:
+            params = self._template.apply(**options)
+        except (RuntimeError, ValueError) as error:
+            try:
+                params = self._template.apply(**options, force_pure_content=True)
+            except (RuntimeError, ValueError):
+                raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {error}") from error
+        return params.prompt, params
 
     def plain(self, grammar: str | None) -> ChatPlan:
         """Plan an answer in words, or in those of a grammar of the caller's."""
-        rendered = self.render()
+        prompt, rendered = self.render()
         if grammar is None:
-            return _plan(rendered, rendered, None, rendered.parse)
-        return _plan(rendered, rendered, GrammarSpec(grammar), _as_content)
+            return _plan(prompt, rendered, rendered, None, rendered.parse)
+        return _plan(prompt, rendered, rendered, GrammarSpec(grammar), _as_content)
 
     def with_format(self, expected: ResponseFormat) -> ChatPlan:
         """Plan an answer in JSON."""
-        rendered = self.render()
+        prompt, rendered = self.render()
         params = self._format(rendered, "", "none", json_schema=expected.dump())
         if params is None or not params.grammar:
-            return _plan(rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
+            return _plan(prompt, rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
         text = _FENCE_OR_SPACE.sub("response-format", finish_grammar(params.grammar, [expected.conversion]))
         spec = GrammarSpec(text, prefix=params.generation_prompt)
-        return _plan(rendered, params, spec, params.parse, expected)
+        return _plan(prompt, rendered, params, spec, params.parse, expected)
 
     def with_tools(self, choice: ToolChoice, parallel: bool) -> ChatPlan:
         """Plan an answer that may or has to call tools."""
         conversions = {tool.name: tool.convert(i) for i, tool in enumerate(choice.allowed(self._tools))}
         offered = dump_tools([Tool(name, "", conversion.schema) for name, conversion in conversions.items()])
         mode = "required" if choice.mode == "required" else "auto"
-        rendered = self.render()
+        prompt, rendered = self.render()
         params, spec = None, None
         if not self._own_tools:
             params = self._format(rendered, offered, mode, parallel_tool_calls=parallel)
@@ -310,14 +325,14 @@ class _Chat:
         else:  # nothing that tells calls from text is known of the template
             if not self._own_tools:
                 self._own_tools = True
-                rendered = self.render()
+                prompt, rendered = self.render()
             params = self._own_format(offered, mode, parallel)
             spec = _grammar_spec(params, rendered, self._thinking)
             read = params.parse
             if mode == "auto" and rendered.supports_thinking:
                 read = _after_reasoning(rendered.parse, params.parse)
         text = _only_calls(finish_grammar(spec.text, conversions.values()), parallel)
-        return _plan(rendered, params, replace(spec, text=text), read)
+        return _plan(prompt, rendered, params, replace(spec, text=text), read)
 
     def _native_grammar(
         self, rendered: LlamaChatParams, params: LlamaChatParams, tools: str, parallel: bool
@@ -421,6 +436,7 @@ def _after_reasoning(first: Read, then: Read) -> Read:
 
 
 def _plan(
+    prompt: str,
     rendered: LlamaChatParams,
     params: LlamaChatParams,
     grammar: GrammarSpec | None,
@@ -429,7 +445,7 @@ def _plan(
 ) -> ChatPlan:
     preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
     stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
-    return ChatPlan(rendered.prompt, grammar, tuple(stops), tuple(preserved), expected, read)
+    return ChatPlan(prompt, grammar, tuple(stops), tuple(preserved), expected, read)
 
 
 def _whose(chat_template: str | None) -> str:

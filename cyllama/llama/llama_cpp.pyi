@@ -1483,6 +1483,12 @@ class LlamaChatTemplates:
         """
 
     @property
+    def specialized(self) -> bool:
+        """
+        Whether llama.cpp handles the template in a way of its own, which may change messages before they are rendered.
+        """
+
+    @property
     def caps(self) -> dict[str, bool]:
         """
         What the template can do: supports_tools, supports_tool_calls, supports_system_role, ...

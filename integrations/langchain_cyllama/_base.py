@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from typing_extensions import Self
@@ -23,6 +23,7 @@ from ._arguments import (
 from ._fields import GenerationFields, LoadingFields
 from ._shared import SharedLLM, share
 from ._unused import UNUSED, UNUSED_IN_CHATS, Unused, warn_unused, without_unused
+from .sessions import conversations_of
 
 FilePath = Annotated[str | Path, AfterValidator(os.fspath)]
 
@@ -195,6 +196,17 @@ class CyllamaBase(GenerationFields, CyllamaModel):
     To be combined with a class of LangChain: `class ChatCyllama(CyllamaBase, BaseChatModel)`.
     """
 
+    session_id: str | None = None
+    """The conversation that all calls belong to. By default, it is the one that a call's config names."""
+
+    sessions: Literal["concurrent", "exclusive"] = "concurrent"
+    """Whether all conversations keep their KV caches.
+
+    "exclusive" keeps that of one conversation, for machines with no memory to spare: a call of another one waits until
+    what is being generated has ended, and drops the context of the model with all that shares it
+    (`LLM.reset_context()`).
+    """
+
     stop: list[str] | str | None = None
     """Generation ends before the first of these; another name for `stop_sequences`."""
 
@@ -246,6 +258,31 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         """
         super().__init__(*args, **kwargs)
         self._load_adapters(self._options())
+
+    # -------------------- sessions
+
+    def reset_session(self, session_id: str) -> None:
+        """Forget a conversation: what its KV caches hold, for all agents that share its id.
+
+        Generations of it that are running end with the finish reason "cancelled". A conversation that is not known is
+        no error.
+
+        Args:
+            session_id: Its `session_id` or `thread_id`.
+        """
+        for llm in self._loaded():
+            conversations_of(llm).reset(llm, str(session_id))
+
+    def reset_sessions(self) -> None:
+        """Forget all conversations of all objects that share this model."""
+        for llm in self._loaded():
+            conversations_of(llm).reset_all(llm)
+
+    def _loaded(self) -> list[LLM]:
+        """Return the models that conversations may be held by; none that would have to be loaded for that."""
+        return [] if self.llm is None and self._held is None else [self.client]
+
+    # -------------------- adapters
 
     def _load_adapters(self, options: Mapping[str, Any]) -> None:
         """Load the adapters that are named by a path, unless they are loaded: again after `close()`, say."""

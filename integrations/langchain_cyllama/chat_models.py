@@ -45,7 +45,7 @@ from ._serialization import register
 from ._shared import SharedLLM, share
 from .errors import ConversationSizeError
 from .messages import MODEL_PROVIDER, to_chunk, to_cyllama, to_langchain, to_last_chunk
-from .sessions import Conversations, SessionKey, conversations_of, find_session, fingerprint, opening
+from .sessions import SessionKey, conversations_of, find_session, fingerprint, opening
 
 _CALL = "cyllama_call"  # the argument that a call's session travels in, from where the config is known
 _NOT_PARAMETERS = (_CALL, "session_id")
@@ -250,17 +250,6 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         ```
     """  # noqa: E501
 
-    session_id: str | None = None
-    """The conversation that all calls belong to. By default, it is the one that a call's config names."""
-
-    sessions: Literal["concurrent", "exclusive"] = "concurrent"
-    """Whether all conversations keep their KV caches.
-
-    "exclusive" keeps that of one conversation, for machines with no memory to spare: a call of another one waits until
-    what is being generated has ended, and drops the context of the model with all that shares it
-    (`LLM.reset_context()`).
-    """
-
     chat_template: str | None = None
     """Jinja source to use instead of the model's own template."""
 
@@ -278,30 +267,9 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
 
     _others: dict[str, SharedLLM] = PrivateAttr(default_factory=dict)
 
-    # -------------------- sessions
-
-    def reset_session(self, session_id: str) -> None:
-        """Forget a conversation: what its KV caches hold, for all agents that share its id.
-
-        Generations of it that are running end with the finish reason "cancelled". A conversation that is not known is
-        no error.
-
-        Args:
-            session_id: Its `session_id` or `thread_id`.
-        """
-        for llm, conversations in self._loaded():
-            conversations.reset(llm, str(session_id))
-
-    def reset_sessions(self) -> None:
-        """Forget all conversations of all objects that share this model."""
-        for llm, conversations in self._loaded():
-            conversations.reset_all(llm)
-
-    def _loaded(self) -> list[tuple[LLM, Conversations]]:
-        if self.llm is None and self._held is None:  # closed: there is nothing to load it for
-            return []
-        others = [shared.load() for shared in self._others.values()]
-        return [(llm, conversations_of(llm)) for llm in (self.client, *others)]
+    @override
+    def _loaded(self) -> list[LLM]:
+        return [*super()._loaded(), *(shared.load() for shared in self._others.values())]
 
     # -------------------- where the config is known
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM, LangSmithParams, LanguageModelInput
@@ -112,12 +112,6 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
     echo: bool | None = None
     """Whether a text begins with its prompt."""
 
-    session_id: str | None = None
-    """The conversation that all calls belong to. By default, it is the one that a call's config names."""
-
-    sessions: Literal["concurrent", "exclusive"] = "concurrent"
-    """Whether all conversations keep their KV caches, or only one does: see `ChatCyllama.sessions`."""
-
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_COMPLETIONS
 
     @property
@@ -138,20 +132,6 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
         if stops := options.get("stop_sequences", config.stop_sequences):
             params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
         return params
-
-    # -------------------- sessions
-
-    def reset_session(self, session_id: str) -> None:
-        """Forget a conversation: see `ChatCyllama.reset_session`.
-
-        Args:
-            session_id: Its `session_id` or `thread_id`.
-        """
-        conversations_of(self.client).reset(self.client, str(session_id))
-
-    def reset_sessions(self) -> None:
-        """Forget all conversations of all objects that share this model."""
-        conversations_of(self.client).reset_all(self.client)
 
     # -------------------- where the config is known
 

@@ -23,6 +23,8 @@ from pydantic import BaseModel
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 
+from ..harness import together
+
 NAMES = (
     "Ada Ben Cleo Dan Eve Finn Gus Hana Ivan Jane Karl Lena Mia Noah Olga Paul Rosa Sam Tom Uma".split()  # noqa: SIM905
 )
@@ -288,7 +290,7 @@ def test_steps_that_run_side_by_side_share_a_thread(llm: LLM) -> None:
     before = llm.stats
     animals = ["a fox", "an owl", "a bear"]
     compiled: Any = graph.compile(checkpointer=InMemorySaver())
-    stories = compiled.invoke({"animals": animals, "stories": []}, thread("t"))["stories"]
+    stories = together(llm, 3, lambda: compiled.invoke({"animals": animals, "stories": []}, thread("t"))["stories"])
     after = llm.stats
     assert (after.tokens_generated - before.tokens_generated) / (after.steps - before.steps) > 1.5
     assert len(stories) == 3

@@ -26,7 +26,7 @@ from cyllama.errors import ConfigError
 from langchain_cyllama import ChatCyllama
 
 from ..chat.families import QWEN
-from ..harness import settled
+from ..harness import held, settled, together
 
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -379,7 +379,7 @@ def test_a_batch_is_one_batch_in_the_engine() -> None:
         ] * 2
         alone = [chat.invoke(question).text for question in questions]
         before = chat.client.stats
-        answers = chat.batch(questions)
+        answers = together(chat.client, 8, lambda: chat.batch(questions))
         after = chat.client.stats
         tokens = after.tokens_generated - before.tokens_generated
         assert [len(answer.text) > 50 for answer in answers] == [True] * 8
@@ -389,7 +389,10 @@ def test_a_batch_is_one_batch_in_the_engine() -> None:
 
 def test_tasks_are_decoded_together_and_no_thread_waits_for_them() -> None:
     async def main(chat: ChatCyllama) -> int:
-        calls = asyncio.gather(*(chat.ainvoke(f"Tell me a story about {i} owls.") for i in range(16)))
+        with held(chat.client):
+            calls = asyncio.gather(*(chat.ainvoke(f"Tell me a story about {i} owls.") for i in range(16)))
+            while chat.client.stats.waiting < 16:
+                await asyncio.sleep(0.001)
         most = 0
         while not calls.done():
             most = max(most, threading.active_count())
