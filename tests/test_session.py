@@ -729,9 +729,12 @@ def test_a_failure_leaves_the_conversation_as_it_was(llm: LLM, monkeypatch: pyte
 # -------------------- several continuations
 
 
+WILD = {"seed": 1, "temperature": 2.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0}
+
+
 def test_several_continuations_evaluate_their_prompt_once(llm: LLM):
     with counting(llm) as eight:
-        responses = llm(SYSTEM, n=8, seed=1, temperature=1.5, max_tokens=8, ignore_eos=True)
+        responses = llm(SYSTEM, n=8, max_tokens=8, ignore_eos=True, **WILD)
     n_prompt = llm.count_tokens(SYSTEM)
     assert isinstance(responses, list)
     assert len(set(responses)) > 1
@@ -742,9 +745,9 @@ def test_several_continuations_evaluate_their_prompt_once(llm: LLM):
 
 
 def test_several_continuations_have_successive_seeds(llm: LLM):
-    options = {"temperature": 2.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0, "max_tokens": 1}
-    many = llm("The", n=16, seed=5, **options)
-    assert many == [llm("The", seed=5 + i, **options) for i in range(16)]
+    options = WILD | {"max_tokens": 1}
+    many = llm("The", n=16, **options)
+    assert many == [llm("The", **options | {"seed": 1 + i}) for i in range(16)]
     assert len(set(many)) > 8
 
 
@@ -762,7 +765,7 @@ def test_several_continuations_of_nothing_are_empty(llm: LLM):
 
 
 def test_several_continuations_may_end_at_different_lengths(llm: LLM):
-    responses = llm(STORY, n=6, seed=1, temperature=1.5, max_tokens=60, stop_sequences=["."])
+    responses = llm(STORY, n=6, max_tokens=60, stop_sequences=["."], **WILD)
     assert len({r.usage.completion_tokens for r in responses}) > 2
     check_books(llm)
     assert llm.stats.kv_cells_used == 0

@@ -26,7 +26,7 @@ from model import Config, TinyChat
 from tokenizer import Renderer, read_tokenizer
 from train import Batch, Schedule, Stage, collate, encode, group_batches, make_examples, save, update
 
-ORDINARY = Stage(4000, 6, 640, 1.0)
+ORDINARY = Stage(3000, 16, 1536, 1.0)
 """The dialogues on which the model is to stay as it was."""
 
 _CUSTOMERS = 3000
@@ -100,9 +100,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=RELEASED_MODEL, help="GGUF file to begin with")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=300, help="number of updates")
+    parser.add_argument("--steps", type=int, default=160, help="number of updates")
     parser.add_argument("--peak", type=float, default=3e-4, help="peak learning rate")
-    parser.add_argument("--hold", type=float, default=8.0, help="weight of the divergence from the model as it was")
+    parser.add_argument("--hold", type=float, default=16.0, help="weight of the divergence from the model as it was")
     parser.add_argument("--batch-tokens", type=int, default=1024, help="the most tokens of a batch to learn")
     parser.add_argument("--hold-tokens", type=int, default=2048, help="the most tokens of a batch to hold")
     parser.add_argument("--threads", type=int, default=2)
