@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -198,20 +201,60 @@ def test_a_long_prompt_can_be_cancelled_while_it_is_evaluated(llm: LLM):
 def test_signal_handlers_may_close(llm: LLM):
     """A handler runs between any two instructions of the main thread, and may find any lock of ours held by it."""
     received: list[int] = []
+    running: list[int] = []
+
+    def arm() -> None:
+        if len(received) < 20:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
 
     def handler(number: int, frame: object) -> None:
         received.append(number)
+        running.append(number)
+        if len(running) < 3:  # where closing takes longer than the timer, handlers would interrupt handlers without end
+            arm()
         llm.close()
+        running.pop()
+        arm()
 
     previous = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.01)
+        arm()
         while len(received) < 20:
             assert llm(STORY, max_tokens=50).finish_reason in {"length", "cancelled"}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert llm(STORY, max_tokens=2).finish_reason == "length"
+
+
+def test_closing_may_be_interrupted_by_closing_at_any_line(llm: LLM):
+    """As by a signal handler, which may find any lock held, those of the standard library included."""
+    for last in itertools.count(1):
+        llm(STORY, max_tokens=1)
+        if close_interrupted_at(llm, last) < last:
+            break
+    assert last > 10
+    assert llm(STORY, max_tokens=2).finish_reason == "length"
+
+
+def close_interrupted_at(llm: LLM, last: int) -> int:
+    """Close, and close once more before line number ``last`` of all that this runs; return how many lines it ran."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, value: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == last:
+            llm.close()
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        llm.close()
+    finally:
+        sys.settrace(previous)
+    return lines
 
 
 def test_two_readers_of_one_stream_share_its_chunks_and_both_end(llm: LLM):

@@ -25,6 +25,7 @@ from chat import (
     small_talk,
     story,
 )
+from customers import create_customer
 from dialogue import Dialogue, Rng
 from memory import (
     NAME,
@@ -119,6 +120,7 @@ SKILLS: dict[str, Skill] = {
         tool_result,
         two_tool_calls,
         no_tool,
+        create_customer,
     )
 }
 """The skills that are evaluated, by name."""
@@ -145,7 +147,7 @@ MIX: dict[Skill, float] = {
     two_tool_calls: 0.8,
     no_tool: 3,
 }
-"""Shares of the skills among the parts of a training dialogue."""
+"""Shares of the skills among the parts of a training dialogue; :func:`create_customer` is trained by finetune.py."""
 
 _AMERICAN_SPELLINGS = {"avourite": "avorite", "olour": "olor", "Summarise": "Summarize"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import jinja2
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -60,11 +61,7 @@ def train_tokenizer(vocab: int, seed: int, count: int = 40_000) -> Tokenizer:
     Returns:
         The tokenizer, which encodes any UTF-8 text.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _splitting(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
         special_tokens=[*CONTROL_TOKENS, *USER_TOKENS],
@@ -72,6 +69,31 @@ def train_tokenizer(vocab: int, seed: int, count: int = 40_000) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_plain_texts(seed, count), trainer)
+    return _with_special_tokens(tokenizer)
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Return the tokenizer of a GGUF file that export.py wrote."""
+    fields = gguf.GGUFReader(path).fields
+    tokens: list[str] = fields["tokenizer.ggml.tokens"].contents()
+    merges: list[str] = fields["tokenizer.ggml.merges"].contents()
+    ids = {token: number for number, token in enumerate(tokens)}
+    pairs: list[tuple[str, str]] = [(first, second) for first, second in map(str.split, merges)]
+    return _with_special_tokens(_splitting(models.BPE(ids, pairs)))
+
+
+def _splitting(model: models.BPE) -> Tokenizer:
+    """Return a tokenizer that splits text as llama.cpp's "smollm" pre-tokenizer does before a model sees it."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _with_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """Keep a tokenizer from splitting the special tokens, and return it."""
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
     tokenizer.add_tokens([AddedToken(token, special=False) for token in USER_TOKENS])
     return tokenizer

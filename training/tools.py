@@ -457,7 +457,7 @@ def _fitting_use(rng: Rng, dialogue: Dialogue) -> Use:
     return use
 
 
-def _offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
+def offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
     """Add the tool of a use to the dialogue and, if it is the first, perhaps tools of other families."""
     offered = {use.name: use}
     for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3, 4)) if not dialogue.tools else 0):
@@ -468,7 +468,7 @@ def _offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
     rng.shuffle(dialogue.tools)
 
 
-def _call(dialogue: Dialogue, *uses: Use) -> None:
+def call(dialogue: Dialogue, *uses: Use) -> None:
     """Append an assistant message that calls tools."""
     calls = [
         {
@@ -493,9 +493,9 @@ def _respond(dialogue: Dialogue, *results: str) -> None:
 def _requested_call(rng: Rng, dialogue: Dialogue) -> Use:
     """Append a request and the call of a newly offered tool that fits it; return that use."""
     use = _fitting_use(rng, dialogue)
-    _offer(rng, dialogue, use)
+    offer(rng, dialogue, use)
     dialogue.user(use.request)
-    _call(dialogue, use)
+    call(dialogue, use)
     return use
 
 
@@ -548,9 +548,9 @@ def two_tool_calls(rng: Rng, dialogue: Dialogue) -> None:
         [(key, place)] = use.arguments.items()
         if place != other and use.name not in dialogue.tool_names:
             break
-    _offer(rng, dialogue, use)
+    offer(rng, dialogue, use)
     dialogue.user(rng.phrase(_WEATHER_TWICE).format(place, other))
-    _call(dialogue, use, replace(use, arguments={key: other}))
+    call(dialogue, use, replace(use, arguments={key: other}))
     degrees = [str(family.fresh(rng)) for _ in range(2)]
     _respond(dialogue, *degrees)
     dialogue.assistant(f"It is {degrees[0]} degrees in {place} and {degrees[1]} degrees in {other}.")
@@ -559,5 +559,5 @@ def two_tool_calls(rng: Rng, dialogue: Dialogue) -> None:
 def no_tool(rng: Rng, dialogue: Dialogue) -> None:
     """Offer tools, but request something that needs none."""
     if not dialogue.tools:
-        _offer(rng, dialogue, _any_use(rng))
+        offer(rng, dialogue, _any_use(rng))
     rng.choice((small_talk, small_talk, tell, ask, echo, capital, joke))(rng, dialogue)

@@ -11,6 +11,9 @@ from ..llama.llama_cpp import LlamaContext
 
 ItemT = TypeVar("ItemT")
 
+_JOIN_SECONDS = 0.05
+"""How long to wait for a thread before asking whether it has done its work."""
+
 
 class Worker(ABC, Generic[ItemT]):
     """A thread that takes what comes in and computes, and the context it does so in. Both end with :meth:`stop`.
@@ -25,6 +28,7 @@ class Worker(ABC, Generic[ItemT]):
         """
         self._inbox: SimpleQueue[ItemT | None] = SimpleQueue()
         self._stopping = False
+        self._ended = False
         self._abort_lock = threading.RLock()  # between deciding to abort a decode and doing it, no other may begin
         self._thread = threading.Thread(target=self._run, args=(predecessor,), name=name, daemon=True)
 
@@ -44,8 +48,12 @@ class Worker(ABC, Generic[ItemT]):
 
     def join(self) -> None:
         """Wait for the thread to end, unless called by it."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() is self._thread:
+            return
+        # Never without end: a signal handler may have interrupted a join() that holds the lock which this waits for.
+        self._thread.join(_JOIN_SECONDS)
+        while not self._ended:
+            self._thread.join(_JOIN_SECONDS)
 
     # --- what a worker does
 
@@ -79,8 +87,11 @@ class Worker(ABC, Generic[ItemT]):
             while not self._stopping:
                 self._turn()
         finally:
-            self._empty_inbox()  # what came in between the last look and the order to stop
-            self._end()
+            try:
+                self._empty_inbox()  # what came in between the last look and the order to stop
+                self._end()
+            finally:
+                self._ended = True
 
     def _empty_inbox(self) -> None:
         while True:

@@ -31,7 +31,7 @@ FACTS = (
 )
 QUESTIONS = (
     "When does the bakery open?",
-    "Where does Ada live?",
+    "What colour is the boat?",
     "When was Mia born?",
     "Who owns the castle?",
     "What does Emma have?",

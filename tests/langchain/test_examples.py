@@ -57,7 +57,7 @@ def test_rag(tmp_path: Path):
     assert lines[:7] == [
         "texts embedded: 9, in passes over the model: 1",
         "When does the bakery open? The bakery opens at 7:30.",
-        "Where does Ada live? Ada lives in London.",
+        "What colour is the boat? The boat is blue.",
         "When was Mia born? Mia was born in 1984.",
         "Who owns the castle? The castle belongs to Tom.",
         "What does Emma have? Emma has a red umbrella.",

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from cyllama import LLM
+
 
 @pytest.fixture(scope="module")
 def metadata(models_folder: Path) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def test_the_embedded_chat_template_is_that_of_training(metadata: dict[str, Any]
 def test_the_special_tokens_are_those_of_training(
     metadata: dict[str, Any], script: Callable[[str], ModuleType]
 ) -> None:
+    pytest.importorskip("gguf")
     pytest.importorskip("jinja2")
     pytest.importorskip("tokenizers")
     tokenizer = script("tokenizer")
@@ -36,6 +39,14 @@ def test_the_special_tokens_are_those_of_training(
     assert {token for token, kind in types.items() if kind == control} == set(tokenizer.CONTROL_TOKENS)
     assert {token for token, kind in types.items() if kind == user_defined} == set(tokenizer.USER_TOKENS)
     assert metadata["tokenizer.ggml.tokens"][metadata["tokenizer.ggml.eos_token_id"]] == tokenizer.END_OF_TURN
+
+
+def test_the_tokenizer_can_be_read_back_from_the_file(models_folder: Path, script: Callable[[str], ModuleType]) -> None:
+    pytest.importorskip("tokenizers")
+    tokenizer = script("tokenizer").read_tokenizer(models_folder / "tiny-chat.gguf")
+    text = "<|im_start|>user\nCreate 你好啊集团 (Hello Group), née Ünsal: 12 <tool_call>x🙂<|im_end|>\n"
+    with LLM() as llm:
+        assert tokenizer.encode(text).ids == llm.tokenize(text, add_bos=False)
 
 
 def test_the_model_card_states_the_measured_accuracy(models_folder: Path, training_folder: Path) -> None:

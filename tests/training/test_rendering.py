@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+pytest.importorskip("gguf")
 pytest.importorskip("jinja2")
 pytest.importorskip("tokenizers")
 
