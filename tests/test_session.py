@@ -729,7 +729,7 @@ def test_a_failure_leaves_the_conversation_as_it_was(llm: LLM, monkeypatch: pyte
 # -------------------- several continuations
 
 
-WILD = {"seed": 1, "temperature": 2.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0}
+WILD: dict[str, Any] = {"seed": 1, "temperature": 2.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0}
 
 
 def test_several_continuations_evaluate_their_prompt_once(llm: LLM):
@@ -745,9 +745,9 @@ def test_several_continuations_evaluate_their_prompt_once(llm: LLM):
 
 
 def test_several_continuations_have_successive_seeds(llm: LLM):
-    options = WILD | {"max_tokens": 1}
-    many = llm("The", n=16, **options)
-    assert many == [llm("The", **options | {"seed": 1 + i}) for i in range(16)]
+    options: dict[str, Any] = {"temperature": 2.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0, "max_tokens": 1}
+    many = llm("The", n=16, seed=5, **options)
+    assert many == [llm("The", seed=5 + i, **options) for i in range(16)]
     assert len(set(many)) > 8
 
 

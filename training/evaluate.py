@@ -21,7 +21,9 @@ Chat = Callable[[list[Message], list[dict[str, Any]]], Message]
 """Takes messages and tools in the OpenAI format and returns the assistant's message."""
 
 RELEASED_MODEL = Path(__file__).resolve().parents[1] / "cyllama" / "models" / "tiny-chat.gguf"
-_FIRST_SEED = 1_000_000
+FIRST_SEED = 1_000_000
+"""Seed of the first case that is measured."""
+
 _CONTEXT = 2048
 _MAX_TOKENS = 600
 _STARTUP_SECONDS = 60.0
@@ -105,7 +107,7 @@ def measure(chat: Chat, skill: str, cases: int, new_phrasing: bool) -> tuple[flo
         The share of right answers, and the wrong ones with their requests and references.
     """
     wrong: list[dict[str, Any]] = []
-    for seed in range(_FIRST_SEED, _FIRST_SEED + cases):
+    for seed in range(FIRST_SEED, FIRST_SEED + cases):
         prompt, tools, expected = case(skill, seed, new_phrasing)
         request = prompt[-1]["content"]
         actual = chat(prompt, tools)
