@@ -131,7 +131,7 @@ def test_many_prompts_are_decoded_together(model: CyllamaLLM, steps: list[Step])
 
 
 def test_a_batch_of_sixteen_runs_as_one(steps: list[Step]):
-    with CyllamaLLM(max_tokens=8, **EXACT) as model:
+    with CyllamaLLM(max_tokens=8, n_parallel=16, **EXACT) as model:
         prompts: list[Any] = [f"{PROMPT} there were {n} foxes" for n in range(16)]
         assert len(model.batch(prompts)) == 16
         assert max(len(step.generated) for step in steps) == 16
