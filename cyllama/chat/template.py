@@ -296,7 +296,8 @@ class _Chat:
         """Plan an answer in words, or in those of a grammar of the caller's."""
         prompt, rendered = self.render()
         if grammar is None:
-            return _plan(prompt, rendered, rendered, None, rendered.parse)
+            marked = self._template.specialized or rendered.supports_thinking or rendered.preserved_tokens
+            return _plan(prompt, rendered, rendered, None, rendered.parse if marked else _as_content)
         return _plan(prompt, rendered, rendered, GrammarSpec(grammar), _as_content)
 
     def with_format(self, expected: ResponseFormat) -> ChatPlan:
