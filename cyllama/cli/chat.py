@@ -21,7 +21,7 @@ from .options import ContextOption, ModelOption, SeedOption, TemperatureOption, 
 from .terminal import EXIT_ERROR, decode, figures, load, note, out, print_answer, print_error
 
 with suppress(ImportError):  # with it, input() has line editing and a history
-    import readline  # noqa: F401
+    import readline  # noqa: F401 - importing it is all that input() needs
 
 PROMPT = "> "
 HELP = """\

@@ -78,7 +78,7 @@ def _identity(model_path: str | None) -> object:
         return model_path
     path = os.path.realpath(os.path.expanduser(model_path))  # noqa: PTH111 - as cyllama does
     try:
-        status = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116 - it is a str, made above
     except (OSError, ValueError):  # loading it will say why
         return path
     return path, status.st_size, status.st_mtime_ns

@@ -14,7 +14,7 @@ class UnusedArgumentWarning(UserWarning):
     """An argument makes no difference to a model that runs in this process."""
 
 
-def _nothing(value: Any) -> bool:  # noqa: ARG001
+def _nothing(_value: Any) -> bool:
     return False
 
 
