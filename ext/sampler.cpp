@@ -31,29 +31,12 @@ namespace {
         "the logits to sample from are not numbers (NaN): the model is damaged, or a parameter extreme");
 }
 
-// The first index of the largest value; values that are no number are never it. The lanes let the compiler use vectors.
-llama_token arg_max(const float * values, int32_t n) {
-    constexpr int32_t kLanes = 32;
-    float best[kLanes];
-    std::fill(best, best + kLanes, -INFINITY);
-    int32_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-        for (int32_t lane = 0; lane < kLanes; ++lane) {
-            best[lane] = values[i + lane] > best[lane] ? values[i + lane] : best[lane];
-        }
-    }
-    float max = -INFINITY;
-    for (float value : best) {
-        max = value > max ? value : max;
-    }
-    for (; i < n; ++i) {
-        max = values[i] > max ? values[i] : max;
-    }
-    const float * found = std::find(values, values + n, max);
-    if (found == values + n) {
+llama_token most_likely(const float * logits, int32_t n_vocab) {
+    const llama_token token = arg_max(logits, n_vocab);
+    if (token < 0) {
         throw_not_numbers();
     }
-    return static_cast<llama_token>(found - values);
+    return token;
 }
 
 bool is_greedy(const llama_sampler * sampler) {
@@ -123,10 +106,7 @@ llama_token select(SamplerHandle & handle, int first = 0) {
 }
 
 llama_token select_from(SamplerHandle & handle, const float * logits, int32_t n_vocab, int first = 0) {
-    handle.candidates.resize(static_cast<size_t>(n_vocab));
-    for (llama_token i = 0; i < n_vocab; ++i) {
-        handle.candidates[static_cast<size_t>(i)] = {i, logits[i], 0.0f};
-    }
+    handle.needed.collect(logits, n_vocab, first, handle.candidates);
     return select(handle, first);
 }
 
@@ -149,7 +129,7 @@ bool can_ask_afterwards(llama_sampler * chain) {
 // that is asked about one token instead of all of them costs nothing.
 llama_token sample_before_grammar(SamplerHandle & handle, const float * logits, int32_t n_vocab) {
     const bool greedy = llama_sampler_chain_n(handle.sampler) == 2 && is_greedy(llama_sampler_chain_get(handle.sampler, 1));
-    const llama_token token = greedy ? arg_max(logits, n_vocab) : select_from(handle, logits, n_vocab, 1);
+    const llama_token token = greedy ? most_likely(logits, n_vocab) : select_from(handle, logits, n_vocab, 1);
     const bool fits = grammar_allows(llama_sampler_chain_get(handle.sampler, 0), token);
     return fits ? token : select_from(handle, logits, n_vocab);
 }
@@ -234,7 +214,7 @@ llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_
             throw std::runtime_error("the context has no logits to sample from");
         }
         if (is_greedy(handle.sampler)) {
-            return arg_max(logits, context.n_vocab);
+            return most_likely(logits, context.n_vocab);
         }
         token = can_ask_afterwards(handle.sampler) ? sample_before_grammar(handle, logits, context.n_vocab)
                                                    : select_from(handle, logits, context.n_vocab);
@@ -298,6 +278,10 @@ LlamaSampler penalties(int32_t n_vocab, int32_t last_n, float repeat, float freq
     }
     LlamaSampler result = own(llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence));
     result.handle->n_vocab = n_vocab;
+    if (repeat >= 1 && frequency >= 0 && presence >= 0) {
+        result.handle->effect.known = true;
+        result.handle->effect.n_lowered = std::max(last_n, 0);
+    }
     return result;
 }
 
@@ -317,6 +301,15 @@ LlamaSampler logit_bias(int32_t n_vocab, const std::vector<std::pair<llama_token
     }
     LlamaSampler result = own(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(items.size()), items.data()));
     result.handle->n_vocab = n_vocab;
+    SamplerEffect & effect = result.handle->effect;
+    effect.known = true;
+    for (const auto & [token, bias] : biases) {
+        if (bias > 0) {
+            effect.raised.push_back(token);
+        } else {
+            ++effect.n_lowered;
+        }
+    }
     return result;
 }
 
@@ -377,6 +370,13 @@ LlamaSampler mirostat(int32_t n_vocab, uint32_t seed, float tau, float eta, int3
     return result;
 }
 
+// Notes that a sampler keeps so many of the largest logits, if not 0, and changes none.
+LlamaSampler keeping(int32_t n, LlamaSampler sampler) {
+    sampler.handle->effect.known = true;
+    sampler.handle->effect.n_kept = n;
+    return sampler;
+}
+
 LlamaSampler keep_largest_if(bool condition, LlamaSampler sampler) {
     sampler.handle->top_k = condition ? 1 : 0;
     return sampler;
@@ -428,6 +428,8 @@ void chain_add(SamplerHandle & chain, const Handles & samplers) {
     }
     chain.n_vocab = n_vocab;
     for (const auto & sampler : samplers) {
+        const bool leads = llama_sampler_chain_n(chain.sampler) == 0;
+        chain.needed.add(sampler->effect, leads && is_grammar_sampler(sampler->sampler));
         llama_sampler_chain_add(chain.sampler, std::exchange(sampler->sampler, nullptr));
         std::move(sampler->models.begin(), sampler->models.end(), std::back_inserter(chain.models));
         sampler->models.clear();
@@ -486,6 +488,8 @@ LlamaSampler clone_sampler(const LlamaSampler & self) {
         }
     });
     LlamaSampler result = own(llama_sampler_clone(self.handle->sampler));
+    result.handle->effect = self.handle->effect;
+    result.handle->needed = self.handle->needed;
     result.handle->models = self.handle->models;
     result.handle->n_vocab = self.handle->n_vocab;
     result.handle->top_k = self.handle->top_k;
@@ -502,14 +506,14 @@ llama_token sample_output(LlamaSampler & self, const LlamaContext & context, int
 
 void init_factories(nb::class_<LlamaSampler> & c) {
     c.def_static(
-         "greedy", [] { return own(llama_sampler_init_greedy()); }, "Select the most likely token.")
+         "greedy", [] { return keeping(1, own(llama_sampler_init_greedy())); }, "Select the most likely token.")
         .def_static(
             "dist", [](uint32_t seed) { return own(llama_sampler_init_dist(seed)); }, nb::arg("seed") = LLAMA_DEFAULT_SEED,
             (std::string("Select a token at random, by probability. ") + kSeed).c_str())
         .def_static(
             "top_k",
             [](int32_t k) {
-                LlamaSampler result = own(llama_sampler_init_top_k(k));
+                LlamaSampler result = keeping(std::max(k, 0), own(llama_sampler_init_top_k(k)));
                 result.handle->top_k = std::max(k, 0);
                 return result;
             },

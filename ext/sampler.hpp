@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "candidates.hpp"
 #include "guard.hpp"
 #include "model.hpp"
 
@@ -20,6 +21,8 @@ struct SamplerHandle : Guarded {
     int32_t top_k = 0;                                // the smallest k of its top_k, 0 without
     int32_t n_candidates = 0;                         // how many of them its top_k would need in a graph
     bool in_graph = false;                            // a context runs it, or did: it must not change, nor serve elsewhere
+    SamplerEffect effect;                             // on logits, if it is not a chain
+    Candidates needed;                                // by a chain
     std::vector<llama_token_data> candidates;         // reused from token to token
 };
 

@@ -294,3 +294,10 @@ class Writer:
 @pytest.fixture
 def writer(tmp_path: Path) -> Writer:
     return Writer(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def large_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaContext]:
+    """A context of a random model of 20,000 tokens."""
+    with LlamaModel(Writer(tmp_path_factory.mktemp("large")).llama(n_vocab=20_000)) as model:
+        yield LlamaContext(model, make_params())

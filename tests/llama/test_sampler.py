@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaBatch, LlamaContext, LlamaModel, LlamaSampler, LlamaVocab
 
@@ -336,6 +338,52 @@ for _ in range(600):
 print(sampled > 300)
 """
     assert in_process(code) == "True\n"
+
+
+# ------------------------------------------------------------------------------------ few tokens of a large vocabulary
+
+
+BIASES = st.lists(
+    st.tuples(st.integers(0, 19_999), st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 3.0, np.inf])),
+    max_size=8,
+    unique_by=lambda bias: bias[0],
+)
+PENALTIES = st.tuples(
+    st.sampled_from([0, 1, 64, 5000]), st.sampled_from([0.5, 1.0, 1.5]), st.sampled_from([-0.5, 0.0, 0.5]), st.just(0.0)
+)
+LAST = st.one_of(
+    st.just([("greedy",)]),
+    st.tuples(st.tuples(st.just("top_k"), st.integers(1, 200)), st.just(("temp", 0.8)), st.just(("dist", 1))),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(BIASES, st.none() | PENALTIES, LAST, st.lists(st.integers(0, 19_999), max_size=40), st.data())
+def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
+    large_vocabulary: LlamaContext,
+    biases: list[tuple[int, float]],
+    penalties: tuple[int, float, float, float] | None,
+    last: Sequence[tuple[Any, ...]],
+    accepted: list[int],
+    data: st.DataObject,
+):
+    context, batch = large_vocabulary, LlamaBatch(1)
+    context.kv_cache_clear(clear_data=False)
+    batch.add(data.draw(st.integers(0, 19_999)), 0, logits=True)
+    context.decode(batch)
+    likely = np.asarray(context.get_logits_ith()).argsort()[::-1]
+    biases += [(int(likely[rank]), -np.inf) for rank in data.draw(st.sets(st.integers(0, 60)))]
+    accepted += [int(likely[rank]) for rank in data.draw(st.lists(st.integers(0, 60)))]
+
+    def chain(*first: LlamaSampler) -> LlamaSampler:
+        samplers = [*first, S.logit_bias(20_000, biases)]
+        samplers += [S.penalties(20_000, *penalties)] if penalties else []
+        chain = S.chain([*samplers, *(getattr(S, name)(*arguments) for name, *arguments in last)])
+        chain.accept(accepted)
+        return chain
+
+    few, all_of_them = chain(), chain(S.top_n_sigma(0))  # which does nothing, but might do anything
+    assert [few.sample(context) for _ in range(4)] == [all_of_them.sample(context) for _ in range(4)]
 
 
 # ------------------------------------------------------------------------------------------------------------- grammar

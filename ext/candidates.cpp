@@ -1,0 +1,119 @@
+#include "candidates.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+namespace {
+
+constexpr int32_t kLanes = 32; // let the compiler use vectors
+constexpr int32_t kRows = 64;  // a table of so many rows and kLanes columns is looked at by its columns
+
+// Writes the largest value of each column of a table; returns whether all of its values are numbers.
+bool column_maxima(const float * table, float * maxima) {
+    int32_t n_bad[kLanes] = {};
+    std::copy(table, table + kLanes, maxima);
+    for (int32_t row = 0; row < kRows; ++row) {
+        for (int32_t lane = 0; lane < kLanes; ++lane) {
+            const float value = table[row * kLanes + lane];
+            maxima[lane] = value > maxima[lane] ? value : maxima[lane];
+            n_bad[lane] += value != value;
+        }
+    }
+    return std::all_of(n_bad, n_bad + kLanes, [](int32_t n) { return n == 0; });
+}
+
+void collect_all(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) {
+    tokens.resize(static_cast<size_t>(n_vocab));
+    for (llama_token id = 0; id < n_vocab; ++id) {
+        tokens[static_cast<size_t>(id)] = {id, logits[id], 0.0f};
+    }
+}
+
+} // namespace
+
+int32_t arg_max(const float * values, int32_t n) {
+    float best[kLanes];
+    std::fill(best, best + kLanes, -INFINITY);
+    int32_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        for (int32_t lane = 0; lane < kLanes; ++lane) {
+            best[lane] = values[i + lane] > best[lane] ? values[i + lane] : best[lane];
+        }
+    }
+    float max = -INFINITY;
+    for (float value : best) {
+        max = value > max ? value : max;
+    }
+    for (; i < n; ++i) {
+        max = values[i] > max ? values[i] : max;
+    }
+    const float * found = std::find(values, values + n, max);
+    return found == values + n ? -1 : static_cast<int32_t>(found - values);
+}
+
+void Candidates::add(const SamplerEffect & effect, bool leading_grammar) {
+    if (leading_grammar) {
+        first_ = 1;
+        return;
+    }
+    if (!open_) {
+        return;
+    }
+    // Of the largest logits, those that become smaller may fall behind others: with so many more, `n_kept` are left.
+    n_lowered_ += effect.n_lowered;
+    raised_.insert(raised_.end(), effect.raised.begin(), effect.raised.end());
+    n_largest_ = effect.known && effect.n_kept ? effect.n_kept + n_lowered_ : int64_t{0};
+    open_ = effect.known && effect.n_kept == 0;
+}
+
+void Candidates::collect(const float * logits, int32_t n_vocab, int first, std::vector<llama_token_data> & tokens) const {
+    if (n_largest_ == 0 || first != first_ || !collect_largest(logits, n_vocab, tokens)) {
+        collect_all(logits, n_vocab, tokens);
+    }
+}
+
+bool Candidates::collect_largest(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) const {
+    const int32_t n_tables = n_vocab / (kRows * kLanes), n_columns = n_tables * kLanes, rest = n_columns * kRows;
+    if (n_largest_ > n_columns / 2) {
+        return false;
+    }
+    std::vector<float> maxima(static_cast<size_t>(n_columns));
+    bool numbers = std::none_of(logits + rest, logits + n_vocab, [](float logit) { return std::isnan(logit); });
+    for (int32_t table = 0; table < n_tables; ++table) {
+        numbers &= column_maxima(logits + table * kRows * kLanes, maxima.data() + table * kLanes);
+    }
+    if (!numbers) {
+        return false;
+    }
+    // The n-th largest maximum: at least n logits are not smaller.
+    std::vector<float> largest = maxima;
+    std::nth_element(largest.begin(), largest.begin() + (n_largest_ - 1), largest.end(), std::greater<>());
+    const float least = largest[static_cast<size_t>(n_largest_ - 1)];
+    if (std::isinf(least)) {
+        return false;
+    }
+    tokens.clear();
+    const auto take = [&](llama_token id) {
+        if (logits[id] >= least) {
+            tokens.push_back({id, logits[id], 0.0f});
+        }
+    };
+    for (int32_t column = 0; column < n_columns; ++column) {
+        if (maxima[static_cast<size_t>(column)] >= least) {
+            for (int32_t row = 0; row < kRows; ++row) {
+                take((column / kLanes * kRows + row) * kLanes + column % kLanes);
+            }
+        }
+    }
+    for (llama_token id = rest; id < n_vocab; ++id) {
+        take(id);
+    }
+    for (llama_token id : raised_) {
+        tokens.push_back({id, logits[id], 0.0f});
+    }
+    std::sort(tokens.begin(), tokens.end(), [](const auto & a, const auto & b) { return a.id < b.id; });
+    const auto same = [](const auto & a, const auto & b) { return a.id == b.id; };
+    tokens.erase(std::unique(tokens.begin(), tokens.end(), same), tokens.end());
+    return true;
+}
