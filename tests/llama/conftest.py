@@ -143,7 +143,8 @@ class Writer:
             if name.endswith("norm.weight"):
                 tensor = np.ones(shape, np.float32)
             else:
-                tensor = self._rng.standard_normal(shape).astype(np.float32) * 0.1
+                scale = 0.3 if ".attn_" in name else 0.1  # an average over all tokens would be the same for most
+                tensor = self._rng.standard_normal(shape).astype(np.float32) * scale
             writer.add_tensor(name, tensor)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -151,9 +152,18 @@ class Writer:
         writer.close()
         return path
 
-    def llama(self, name: str = "llama.gguf", *, nan: bool = False, n_vocab: int | None = None) -> Path:
+    def llama(
+        self,
+        name: str = "llama.gguf",
+        *,
+        nan: bool = False,
+        n_vocab: int | None = None,
+        n_head: int = 4,
+        n_head_kv: int = 4,
+        head_width: int = 8,
+    ) -> Path:
         """Write a llama model; ``nan`` damages its last norm, ``n_vocab`` leaves the vocabulary out."""
-        path, width, ff = self._folder / name, 32, 64
+        path, width, ff = self._folder / name, n_head * head_width, 64
         writer = gguf.GGUFWriter(path, "llama")
         if n_vocab is None:
             self.copy_tokenizer(writer)
@@ -165,7 +175,8 @@ class Writer:
         writer.add_embedding_length(width)
         writer.add_block_count(1)
         writer.add_feed_forward_length(ff)
-        writer.add_head_count(4)
+        writer.add_head_count(n_head)
+        writer.add_head_count_kv(n_head_kv)
         writer.add_layer_norm_rms_eps(1e-5)
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (rows, width),
@@ -176,7 +187,8 @@ class Writer:
             "blk.0.ffn_up.weight": (ff, width),
             "blk.0.ffn_down.weight": (width, ff),
         }
-        shapes |= {f"blk.0.attn_{part}.weight": (width, width) for part in ("q", "k", "v", "output")}
+        shapes |= {f"blk.0.attn_{part}.weight": (width, width) for part in ("q", "output")}
+        shapes |= {f"blk.0.attn_{part}.weight": (n_head_kv * head_width, width) for part in ("k", "v")}
         writer.add_tensor("output_norm.weight", np.full(width, np.nan if nan else 1.0, np.float32))
         return self.finish(writer, path, shapes)
 

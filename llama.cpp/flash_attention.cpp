@@ -1,0 +1,290 @@
+// Flash attention for batches of many sequences that share one KV cache. Compiled into ggml-cpu, whose dispatch calls it
+// instead of its own (see CMakeLists.txt), to which it leaves what it does not know.
+//
+// ggml looks at every cell of the cache for each token and head, and finds out from the mask that most of them belong to
+// other sequences: R sequences of L tokens cost R * R * L looks per head, and a look costs a tenth of an attention. Where
+// tokens of several sequences meet in one tile, it even computes all of them for all. Here, a tile is made of successive
+// tokens of one sequence and of the heads that share their keys; it looks at the mask once, 32 cells at a time, and gathers
+// the cells that are its own. So keys and values are converted once for all those heads too.
+//
+// The softmax is the usual online one (https://arxiv.org/abs/2205.14135), in blocks of kBlock cells.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "common.h"
+#include "ops.h"
+#include "simd-gemm.h"
+#include "vec.h"
+
+namespace {
+
+constexpr int kBlock = GGML_FA_TILE_KV; // cells at a time
+constexpr int kTile = GGML_FA_TILE_Q;   // most pairs of a token and a head that are computed together
+constexpr int kLook = 32;               // cells of the mask that are looked at together; divides kBlock
+constexpr int kPadding = 16;            // of the pairs of a tile, for the vector units
+constexpr uint16_t kMasked = 0xFC00;    // -inf
+
+// A tile: tokens of one sequence, and heads with the same keys and values.
+struct Tile {
+    int64_t token, n_tokens, head, n_heads;
+};
+
+// The memory of one thread, within what ggml's own flash attention plans for.
+struct Scratch {
+    float * queries; // [DK, pairs]: all heads of the first token, then those of the second
+    float * scores;  // [cells, pairs]
+    float * weights; // [pairs, cells]
+    float * result;  // [pairs, DV]
+    float * keys;    // [cells, DK]
+    float * values;  // [cells, DV]
+
+    Scratch(const ggml_compute_params * params, int64_t dk, int64_t dv) {
+        const int64_t size = kTile * dk + 2 * kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
+        queries = static_cast<float *>(params->wdata) + params->ith * size;
+        scores = queries + kTile * dk;
+        weights = scores + kTile * kBlock;
+        result = weights + kTile * kBlock;
+        keys = result + kTile * dv;
+        values = keys + kBlock * dk;
+    }
+};
+
+class Attention {
+  public:
+    explicit Attention(ggml_tensor * dst)
+        : q_(dst->src[0]), k_(dst->src[1]), v_(dst->src[2]), mask_(dst->src[3]), dst_(dst), dk_(k_->ne[0]), dv_(v_->ne[0]),
+          n_tokens_(q_->ne[1]), n_cells_(k_->ne[1]), group_(q_->ne[2] / k_->ne[2]) {
+        std::memcpy(&scale_, dst->op_params, sizeof(scale_));
+    }
+
+    // Whether this is a case that is known here: a mask, no attention sinks, no ALiBi, no soft cap, one stream.
+    static bool handles(const ggml_compute_params * params, const ggml_tensor * dst) {
+        const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
+        float max_bias, softcap;
+        std::memcpy(&max_bias, reinterpret_cast<const float *>(dst->op_params) + 1, sizeof(float));
+        std::memcpy(&softcap, reinterpret_cast<const float *>(dst->op_params) + 2, sizeof(float));
+        const bool plain = !params->use_ref && mask && !dst->src[4] && max_bias == 0 && softcap == 0;
+        const bool types = q->type == GGML_TYPE_F32 && k->type == v->type &&
+                           (k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_F32) && plain && mask->type == GGML_TYPE_F16;
+        return types && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1 && k->ne[2] == v->ne[2] &&
+               q->nb[0] == sizeof(float) && q->ne[2] % k->ne[2] == 0;
+    }
+
+    // Computes this thread's share: the next tile whenever one is done.
+    void compute(const ggml_compute_params * params) const {
+        const int64_t n_rows = n_tokens_ * k_->ne[2];
+        const int64_t n_parts = std::clamp<int64_t>((params->nth + n_rows - 1) / n_rows, 1, group_);
+        const int64_t n_heads = std::min<int64_t>((group_ + n_parts - 1) / n_parts, kTile);
+        const Scratch scratch(params, dk_, dv_);
+        int64_t mine = params->ith, index = 0;
+        for (int64_t token = 0, n; token < n_tokens_; token += n) {
+            n = same_sequence(token, std::max<int64_t>(kTile / n_heads, 1));
+            for (int64_t head = 0; head < q_->ne[2]; head += group_) {
+                for (int64_t part = 0; part < group_; part += n_heads) {
+                    if (index++ == mine) {
+                        compute({token, n, head + part, std::min(n_heads, group_ - part)}, scratch);
+                        mine = ggml_threadpool_chunk_add(params->threadpool, 1);
+                    }
+                }
+            }
+        }
+    }
+
+  private:
+    const uint16_t * mask(int64_t token) const {
+        return reinterpret_cast<const uint16_t *>(static_cast<const char *>(mask_->data) + token * mask_->nb[1]);
+    }
+
+    static bool any(const uint16_t * mask, int64_t n) {
+        uint16_t found = 0;
+        for (int64_t i = 0; i < n; ++i) {
+            found |= static_cast<uint16_t>(mask[i] ^ kMasked);
+        }
+        return found != 0;
+    }
+
+    // The last cell that a token attends to, which is its own where attention is causal; -1 without any.
+    int64_t last_cell(int64_t token) const {
+        const uint16_t * m = mask(token);
+        int64_t end = n_cells_;
+        for (; end % kLook == 0 && end > 0 && !any(m + end - kLook, kLook); end -= kLook) {
+        }
+        while (end > 0 && m[end - 1] == kMasked) {
+            --end;
+        }
+        return end - 1;
+    }
+
+    // How many tokens from this one on, at most `limit`, belong to one sequence: each attends to the one before.
+    int64_t same_sequence(int64_t token, int64_t limit) const {
+        const int64_t end = std::min(n_tokens_, token + limit);
+        int64_t next = token + 1;
+        for (; next < end; ++next) {
+            const int64_t last = last_cell(next - 1);
+            if (last < 0 || mask(next)[last] == kMasked) {
+                break;
+            }
+        }
+        return next - token;
+    }
+
+    // Finds the next cells, up to kBlock from `cell` on, that some token of the tile attends to.
+    int gather(const Tile & tile, int64_t & cell, int32_t * cells) const {
+        int n = 0;
+        while (cell < n_cells_ && n <= kBlock - kLook) {
+            const int n_look = static_cast<int>(std::min<int64_t>(kLook, n_cells_ - cell));
+            uint16_t seen[kLook] = {};
+            uint16_t found = 0;
+            for (int64_t t = 0; t < tile.n_tokens; ++t) {
+                const uint16_t * m = mask(tile.token + t) + cell;
+                for (int i = 0; i < n_look; ++i) {
+                    seen[i] |= static_cast<uint16_t>(m[i] ^ kMasked);
+                }
+            }
+            for (int i = 0; i < kLook; ++i) {
+                found |= seen[i];
+            }
+            for (int i = 0; found && i < n_look; ++i) {
+                cells[n] = static_cast<int32_t>(cell) + i;
+                n += seen[i] != 0;
+            }
+            cell += n_look;
+        }
+        return n;
+    }
+
+    // Writes rows of keys or values as float.
+    static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, float * rows) {
+        const char * data = static_cast<const char *>(tensor->data) + head * tensor->nb[2];
+        const int64_t width = tensor->ne[0];
+        for (int i = 0; i < n; ++i) {
+            const char * row = data + cells[i] * tensor->nb[1];
+            if (tensor->type == GGML_TYPE_F16) {
+                ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), rows + i * width, width);
+            } else {
+                std::memcpy(rows + i * width, row, static_cast<size_t>(width) * sizeof(float));
+            }
+        }
+    }
+
+    void load_queries(const Tile & tile, int64_t n_pairs, float * queries) const {
+        std::memset(queries, 0, static_cast<size_t>(dk_ * n_pairs) * sizeof(float));
+        for (int64_t t = 0, pair = 0; t < tile.n_tokens; ++t) {
+            for (int64_t h = 0; h < tile.n_heads; ++h, ++pair) {
+                const auto * row = reinterpret_cast<const float *>(
+                    static_cast<const char *>(q_->data) + (tile.token + t) * q_->nb[1] + (tile.head + h) * q_->nb[2]);
+                for (int64_t d = 0; d < dk_; ++d) {
+                    queries[d * n_pairs + pair] = row[d] * scale_;
+                }
+            }
+        }
+    }
+
+    void add_mask(const Tile & tile, const int32_t * cells, int n, int64_t n_pairs, float * scores) const {
+        for (int64_t t = 0; t < tile.n_tokens; ++t) {
+            const uint16_t * m = mask(tile.token + t);
+            for (int i = 0; i < n; ++i) {
+                const uint16_t value = m[cells[i]];
+                float * row = scores + i * n_pairs + t * tile.n_heads;
+                for (int64_t h = 0; value && h < tile.n_heads; ++h) {
+                    row[h] += GGML_CPU_FP16_TO_FP32(value);
+                }
+            }
+        }
+    }
+
+    void compute(const Tile & tile, const Scratch & scratch) const {
+        const int64_t n_used = tile.n_tokens * tile.n_heads;
+        const int64_t n_pairs = GGML_PAD(n_used, kPadding);
+        float max[kTile], sum[kTile], factor[kTile];
+        std::fill(max, max + kTile, -INFINITY);
+        std::fill(sum, sum + kTile, 0.0f);
+        std::memset(scratch.result, 0, static_cast<size_t>(n_used * dv_) * sizeof(float));
+        load_queries(tile, n_pairs, scratch.queries);
+        int32_t cells[kBlock];
+        int64_t cell = 0;
+        while (const int n = gather(tile, cell, cells)) {
+            load(k_, tile.head / group_, cells, n, scratch.keys);
+            load(v_, tile.head / group_, cells, n, scratch.values);
+            std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
+            simd_gemm(scratch.scores, scratch.keys, scratch.queries, n, static_cast<int>(dk_), static_cast<int>(n_pairs));
+            add_mask(tile, cells, n, n_pairs, scratch.scores);
+            softmax(n, n_pairs, scratch.scores, max, sum, factor);
+            for (int64_t pair = 0; pair < n_used; ++pair) {
+                for (int i = 0; i < n; ++i) {
+                    scratch.weights[pair * n + i] = scratch.scores[i * n_pairs + pair];
+                }
+                ggml_vec_scale_f32(static_cast<int>(dv_), scratch.result + pair * dv_, factor[pair]);
+            }
+            simd_gemm(scratch.result, scratch.weights, scratch.values, static_cast<int>(n_used), n, static_cast<int>(dv_));
+        }
+        store(tile, scratch.result, sum);
+    }
+
+    // Turns a block's scores into weights, relative to the largest score so far; `factor` is what earlier ones shrink by.
+    static void softmax(int n, int64_t n_pairs, float * scores, float * max, float * sum, float * factor) {
+        float largest[kTile];
+        std::copy(max, max + n_pairs, largest);
+        for (int i = 0; i < n; ++i) {
+            for (int64_t pair = 0; pair < n_pairs; ++pair) {
+                largest[pair] = std::max(largest[pair], scores[i * n_pairs + pair]);
+            }
+        }
+        for (int64_t pair = 0; pair < n_pairs; ++pair) {
+            const float base = largest[pair] == -INFINITY ? 0.0f : largest[pair];
+            factor[pair] = expf(max[pair] - base);
+            max[pair] = largest[pair];
+            largest[pair] = base;
+            sum[pair] *= factor[pair];
+        }
+        for (int i = 0; i < n; ++i) {
+            for (int64_t pair = 0; pair < n_pairs; ++pair) {
+                scores[i * n_pairs + pair] -= largest[pair];
+            }
+        }
+        ggml_vec_soft_max_f32(static_cast<int>(n * n_pairs), scores, scores, 0.0f);
+        for (int i = 0; i < n; ++i) {
+            for (int64_t pair = 0; pair < n_pairs; ++pair) {
+                sum[pair] += scores[i * n_pairs + pair];
+            }
+        }
+    }
+
+    void store(const Tile & tile, const float * result, const float * sum) const {
+        for (int64_t t = 0, pair = 0; t < tile.n_tokens; ++t) {
+            for (int64_t h = 0; h < tile.n_heads; ++h, ++pair) {
+                const int64_t row = (tile.token + t) * dst_->ne[1] + tile.head + h;
+                auto * target = reinterpret_cast<float *>(static_cast<char *>(dst_->data) + row * dst_->nb[1]);
+                const float factor = sum[pair] == 0 ? 0.0f : 1 / sum[pair];
+                for (int64_t d = 0; d < dv_; ++d) {
+                    target[d] = result[pair * dv_ + d] * factor;
+                }
+            }
+        }
+    }
+
+    const ggml_tensor *q_, *k_, *v_, *mask_;
+    ggml_tensor * dst_;
+    int64_t dk_, dv_, n_tokens_, n_cells_;
+    int64_t group_; // heads that share their keys and values
+    float scale_;
+};
+
+} // namespace
+
+extern "C" void cyllama_flash_attn_ext(const ggml_compute_params * params, ggml_tensor * dst);
+
+extern "C" void cyllama_flash_attn_ext(const ggml_compute_params * params, ggml_tensor * dst) {
+    if (!Attention::handles(params, dst)) {
+        ggml_compute_forward_flash_attn_ext(params, dst);
+        return;
+    }
+    if (params->ith == 0) {
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+    Attention(dst).compute(params);
+}
