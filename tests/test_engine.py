@@ -51,7 +51,7 @@ def test_wrong_books_are_noticed(llm: LLM):
     params = LlamaContextParams()
     params.n_ctx, params.n_seq_max, params.kv_unified = 256, 2, True
     with LlamaContext(llm.model, params) as context:
-        kv_cache = KVCache(llm.model, host_bytes_max=0)
+        kv_cache = KVCache(llm.model, host_bytes_max=0, idle_cells_max=512)
         kv_cache.attach(context)
         kv_cache.check_integrity()
         sequence = kv_cache.open([1, 2, 3], None, shareable=False)

@@ -66,7 +66,7 @@ class Desk:
     def __init__(self, model: LlamaModel, host_bytes_max: int = PLENTY, n_ctx: int = 512, **fields: Any) -> None:
         self.model = model
         self.context = new_context(model, n_ctx, **fields)
-        self.cache = KVCache(model, host_bytes_max)
+        self.cache = KVCache(model, host_bytes_max, idle_cells_max=512)
         self.cache.attach(self.context)
         self.reference = new_context(model, 1024)
         self.same = SAME_QUANTIZED if model.ftype == "Q8_0" else SAME

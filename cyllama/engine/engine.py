@@ -23,7 +23,6 @@ from .stats import Stats
 from .worker import Worker
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
-IDLE_CELLS = 512  # that sequences nobody extends may keep while others run: attention passes over them
 HEADROOM = 32  # cells that have to be free for each running request before another one starts, where cells are fixed
 MIN_SHARED = 32  # tokens of a common prefix for which one request waits until another has evaluated it
 T = TypeVar("T")
@@ -257,6 +256,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         n_ctx += sum(other.required or request.required for other in soon)
         if all(other.config.n_ctx is not None for other in running):
             return n_ctx
+        n_ctx += self._kv_cache.idle_tokens
         return max(n_ctx, min(2 * self._context.n_ctx, len(running) * self._model.n_ctx_train))
 
     def _start(self, request: Request) -> None:
@@ -341,8 +341,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""
         scheduler, kv_cache = self._scheduler, self._kv_cache
-        while kv_cache.idle_cells > IDLE_CELLS and kv_cache.move_away():
-            pass
+        kv_cache.limit_idle()
         while not kv_cache.make_room(len(scheduler.running)):
             if not self._grow():
                 self._give_way()

@@ -13,7 +13,7 @@ from .cells import Cells
 logger = logging.getLogger(__name__)
 
 RETURNING = 4  # a conversation that went on before is kept this many times longer than one that did not
-SLACK = 1024  # cells that attention may pass over in vain before it is worth moving a sequence
+SLACK = 512  # cells, beyond those of idle sequences, that attention may pass over before moving them is worth it
 COPY_COST = 1 / 32  # of copying a token's keys and values from host memory, against evaluating it: at most
 
 
@@ -71,10 +71,11 @@ class KVCache:
         n_cells: Cells of the context, 0 without one.
     """
 
-    def __init__(self, model: LlamaModel, host_bytes_max: int) -> None:
+    def __init__(self, model: LlamaModel, host_bytes_max: int, idle_cells_max: int) -> None:
         self._n_swa = model.n_swa
         self._recurrent = model.is_recurrent or model.is_hybrid
         self._host_bytes_max = host_bytes_max
+        self._idle_cells_max = idle_cells_max
         self._context: LlamaContext | None = None
         self._cells = Cells()
         self._sequences: dict[CachedSequence, None] = {}  # an ordered set
@@ -263,6 +264,12 @@ class KVCache:
         return self._cells.used - self._cells.owned_by(self._running_ids())
 
     @property
+    def idle_tokens(self) -> int:
+        """Tokens that idle sequences hold, in the context or in host memory, as far as they may be in the context."""
+        n = sum(len(s.tokens) for s in self._sequences if not s.running and (s.state or s.seq_id is not None))
+        return min(n, self._idle_cells_max)
+
+    @property
     def drops_tails(self) -> bool:
         """Whether the memory of the model can go back to any earlier position."""
         return not self._recurrent and self._n_swa == 0
@@ -285,6 +292,11 @@ class KVCache:
         idle = (sequence for sequence in self._resident() if not sequence.running and sequence is not but)
         return self._evict_least(sequence for sequence in idle if self._fits_host_memory(sequence))
 
+    def limit_idle(self) -> None:
+        """While others run: move idle sequences away that attention would take too long to pass over."""
+        while self.idle_cells > self._idle_cells_max and self.move_away():
+            pass
+
     def preempt(self, sequence: CachedSequence) -> None:
         """Take a sequence that was running out of the context; its owner opens it again later."""
         sequence.running = False
@@ -301,7 +313,7 @@ class KVCache:
             own: What the next request goes on from.
         """
         n = 0 if own is None else len(own.tokens)
-        if self._highest > 2 * n + SLACK:
+        if self._highest > 2 * n + self._idle_cells_max + SLACK:
             while self.move_away(but=own):
                 pass
             if own is not None and self._resident() == [own]:

@@ -11,6 +11,7 @@ from .request import Request
 
 CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
 SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
+ROWS = 16  # tokens that matrix products take together on the CPU: what is left over takes much longer per token
 TURN_STEPS = 8  # with the same adapters while others wait, about as long as a chunk takes; a switch takes 1/5 of a step
 
 
@@ -139,6 +140,8 @@ class Scheduler:
         n_waiting = len(generating) if running is self.running else sum(r.pending == 1 for r in self.running)
         if n_waiting:
             budget = min(budget, self._beside(running, n_waiting))
+        if ROWS < budget < sum(request.pending for request in running if request.pending > 1):
+            budget -= (len(generating) + budget) % ROWS  # there is a rest for another step anyway
         n_prompt = 0
         for request in running:
             pending = request.pending

@@ -27,11 +27,10 @@ from .sessions import conversations_of
 
 FilePath = Annotated[str | Path, AfterValidator(os.fspath)]
 
-N_PARALLEL = 8
+N_PARALLEL = 16
 """Most generations in a step, unless `n_parallel` says otherwise.
 
-Enough for a usual `batch`. With more of them a processor computes few more tokens per second, while attention passes
-over the cells of all others: twice as many long conversations at once take longer than one half after the other.
+Enough for a usual `batch`, and a processor multiplies for 16 tokens in little more time than for 12.
 """
 
 

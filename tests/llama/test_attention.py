@@ -56,7 +56,9 @@ STEPS = st.lists(
 )
 
 
-def outputs(model: LlamaModel, flash_attn: LlamaFlashAttnType, n_threads: int, kv: GGMLType, steps: list[Step]) -> np.ndarray:
+def outputs(
+    model: LlamaModel, flash_attn: LlamaFlashAttnType, n_threads: int, kv: GGMLType, steps: list[Step]
+) -> np.ndarray:
     """Return the logits after each sequence's part of each batch."""
     params = make_params(n_ctx=N_CTX, n_batch=N_CTX, n_ubatch=N_CTX, n_seq_max=N_SEQUENCES, n_outputs_max=N_SEQUENCES)
     params.kv_unified, params.flash_attn_type = True, flash_attn
