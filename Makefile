@@ -32,7 +32,7 @@ bench: $(STAMP)/bench $(STAMP)/peers
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp
+	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp llama.cpp/*.cpp
 	$(BIN)/pyright
 	@$(BIN)/python -m nanobind.stubgen -q -m cyllama.llama.llama_cpp -o build/llama_cpp.pyi
 	@cmp build/llama_cpp.pyi cyllama/llama/llama_cpp.pyi || { echo "The stub is out of date: make stubs" >&2; exit 1; }
@@ -40,7 +40,7 @@ lint: $(STAMP)/dev
 format: $(STAMP)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i ext/*.cpp ext/*.hpp
+	$(BIN)/clang-format -i ext/*.cpp ext/*.hpp llama.cpp/*.cpp
 
 stubs: $(STAMP)/dev
 	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi

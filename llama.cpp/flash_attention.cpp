@@ -24,8 +24,12 @@ namespace {
 constexpr int kBlock = GGML_FA_TILE_KV; // cells at a time
 constexpr int kTile = GGML_FA_TILE_Q;   // most pairs of a token and a head that are computed together
 constexpr int kLook = 32;               // cells of the mask that are looked at together; divides kBlock
-constexpr int kPadding = 16;            // of the pairs of a tile, for the vector units
-constexpr uint16_t kMasked = 0xFC00;    // -inf
+#if defined(GGML_F32_EPR) && !defined(__ARM_FEATURE_SVE)
+constexpr int kVector = GGML_F32_EPR; // floats of a vector register, to a multiple of which pairs are padded
+#else
+constexpr int kVector = 8;
+#endif
+constexpr uint16_t kMasked = 0xFC00; // -inf
 
 // A tile: tokens of one sequence, and heads with the same keys and values.
 struct Tile {
@@ -183,6 +187,17 @@ class Attention {
         }
     }
 
+    // Adds to scores the products of keys and queries.
+    static void multiply(float * scores, const float * keys, const float * queries, int n, int dk, int n_pairs) {
+#if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic)
+        constexpr int kRows = 8; // with one vector a row, simd_gemm takes too few rows to keep the processor busy
+        for (; n_pairs == kVector && n >= kRows; n -= kRows, keys += kRows * dk, scores += kRows * n_pairs) {
+            simd_gemm_ukernel<kRows, 1>(scores, keys, queries, dk, n_pairs);
+        }
+#endif
+        simd_gemm(scores, keys, queries, n, dk, n_pairs);
+    }
+
     void add_mask(const Tile & tile, const int32_t * cells, int n, int64_t n_pairs, float * scores) const {
         for (int64_t t = 0; t < tile.n_tokens; ++t) {
             const uint16_t * m = mask(tile.token + t);
@@ -198,7 +213,7 @@ class Attention {
 
     void compute(const Tile & tile, const Scratch & scratch) const {
         const int64_t n_used = tile.n_tokens * tile.n_heads;
-        const int64_t n_pairs = GGML_PAD(n_used, kPadding);
+        const int64_t n_pairs = GGML_PAD(n_used, kVector);
         float max[kTile], sum[kTile], factor[kTile];
         std::fill(max, max + kTile, -INFINITY);
         std::fill(sum, sum + kTile, 0.0f);
@@ -210,7 +225,7 @@ class Attention {
             load(k_, tile.head / group_, cells, n, scratch.keys);
             load(v_, tile.head / group_, cells, n, scratch.values);
             std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
-            simd_gemm(scratch.scores, scratch.keys, scratch.queries, n, static_cast<int>(dk_), static_cast<int>(n_pairs));
+            multiply(scratch.scores, scratch.keys, scratch.queries, n, static_cast<int>(dk_), static_cast<int>(n_pairs));
             add_mask(tile, cells, n, n_pairs, scratch.scores);
             softmax(n, n_pairs, scratch.scores, max, sum, factor);
             for (int64_t pair = 0; pair < n_used; ++pair) {
