@@ -45,9 +45,13 @@ struct Scratch {
     float * keys;    // [cells, DK]
     float * values;  // [cells, DV]
 
+    // In floats.
+    static int64_t size(int64_t dk, int64_t dv) {
+        return kTile * dk + 2 * kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
+    }
+
     Scratch(const ggml_compute_params * params, int64_t dk, int64_t dv) {
-        const int64_t size = kTile * dk + 2 * kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
-        queries = static_cast<float *>(params->wdata) + params->ith * size;
+        queries = static_cast<float *>(params->wdata) + params->ith * size(dk, dv);
         scores = queries + kTile * dk;
         weights = scores + kTile * kBlock;
         result = weights + kTile * kBlock;
@@ -70,11 +74,16 @@ class Attention {
         float max_bias, softcap;
         std::memcpy(&max_bias, reinterpret_cast<const float *>(dst->op_params) + 1, sizeof(float));
         std::memcpy(&softcap, reinterpret_cast<const float *>(dst->op_params) + 2, sizeof(float));
-        const bool plain = !params->use_ref && mask && !dst->src[4] && max_bias == 0 && softcap == 0;
-        const bool types = q->type == GGML_TYPE_F32 && k->type == v->type &&
-                           (k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_F32) && plain && mask->type == GGML_TYPE_F16;
-        return types && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1 && k->ne[2] == v->ne[2] &&
-               q->nb[0] == sizeof(float) && q->ne[2] % k->ne[2] == 0;
+        if (params->use_ref || !mask || dst->src[4] || max_bias != 0 || softcap != 0) {
+            return false;
+        }
+        const bool types = q->type == GGML_TYPE_F32 && (k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_F32) &&
+                           v->type == k->type && mask->type == GGML_TYPE_F16;
+        const bool rows = q->nb[0] == sizeof(float) && k->nb[0] == ggml_type_size(k->type) && v->nb[0] == k->nb[0];
+        const bool shapes = q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
+                            mask->ne[2] == 1 && mask->ne[3] == 1 && mask->ne[0] >= k->ne[1] && mask->ne[1] >= q->ne[1];
+        const int64_t n_floats = params->nth * Scratch::size(k->ne[0], v->ne[0]);
+        return types && rows && shapes && n_floats * sizeof(float) <= params->wsize;
     }
 
     // Computes this thread's share: the next tile whenever one is done.

@@ -256,7 +256,8 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
 
     With a stream of cells for each sequence instead (``kv_unified=False``), prefixes could not be shared, running
     sequences would need adjacent ids, and none could be larger than its share. What unified cells cost, attention that
-    passes over the cells of the others, is kept small by moving idle sequences to host memory.
+    passes over the cells of the others, is kept small by ``llama.cpp/flash_attention.cpp``, and by moving idle
+    sequences to host memory.
     """
     params = LlamaContextParams()
     params.n_seq_max = n_sequences(config, model)
