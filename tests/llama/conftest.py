@@ -138,14 +138,20 @@ class Writer:
                 item = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
                 writer.add_key_value(key, field.contents(), kind, sub_type=item)
 
-    def finish(self, writer: gguf.GGUFWriter, path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
+    def finish(
+        self, writer: gguf.GGUFWriter, path: Path, shapes: dict[str, tuple[int, ...]], *, quantized: bool = False
+    ) -> Path:
         for name, shape in shapes.items():
             if name.endswith("norm.weight"):
                 tensor = np.ones(shape, np.float32)
             else:
                 scale = 0.3 if ".attn_" in name else 0.1  # an average over all tokens would be the same for most
                 tensor = self._rng.standard_normal(shape).astype(np.float32) * scale
-            writer.add_tensor(name, tensor)
+            if quantized and len(shape) == 2:
+                q4_0 = gguf.GGMLQuantizationType.Q4_0
+                writer.add_tensor(name, gguf.quants.quantize(tensor, q4_0), raw_dtype=q4_0)
+            else:
+                writer.add_tensor(name, tensor)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -161,9 +167,14 @@ class Writer:
         n_head: int = 4,
         n_head_kv: int = 4,
         head_width: int = 8,
+        n_ff: int = 64,
+        quantized: bool = False,
     ) -> Path:
-        """Write a llama model; ``nan`` damages its last norm, ``n_vocab`` leaves the vocabulary out."""
-        path, width, ff = self._folder / name, n_head * head_width, 64
+        """Write a llama model; ``nan`` damages its last norm, ``n_vocab`` leaves the vocabulary out.
+
+        With ``quantized``, its matrices are of the type Q4_0.
+        """
+        path, width, ff = self._folder / name, n_head * head_width, n_ff
         writer = gguf.GGUFWriter(path, "llama")
         if n_vocab is None:
             self.copy_tokenizer(writer)
@@ -190,7 +201,7 @@ class Writer:
         shapes |= {f"blk.0.attn_{part}.weight": (width, width) for part in ("q", "output")}
         shapes |= {f"blk.0.attn_{part}.weight": (n_head_kv * head_width, width) for part in ("k", "v")}
         writer.add_tensor("output_norm.weight", np.full(width, np.nan if nan else 1.0, np.float32))
-        return self.finish(writer, path, shapes)
+        return self.finish(writer, path, shapes, quantized=quantized)
 
     def t5(self) -> Path:
         """Write an encoder-decoder model."""
