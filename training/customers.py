@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import words
 from dialogue import Dialogue, Rng, article, is_held_out
 from memory import plain_system
-from tools import Use, call, offer, signature
+from tools import Use, requested_call, signature
 
 _TOOLS = ("create_customer", "add_customer", "unicode_customer", "new_customer", "register_customer")
 _NAME_KEYS = ("customer_name", "name", "customer")
@@ -49,7 +49,6 @@ _REQUESTS = (
 
 _QUOTES = ("'{}'", "'{}'", '"{}"', "{}")
 _KINDS = ("Group", "Corporation", "Company", "Bank", "Store", "Trading", "Ltd", "Holding")
-_TRADES = "technology food music toy travel furniture energy shipping software insurance".split()  # noqa: SIM905
 
 _SCRIPTS: tuple[Callable[[Rng], str], ...] = (
     lambda rng: _written_in(rng, words.CJK, 2, 9),
@@ -86,7 +85,7 @@ def _note(rng: Rng) -> str:
     what = rng.choice(
         (
             "company",
-            f"{rng.choice(_TRADES)} company",
+            f"{rng.choice(words.TRADES)} company",
             f"{rng.word()} {rng.choice(('shop', 'company', 'club'))}",
             rng.choice(words.JOBS),
         )
@@ -130,11 +129,7 @@ def _use(rng: Rng) -> Use:
 
 def create_customer(rng: Rng, dialogue: Dialogue) -> None:
     """Request that a customer be created, and call the tool that does it."""
-    while (use := _use(rng)).name in dialogue.tool_names:
-        pass
-    offer(rng, dialogue, use)
-    dialogue.user(use.request)
-    call(dialogue, use)
+    requested_call(rng, dialogue, _use)
 
 
 def customer_dialogues(seed: int, count: int) -> Iterator[Dialogue]:

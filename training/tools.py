@@ -450,14 +450,14 @@ def _any_use(rng: Rng) -> Use:
     return _novel_use(rng) if rng.chance(0.4) else _known_use(rng, rng.choice(_FAMILIES))
 
 
-def _fitting_use(rng: Rng, dialogue: Dialogue) -> Use:
+def _fitting_use(rng: Rng, dialogue: Dialogue, draw: Callable[[Rng], Use] = _any_use) -> Use:
     """Draw a use of a tool that the dialogue does not offer yet."""
-    while (use := _any_use(rng)).name in dialogue.tool_names:
+    while (use := draw(rng)).name in dialogue.tool_names:
         pass
     return use
 
 
-def offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
+def _offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
     """Add the tool of a use to the dialogue and, if it is the first, perhaps tools of other families."""
     offered = {use.name: use}
     for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3, 4)) if not dialogue.tools else 0):
@@ -468,7 +468,7 @@ def offer(rng: Rng, dialogue: Dialogue, use: Use) -> None:
     rng.shuffle(dialogue.tools)
 
 
-def call(dialogue: Dialogue, *uses: Use) -> None:
+def _call(dialogue: Dialogue, *uses: Use) -> None:
     """Append an assistant message that calls tools."""
     calls = [
         {
@@ -490,18 +490,18 @@ def _respond(dialogue: Dialogue, *results: str) -> None:
     )
 
 
-def _requested_call(rng: Rng, dialogue: Dialogue) -> Use:
-    """Append a request and the call of a newly offered tool that fits it; return that use."""
-    use = _fitting_use(rng, dialogue)
-    offer(rng, dialogue, use)
+def requested_call(rng: Rng, dialogue: Dialogue, draw: Callable[[Rng], Use] = _any_use) -> Use:
+    """Append a request and the call of a newly offered tool that fits it, as drawn; return that use."""
+    use = _fitting_use(rng, dialogue, draw)
+    _offer(rng, dialogue, use)
     dialogue.user(use.request)
-    call(dialogue, use)
+    _call(dialogue, use)
     return use
 
 
 def tool_call(rng: Rng, dialogue: Dialogue) -> None:
     """Request what one of the offered tools does, and call it."""
-    _requested_call(rng, dialogue)
+    requested_call(rng, dialogue)
 
 
 def tool_result(rng: Rng, dialogue: Dialogue) -> None:
@@ -509,7 +509,7 @@ def tool_result(rng: Rng, dialogue: Dialogue) -> None:
     if rng.chance(0.1):
         two_tool_calls(rng, dialogue)
         return
-    use = _requested_call(rng, dialogue)
+    use = requested_call(rng, dialogue)
     if rng.chance(0.15):
         problem = _problem(rng)
         _respond(dialogue, f"Error: {problem}" + rng.choice((".", "")))
@@ -548,9 +548,9 @@ def two_tool_calls(rng: Rng, dialogue: Dialogue) -> None:
         [(key, place)] = use.arguments.items()
         if place != other and use.name not in dialogue.tool_names:
             break
-    offer(rng, dialogue, use)
+    _offer(rng, dialogue, use)
     dialogue.user(rng.phrase(_WEATHER_TWICE).format(place, other))
-    call(dialogue, use, replace(use, arguments={key: other}))
+    _call(dialogue, use, replace(use, arguments={key: other}))
     degrees = [str(family.fresh(rng)) for _ in range(2)]
     _respond(dialogue, *degrees)
     dialogue.assistant(f"It is {degrees[0]} degrees in {place} and {degrees[1]} degrees in {other}.")
@@ -559,5 +559,5 @@ def two_tool_calls(rng: Rng, dialogue: Dialogue) -> None:
 def no_tool(rng: Rng, dialogue: Dialogue) -> None:
     """Offer tools, but request something that needs none."""
     if not dialogue.tools:
-        offer(rng, dialogue, _any_use(rng))
+        _offer(rng, dialogue, _any_use(rng))
     rng.choice((small_talk, small_talk, tell, ask, echo, capital, joke))(rng, dialogue)

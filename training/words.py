@@ -172,6 +172,7 @@ THING_COLOURS = {
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
+TRADES = "technology food music toy travel furniture energy shipping software insurance".split()
 LANGUAGES = "French German Spanish Italian Japanese Chinese Polish Dutch Greek Turkish Swedish Portuguese".split()
 TOPICS = """volcanoes planets Rome bicycles whales jazz robots coffee football medicine castles dinosaurs
 electricity oceans music bread history rockets gardens trains""".split()
