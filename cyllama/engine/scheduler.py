@@ -134,20 +134,20 @@ class Scheduler:
         """
         running = self._turns.choose(self.running)
         generating = [request for request in running if request.pending == 1][:n_batch]
+        prompts = [request for request in running if request.pending > 1]
         for request in generating:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
         budget = n_batch - len(generating)
         n_waiting = len(generating) if running is self.running else sum(r.pending == 1 for r in self.running)
         if n_waiting:
-            budget = min(budget, self._beside(running, n_waiting))
-        if ROWS < budget < sum(request.pending for request in running if request.pending > 1):
+            budget = min(budget, self._beside(prompts, n_waiting))
+        if ROWS < budget < sum(request.pending for request in prompts):
             budget -= (len(generating) + budget) % ROWS  # there is a rest for another step anyway
         n_prompt = 0
-        for request in running:
-            pending = request.pending
-            if budget <= 0 or pending <= 1:
-                continue
-            limit = min(budget, request.config.n_batch)
+        for request in prompts:
+            if budget <= 0:
+                break
+            pending, limit = request.pending, min(budget, request.config.n_batch)
             if stop_before_last and request.conversation is not None:
                 limit = min(limit, pending - 1)
             tokens = request.next_tokens(limit)
@@ -156,13 +156,13 @@ class Scheduler:
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
         self._turns.spend(n_prompt)
 
-    def _beside(self, running: list[Request], n_waiting: int) -> int:
-        """Return the most tokens of ``running``'s prompts in a step that ``n_waiting`` generating requests wait for.
+    def _beside(self, prompts: list[Request], n_waiting: int) -> int:
+        """Return the most tokens of these requests' prompts in a step that ``n_waiting`` generating ones wait for.
 
         Callers who come together shall also go on together: with one chunk after the other, those whose turn is first
         would end first, and leave the others to batches that are not full.
         """
-        new = [len(r.prompt) - (r.n_reused or 0) for r in running if r.pending > 1]
+        new = [len(r.prompt) - (r.n_reused or 0) for r in prompts]
         if len(new) > n_waiting and sum(new) <= SHORT_PROMPTS:
             return SHORT_PROMPTS
         return CHUNK_BESIDE_STREAMS
