@@ -24,7 +24,8 @@ namespace {
 constexpr int kBlock = GGML_FA_TILE_KV; // cells at a time
 constexpr int kTile = GGML_FA_TILE_Q;   // most pairs of a token and a head that are computed together
 constexpr int kLook = 32;               // cells of the mask that are looked at together; divides kBlock
-#if defined(GGML_F32_EPR) && !defined(__ARM_FEATURE_SVE)
+#if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic) // as in simd-gemm.h
+#define CYLLAMA_VECTORS
 constexpr int kVector = GGML_F32_EPR; // floats of a vector register, to a multiple of which pairs are padded
 #else
 constexpr int kVector = 8;
@@ -123,7 +124,8 @@ class Attention {
     int64_t last_cell(int64_t token) const {
         const uint16_t * m = mask(token);
         int64_t end = n_cells_;
-        for (; end % kLook == 0 && end > 0 && !any(m + end - kLook, kLook); end -= kLook) {
+        while (end % kLook == 0 && end > 0 && !any(m + end - kLook, kLook)) {
+            end -= kLook;
         }
         while (end > 0 && m[end - 1] == kMasked) {
             --end;
@@ -198,7 +200,7 @@ class Attention {
 
     // Adds to scores the products of keys and queries.
     static void multiply(float * scores, const float * keys, const float * queries, int n, int dk, int n_pairs) {
-#if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic)
+#ifdef CYLLAMA_VECTORS
         constexpr int kRows = 8; // with one vector a row, simd_gemm takes too few rows to keep the processor busy
         for (; n_pairs == kVector && n >= kRows; n -= kRows, keys += kRows * dk, scores += kRows * n_pairs) {
             simd_gemm_ukernel<kRows, 1>(scores, keys, queries, dk, n_pairs);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 from cyllama import LLM, ModelConfig
@@ -78,7 +79,7 @@ def _identity(model_path: str | None) -> object:
         return model_path
     path = os.path.realpath(os.path.expanduser(model_path))  # noqa: PTH111 - as cyllama does
     try:
-        status = os.stat(path)  # noqa: PTH116 - it is a str, made above
+        status = Path(path).stat()
     except (OSError, ValueError):  # loading it will say why
         return path
     return path, status.st_size, status.st_mtime_ns
