@@ -27,9 +27,12 @@ constexpr int kLook = 32;               // cells of the mask that are looked at 
 #if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic) // as in simd-gemm.h
 #define CYLLAMA_VECTORS
 constexpr int kVector = GGML_F32_EPR; // floats of a vector register, to a multiple of which pairs are padded
+constexpr int kVectors = GEMM_RN;     // vectors of a row of values that are multiplied together
 #else
 constexpr int kVector = 8;
 #endif
+constexpr int kPairs = 4;            // whose results are computed together; divides kVector
+constexpr int kLine = 16;            // floats of a line of the processor's cache: a vector in two lines takes twice as long
 constexpr uint16_t kMasked = 0xFC00; // -inf
 
 // A tile: tokens of one sequence, and heads with the same keys and values.
@@ -40,22 +43,21 @@ struct Tile {
 // The memory of one thread, within what ggml's own flash attention plans for.
 struct Scratch {
     float * queries; // [DK, pairs]: all heads of the first token, then those of the second
-    float * scores;  // [cells, pairs]
-    float * weights; // [pairs, cells]
+    float * scores;  // [cells, pairs], and what softmax makes of them
     float * result;  // [pairs, DV]
     float * keys;    // [cells, DK]
     float * values;  // [cells, DV]
 
-    // In floats.
+    // In floats, a multiple of kLine.
     static int64_t size(int64_t dk, int64_t dv) {
-        return kTile * dk + 2 * kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
+        return kTile * dk + kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
     }
 
     Scratch(const ggml_compute_params * params, int64_t dk, int64_t dv) {
-        queries = static_cast<float *>(params->wdata) + params->ith * size(dk, dv);
+        const auto begin = reinterpret_cast<uintptr_t>(params->wdata);
+        queries = reinterpret_cast<float *>(GGML_PAD(begin, kLine * sizeof(float))) + params->ith * size(dk, dv);
         scores = queries + kTile * dk;
-        weights = scores + kTile * kBlock;
-        result = weights + kTile * kBlock;
+        result = scores + kTile * kBlock;
         keys = result + kTile * dv;
         values = keys + kBlock * dk;
     }
@@ -78,12 +80,12 @@ class Attention {
         if (params->use_ref || !mask || dst->src[4] || max_bias != 0 || softcap != 0) {
             return false;
         }
-        const bool types = q->type == GGML_TYPE_F32 && (k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_F32) &&
-                           v->type == k->type && mask->type == GGML_TYPE_F16;
-        const bool rows = q->nb[0] == sizeof(float) && k->nb[0] == ggml_type_size(k->type) && v->nb[0] == k->nb[0];
+        const bool types =
+            q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && mask->type == GGML_TYPE_F16;
+        const bool rows = q->nb[0] == sizeof(float) && k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == k->nb[0];
         const bool shapes = q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
                             mask->ne[2] == 1 && mask->ne[3] == 1 && mask->ne[0] >= k->ne[1] && mask->ne[1] >= q->ne[1];
-        const int64_t n_floats = params->nth * Scratch::size(k->ne[0], v->ne[0]);
+        const int64_t n_floats = kLine + params->nth * Scratch::size(k->ne[0], v->ne[0]);
         return types && rows && shapes && n_floats * sizeof(float) <= params->wsize;
     }
 
@@ -146,17 +148,19 @@ class Attention {
         return next - token;
     }
 
-    // Finds the next cells, up to kBlock from `cell` on, that some token of the tile attends to.
-    int gather(const Tile & tile, int64_t & cell, int32_t * cells) const {
+    // Finds the next cells, up to kBlock from `cell` on, that some token of the tile attends to, and whether another does not.
+    int gather(const Tile & tile, int64_t & cell, int32_t * cells, bool & masked) const {
         int n = 0;
+        masked = false;
         while (cell < n_cells_ && n <= kBlock - kLook) {
             const int n_look = static_cast<int>(std::min<int64_t>(kLook, n_cells_ - cell));
-            uint16_t seen[kLook] = {};
+            uint16_t seen[kLook] = {}, hidden[kLook] = {};
             uint16_t found = 0;
             for (int64_t t = 0; t < tile.n_tokens; ++t) {
                 const uint16_t * m = mask(tile.token + t) + cell;
                 for (int i = 0; i < n_look; ++i) {
                     seen[i] |= static_cast<uint16_t>(m[i] ^ kMasked);
+                    hidden[i] |= m[i];
                 }
             }
             for (int i = 0; i < kLook; ++i) {
@@ -165,6 +169,7 @@ class Attention {
             for (int i = 0; found && i < n_look; ++i) {
                 cells[n] = static_cast<int32_t>(cell) + i;
                 n += seen[i] != 0;
+                masked |= seen[i] != 0 && hidden[i] != 0;
             }
             cell += n_look;
         }
@@ -176,12 +181,8 @@ class Attention {
         const char * data = static_cast<const char *>(tensor->data) + head * tensor->nb[2];
         const int64_t width = tensor->ne[0];
         for (int i = 0; i < n; ++i) {
-            const char * row = data + cells[i] * tensor->nb[1];
-            if (tensor->type == GGML_TYPE_F16) {
-                ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), rows + i * width, width);
-            } else {
-                std::memcpy(rows + i * width, row, static_cast<size_t>(width) * sizeof(float));
-            }
+            const auto * row = reinterpret_cast<const ggml_fp16_t *>(data + cells[i] * tensor->nb[1]);
+            ggml_cpu_fp16_to_fp32(row, rows + i * width, width);
         }
     }
 
@@ -209,6 +210,57 @@ class Attention {
         simd_gemm(scores, keys, queries, n, dk, n_pairs);
     }
 
+    // Multiplies the results of kPairs pairs by their factors, and adds the products of their weights and the values.
+    static void accumulate(float * result, const float * factor, const float * weights, const float * values, int n, int dv,
+                           int n_pairs) {
+        int d = 0;
+#ifdef CYLLAMA_VECTORS
+        for (; d + kVectors * kVector <= dv; d += kVectors * kVector) {
+            accumulate_vectors<kVectors>(result + d, factor, weights, values + d, n, dv, n_pairs);
+        }
+        for (; d + kVector <= dv; d += kVector) {
+            accumulate_vectors<1>(result + d, factor, weights, values + d, n, dv, n_pairs);
+        }
+#endif
+        for (int pair = 0; d < dv && pair < kPairs; ++pair, result += dv) {
+            ggml_vec_scale_f32(dv - d, result + d, factor[pair]);
+            for (int i = 0; i < n; ++i) {
+                ggml_vec_mad_f32(dv - d, result + d, values + i * dv + d, weights[i * n_pairs + pair]);
+            }
+        }
+    }
+
+#ifdef CYLLAMA_VECTORS
+    template <int N>
+    static void accumulate_vectors(float * result, const float * factor, const float * weights, const float * values, int n,
+                                   int dv, int n_pairs) {
+        GGML_F32_VEC sums[kPairs][N];
+        for (int pair = 0; pair < kPairs; ++pair) {
+            for (int v = 0; v < N; ++v) {
+                sums[pair][v] =
+                    GGML_F32_VEC_MUL(GGML_F32_VEC_LOAD(result + pair * dv + v * kVector), GGML_F32_VEC_SET1(factor[pair]));
+            }
+        }
+        for (int i = 0; i < n; ++i) {
+            GGML_F32_VEC row[N];
+            for (int v = 0; v < N; ++v) {
+                row[v] = GGML_F32_VEC_LOAD(values + i * dv + v * kVector);
+            }
+            for (int pair = 0; pair < kPairs; ++pair) {
+                const GGML_F32_VEC weight = GGML_F32_VEC_SET1(weights[i * n_pairs + pair]);
+                for (int v = 0; v < N; ++v) {
+                    sums[pair][v] = GGML_F32_VEC_FMA(sums[pair][v], row[v], weight);
+                }
+            }
+        }
+        for (int pair = 0; pair < kPairs; ++pair) {
+            for (int v = 0; v < N; ++v) {
+                GGML_F32_VEC_STORE(result + pair * dv + v * kVector, sums[pair][v]);
+            }
+        }
+    }
+#endif
+
     void add_mask(const Tile & tile, const int32_t * cells, int n, int64_t n_pairs, float * scores) const {
         for (int64_t t = 0; t < tile.n_tokens; ++t) {
             const uint16_t * m = mask(tile.token + t);
@@ -223,58 +275,79 @@ class Attention {
     }
 
     void compute(const Tile & tile, const Scratch & scratch) const {
-        const int64_t n_used = tile.n_tokens * tile.n_heads;
-        const int64_t n_pairs = GGML_PAD(n_used, kVector);
+        const int n_used = static_cast<int>(tile.n_tokens * tile.n_heads), n_pairs = GGML_PAD(n_used, kVector);
+        const int dk = static_cast<int>(dk_), dv = static_cast<int>(dv_);
         float max[kTile], sum[kTile], factor[kTile];
         std::fill(max, max + kTile, -INFINITY);
         std::fill(sum, sum + kTile, 0.0f);
-        std::memset(scratch.result, 0, static_cast<size_t>(n_used * dv_) * sizeof(float));
+        std::memset(scratch.result, 0, static_cast<size_t>(n_pairs * dv) * sizeof(float));
         load_queries(tile, n_pairs, scratch.queries);
         int32_t cells[kBlock];
         int64_t cell = 0;
-        while (const int n = gather(tile, cell, cells)) {
+        bool masked;
+        while (const int n = gather(tile, cell, cells, masked)) {
             load(k_, tile.head / group_, cells, n, scratch.keys);
             load(v_, tile.head / group_, cells, n, scratch.values);
             std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
-            multiply(scratch.scores, scratch.keys, scratch.queries, n, static_cast<int>(dk_), static_cast<int>(n_pairs));
-            add_mask(tile, cells, n, n_pairs, scratch.scores);
-            softmax(n, n_pairs, scratch.scores, max, sum, factor);
-            for (int64_t pair = 0; pair < n_used; ++pair) {
-                for (int i = 0; i < n; ++i) {
-                    scratch.weights[pair * n + i] = scratch.scores[i * n_pairs + pair];
-                }
-                ggml_vec_scale_f32(static_cast<int>(dv_), scratch.result + pair * dv_, factor[pair]);
+            multiply(scratch.scores, scratch.keys, scratch.queries, n, dk, n_pairs);
+            if (masked) {
+                add_mask(tile, cells, n, n_pairs, scratch.scores);
             }
-            simd_gemm(scratch.result, scratch.weights, scratch.values, static_cast<int>(n_used), n, static_cast<int>(dv_));
+            softmax(n, n_pairs, scratch.scores, max, sum, factor);
+            for (int pair = 0; pair < n_used; pair += kPairs) {
+                accumulate(scratch.result + pair * dv, factor + pair, scratch.scores + pair, scratch.values, n, dv,
+                           n_pairs);
+            }
         }
         store(tile, scratch.result, sum);
     }
 
+    // e^x for x <= 0, in arithmetic that compilers make vectors of: 2^n e^rest, where |rest| <= ln 2 / 2.
+    static float exp_of_negative(float x) {
+        constexpr float kLeast = -87.0f;    // e^-87 is the smallest power of e that is a normal number
+        constexpr float kRound = 0x1.8p23f; // the last bit of a float of this size is 1
+        const float bounded = std::max(x, kLeast);
+        const float shifted = bounded * 0x1.715476p+0f + kRound;
+        const float n = shifted - kRound;
+        const float rest = bounded - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f; // ln 2 in two parts
+        float value = 0x1.6c16c2p-10f;                                       // 1 / 6!, and so on: the Taylor series
+        value = value * rest + 0x1.111112p-7f;
+        value = value * rest + 0x1.555556p-5f;
+        value = value * rest + 0x1.555556p-3f;
+        value = value * rest + 0.5f;
+        value = value * rest + 1.0f;
+        value = value * rest + 1.0f;
+        uint32_t bits;
+        std::memcpy(&bits, &shifted, sizeof(bits));
+        bits = (bits << 23) + 0x3F800000; // n as an exponent
+        float power;
+        std::memcpy(&power, &bits, sizeof(power));
+        return x < kLeast ? 0.0f : value * power;
+    }
+
     // Turns a block's scores into weights, relative to the largest score so far; `factor` is what earlier ones shrink by.
-    static void softmax(int n, int64_t n_pairs, float * scores, float * max, float * sum, float * factor) {
-        float largest[kTile];
-        std::copy(max, max + n_pairs, largest);
+    static void softmax(int n, int n_pairs, float * GGML_RESTRICT scores, float * GGML_RESTRICT max,
+                        float * GGML_RESTRICT sum, float * GGML_RESTRICT factor) {
+        float base[kTile];
+        std::copy(max, max + n_pairs, base);
         for (int i = 0; i < n; ++i) {
-            for (int64_t pair = 0; pair < n_pairs; ++pair) {
-                largest[pair] = std::max(largest[pair], scores[i * n_pairs + pair]);
+            for (int pair = 0; pair < n_pairs; ++pair) {
+                const float score = scores[i * n_pairs + pair]; // std::max, which takes references, hinders vectors
+                base[pair] = base[pair] < score ? score : base[pair];
             }
         }
-        for (int64_t pair = 0; pair < n_pairs; ++pair) {
-            const float base = largest[pair] == -INFINITY ? 0.0f : largest[pair];
-            factor[pair] = expf(max[pair] - base);
-            max[pair] = largest[pair];
-            largest[pair] = base;
+        for (int pair = 0; pair < n_pairs; ++pair) {
+            const float largest = base[pair];
+            base[pair] = largest == -INFINITY ? 0.0f : largest;
+            factor[pair] = exp_of_negative(max[pair] - base[pair]);
+            max[pair] = largest;
             sum[pair] *= factor[pair];
         }
         for (int i = 0; i < n; ++i) {
-            for (int64_t pair = 0; pair < n_pairs; ++pair) {
-                scores[i * n_pairs + pair] -= largest[pair];
-            }
-        }
-        ggml_vec_soft_max_f32(static_cast<int>(n * n_pairs), scores, scores, 0.0f);
-        for (int i = 0; i < n; ++i) {
-            for (int64_t pair = 0; pair < n_pairs; ++pair) {
-                sum[pair] += scores[i * n_pairs + pair];
+            for (int pair = 0; pair < n_pairs; ++pair) {
+                const float weight = exp_of_negative(scores[i * n_pairs + pair] - base[pair]);
+                scores[i * n_pairs + pair] = weight;
+                sum[pair] += weight;
             }
         }
     }

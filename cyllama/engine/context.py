@@ -237,7 +237,7 @@ def max_idle_cells(config: ModelConfig) -> int:
     Attention passes over them: where llama.cpp/flash_attention.cpp does that, 4096 cost one idle step in 30; elsewhere
     eight times as much.
     """
-    skips = config.flash_attn != "disabled" and {config.type_k, config.type_v} <= {"f16", "f32"}
+    skips = config.flash_attn != "disabled" and config.type_k == config.type_v == "f16"
     return 4096 if skips and _in_host_memory(config) else 512
 
 

@@ -24,7 +24,7 @@ class Shape(NamedTuple):
     head_width: int
 
 
-SHAPES = (Shape(4, 4, 8), Shape(14, 2, 16), Shape(6, 1, 20), Shape(72, 1, 4))
+SHAPES = (Shape(4, 4, 8), Shape(14, 2, 16), Shape(6, 1, 20), Shape(72, 1, 4), Shape(1, 1, 80))
 
 
 @pytest.fixture(scope="module", params=SHAPES, ids=str)
