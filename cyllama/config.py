@@ -167,7 +167,8 @@ class ModelConfig(Config):
         n_parallel: Most generations that take part in a step; others wait in line.
         max_sessions: Most conversations that are remembered; the one unused for the longest is forgotten.
         kv_cells: Tokens that the KV caches of all conversations in the context have room for together; ``None`` for as
-            many as the running generations need, growing. llama.cpp rounds it up to 256.
+            many as the running generations need, growing, and some for conversations that take turns. llama.cpp rounds
+            it up to 256.
         host_cache_mb: Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none.
         flash_attn: When to use flash attention.
         type_k: Data type of the K cache.

@@ -1222,6 +1222,40 @@ def test_a_larger_context_keeps_what_sessions_have_evaluated(llm: LLM):
     assert turn.evaluated == len(llm.tokenize(rest)) + 1
 
 
+def take_turns(llm: LLM, n_turns: int = 4, **options: Any) -> None:
+    """Let four conversations that fit into the first context alone, and not together, take turns."""
+    for turn in range(1, n_turns + 1):
+        for i in range(4):
+            llm(IDS[600 * i : 600 * i + 60 * turn], session=f"{i}", max_tokens=1, **options)
+
+
+def test_conversations_that_take_turns_do_not_drive_each_other_out_of_a_small_context(llm: LLM):
+    with counting(llm) as turns:
+        take_turns(llm)
+    assert (llm.stats.resident, llm.stats.swapped) == (4, 0)
+    assert turns.contexts <= 3, "each at least twice as large as the one before"
+    assert turns.evaluated == 4 * 240
+    n_ctx = llm.stats.n_ctx
+    with counting(llm) as one_off:
+        llm(IDS[:60], max_tokens=1)
+    assert (llm.stats.n_ctx, one_off.contexts) == (n_ctx, 0), "a call without a session needs no room for others"
+
+
+def test_a_context_grows_for_idle_conversations_only_as_far_as_they_cost_nobody_anything(llm: LLM):
+    for i in range(12):
+        llm(IDS[100 * i : 100 * i + 1000], session=f"{i}", max_tokens=1)
+    assert llm.stats.n_ctx == 4096
+    assert llm.stats.swapped > 0
+
+
+def test_a_context_of_a_fixed_size_does_not_grow_for_idle_conversations(llm: LLM):
+    with counting(llm) as turns:
+        take_turns(llm, n_ctx=256)
+    assert (llm.stats.n_ctx, turns.contexts) == (256, 1)
+    assert llm.stats.swapped > 0
+    assert turns.evaluated == 4 * 240
+
+
 def test_a_larger_context_keeps_what_is_being_generated(llm: LLM):
     ada = llm.session("ada")
     n_prompt = llm.count_tokens(STORY)

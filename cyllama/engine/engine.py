@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar, cast
 
@@ -246,7 +247,17 @@ class Engine(Worker["Request | Callable[[], object]"]):
             if running:
                 return False
             raise
+        if request.conversation is not None and request.config.n_ctx is None:
+            self._make_room_for_idle(needed, request)
         return True
+
+    def _make_room_for_idle(self, needed: int, request: Request) -> None:
+        """Replace a small context rather than have conversations that take turns drive each other out of it."""
+        assert request.conversation is not None
+        limit = self._kv_cache.idle_cells_max
+        wanted = min(needed + self._kv_cache.idle_tokens(but=request.conversation.sequence), limit)
+        with suppress(ContextMemoryError):
+            self._context.ensure(wanted, roomy=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch)
 
     def _roomy(self, n_ctx: int, request: Request) -> int:
         """Return the size of a new context for at least ``n_ctx`` tokens that need not be replaced soon."""
@@ -256,7 +267,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         n_ctx += sum(other.required or request.required for other in soon)
         if all(other.config.n_ctx is not None for other in running):
             return n_ctx
-        n_ctx += self._kv_cache.idle_tokens
+        n_ctx += self._kv_cache.idle_tokens(but=request.conversation.sequence if request.conversation else None)
         return max(n_ctx, min(2 * self._context.n_ctx, len(running) * self._model.n_ctx_train))
 
     def _start(self, request: Request) -> None:

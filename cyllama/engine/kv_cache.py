@@ -67,6 +67,7 @@ class KVCache:
     needed. What is shared is copied, never taken. Only the engine's thread uses it.
 
     Attributes:
+        idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
         host_bytes: Host memory in use.
         n_cells: Cells of the context, 0 without one.
     """
@@ -75,7 +76,7 @@ class KVCache:
         self._n_swa = model.n_swa
         self._recurrent = model.is_recurrent or model.is_hybrid
         self._host_bytes_max = host_bytes_max
-        self._idle_cells_max = idle_cells_max
+        self.idle_cells_max = idle_cells_max
         self._context: LlamaContext | None = None
         self._cells = Cells()
         self._sequences: dict[CachedSequence, None] = {}  # an ordered set
@@ -263,11 +264,10 @@ class KVCache:
         """Cells that only sequences own which nobody is extending."""
         return self._cells.used - self._cells.owned_by(self._running_ids())
 
-    @property
-    def idle_tokens(self) -> int:
-        """Tokens that idle sequences hold, in the context or in host memory, as far as they may be in the context."""
-        n = sum(len(s.tokens) for s in self._sequences if not s.running and (s.state or s.seq_id is not None))
-        return min(n, self._idle_cells_max)
+    def idle_tokens(self, but: CachedSequence | None) -> int:
+        """Return how many tokens idle sequences, ``but`` that one, hold that may be in the context together."""
+        idle = (s for s in self._sequences if not s.running and s is not but and (s.state or s.seq_id is not None))
+        return min(sum(len(sequence.tokens) for sequence in idle), self.idle_cells_max)
 
     @property
     def drops_tails(self) -> bool:
@@ -294,7 +294,7 @@ class KVCache:
 
     def limit_idle(self) -> None:
         """While others run: move idle sequences away that attention would take too long to pass over."""
-        while self.idle_cells > self._idle_cells_max and self.move_away():
+        while self.idle_cells > self.idle_cells_max and self.move_away():
             pass
 
     def preempt(self, sequence: CachedSequence) -> None:
@@ -313,7 +313,7 @@ class KVCache:
             own: What the next request goes on from.
         """
         n = 0 if own is None else len(own.tokens)
-        if self._highest > 2 * n + self._idle_cells_max + SLACK:
+        if self._highest > 2 * n + self.idle_cells_max + SLACK:
             while self.move_away(but=own):
                 pass
             if own is not None and self._resident() == [own]:
