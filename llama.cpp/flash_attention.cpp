@@ -31,6 +31,7 @@ constexpr int kVectors = GEMM_RN;     // vectors of a row of values that are mul
 #else
 constexpr int kVector = 8;
 #endif
+constexpr int kRows = 4;             // of scores that are looked at together; divides kBlock
 constexpr int kPairs = 4;            // whose results are computed together; divides kVector
 constexpr int kLine = 16;            // floats of a line of the processor's cache: a vector in two lines takes twice as long
 constexpr uint16_t kMasked = 0xFC00; // -inf
@@ -44,7 +45,7 @@ struct Tile {
 struct Scratch {
     float * queries; // [DK, pairs]: all heads of the first token, then those of the second
     float * scores;  // [cells, pairs], and what softmax makes of them
-    float * result;  // [pairs, DV]
+    float * result;  // [pairs, DV], DV being padded to whole vectors here and below
     float * keys;    // [cells, DK]
     float * values;  // [cells, DV]
 
@@ -66,8 +67,8 @@ struct Scratch {
 class Attention {
   public:
     explicit Attention(ggml_tensor * dst)
-        : q_(dst->src[0]), k_(dst->src[1]), v_(dst->src[2]), mask_(dst->src[3]), dst_(dst), dk_(k_->ne[0]), dv_(v_->ne[0]),
-          n_tokens_(q_->ne[1]), n_cells_(k_->ne[1]), group_(q_->ne[2] / k_->ne[2]) {
+        : q_(dst->src[0]), k_(dst->src[1]), v_(dst->src[2]), mask_(dst->src[3]), dst_(dst), dk_(k_->ne[0]),
+          dv_(padded(v_->ne[0])), n_tokens_(q_->ne[1]), n_cells_(k_->ne[1]), group_(q_->ne[2] / k_->ne[2]) {
         std::memcpy(&scale_, dst->op_params, sizeof(scale_));
     }
 
@@ -85,7 +86,7 @@ class Attention {
         const bool rows = q->nb[0] == sizeof(float) && k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == k->nb[0];
         const bool shapes = q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
                             mask->ne[2] == 1 && mask->ne[3] == 1 && mask->ne[0] >= k->ne[1] && mask->ne[1] >= q->ne[1];
-        const int64_t n_floats = kLine + params->nth * Scratch::size(k->ne[0], v->ne[0]);
+        const int64_t n_floats = kLine + params->nth * Scratch::size(k->ne[0], padded(v->ne[0]));
         return types && rows && shapes && n_floats * sizeof(float) <= params->wsize;
     }
 
@@ -110,6 +111,8 @@ class Attention {
     }
 
   private:
+    static int64_t padded(int64_t n) { return GGML_PAD(n, kVector); }
+
     const uint16_t * mask(int64_t token) const {
         return reinterpret_cast<const uint16_t *>(static_cast<const char *>(mask_->data) + token * mask_->nb[1]);
     }
@@ -176,13 +179,12 @@ class Attention {
         return n;
     }
 
-    // Writes rows of keys or values as float.
-    static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, float * rows) {
+    // Writes rows of keys or values as float, `width` of them apart.
+    static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, int64_t width, float * rows) {
         const char * data = static_cast<const char *>(tensor->data) + head * tensor->nb[2];
-        const int64_t width = tensor->ne[0];
         for (int i = 0; i < n; ++i) {
             const auto * row = reinterpret_cast<const ggml_fp16_t *>(data + cells[i] * tensor->nb[1]);
-            ggml_cpu_fp16_to_fp32(row, rows + i * width, width);
+            ggml_cpu_fp16_to_fp32(row, rows + i * width, tensor->ne[0]);
         }
     }
 
@@ -202,9 +204,9 @@ class Attention {
     // Adds to scores the products of keys and queries.
     static void multiply(float * scores, const float * keys, const float * queries, int n, int dk, int n_pairs) {
 #ifdef CYLLAMA_VECTORS
-        constexpr int kRows = 8; // with one vector a row, simd_gemm takes too few rows to keep the processor busy
-        for (; n_pairs == kVector && n >= kRows; n -= kRows, keys += kRows * dk, scores += kRows * n_pairs) {
-            simd_gemm_ukernel<kRows, 1>(scores, keys, queries, dk, n_pairs);
+        constexpr int kTall = 8; // with one vector a row, simd_gemm takes too few rows to keep the processor busy
+        for (; n_pairs == kVector && n >= kTall; n -= kTall, keys += kTall * dk, scores += kTall * n_pairs) {
+            simd_gemm_ukernel<kTall, 1>(scores, keys, queries, dk, n_pairs);
         }
 #endif
         simd_gemm(scores, keys, queries, n, dk, n_pairs);
@@ -213,21 +215,22 @@ class Attention {
     // Multiplies the results of kPairs pairs by their factors, and adds the products of their weights and the values.
     static void accumulate(float * result, const float * factor, const float * weights, const float * values, int n, int dv,
                            int n_pairs) {
-        int d = 0;
 #ifdef CYLLAMA_VECTORS
+        int d = 0;
         for (; d + kVectors * kVector <= dv; d += kVectors * kVector) {
             accumulate_vectors<kVectors>(result + d, factor, weights, values + d, n, dv, n_pairs);
         }
-        for (; d + kVector <= dv; d += kVector) {
+        for (; d < dv; d += kVector) {
             accumulate_vectors<1>(result + d, factor, weights, values + d, n, dv, n_pairs);
         }
-#endif
-        for (int pair = 0; d < dv && pair < kPairs; ++pair, result += dv) {
-            ggml_vec_scale_f32(dv - d, result + d, factor[pair]);
+#else
+        for (int pair = 0; pair < kPairs; ++pair) {
+            ggml_vec_scale_f32(dv, result + pair * dv, factor[pair]);
             for (int i = 0; i < n; ++i) {
-                ggml_vec_mad_f32(dv - d, result + d, values + i * dv + d, weights[i * n_pairs + pair]);
+                ggml_vec_mad_f32(dv, result + pair * dv, values + i * dv, weights[i * n_pairs + pair]);
             }
         }
+#endif
     }
 
 #ifdef CYLLAMA_VECTORS
@@ -281,13 +284,14 @@ class Attention {
         std::fill(max, max + kTile, -INFINITY);
         std::fill(sum, sum + kTile, 0.0f);
         std::memset(scratch.result, 0, static_cast<size_t>(n_pairs * dv) * sizeof(float));
+        std::memset(scratch.values, 0, static_cast<size_t>(kBlock * dv) * sizeof(float)); // of which padding stays so
         load_queries(tile, n_pairs, scratch.queries);
         int32_t cells[kBlock];
         int64_t cell = 0;
         bool masked;
         while (const int n = gather(tile, cell, cells, masked)) {
-            load(k_, tile.head / group_, cells, n, scratch.keys);
-            load(v_, tile.head / group_, cells, n, scratch.values);
+            load(k_, tile.head / group_, cells, n, dk_, scratch.keys);
+            load(v_, tile.head / group_, cells, n, dv_, scratch.values);
             std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
             multiply(scratch.scores, scratch.keys, scratch.queries, n, dk, n_pairs);
             if (masked) {
@@ -325,15 +329,22 @@ class Attention {
         return x < kLeast ? 0.0f : value * power;
     }
 
+    static float larger(float a, float b) { return a < b ? b : a; } // std::max, which takes references, hinders vectors
+
     // Turns a block's scores into weights, relative to the largest score so far; `factor` is what earlier ones shrink by.
+    // kRows rows at a time, since each step of a maximum or a sum waits for the one before.
     static void softmax(int n, int n_pairs, float * GGML_RESTRICT scores, float * GGML_RESTRICT max,
                         float * GGML_RESTRICT sum, float * GGML_RESTRICT factor) {
+        const int n_rows = GGML_PAD(n, kRows);
+        std::fill(scores + n * n_pairs, scores + n_rows * n_pairs, -INFINITY);
         float base[kTile];
         std::copy(max, max + n_pairs, base);
-        for (int i = 0; i < n; ++i) {
+        for (int i = 0; i < n_rows; i += kRows) {
+            const float * row = scores + i * n_pairs;
             for (int pair = 0; pair < n_pairs; ++pair) {
-                const float score = scores[i * n_pairs + pair]; // std::max, which takes references, hinders vectors
-                base[pair] = base[pair] < score ? score : base[pair];
+                const float a = larger(row[pair], row[pair + n_pairs]);
+                const float b = larger(row[pair + 2 * n_pairs], row[pair + 3 * n_pairs]);
+                base[pair] = larger(base[pair], larger(a, b));
             }
         }
         for (int pair = 0; pair < n_pairs; ++pair) {
@@ -343,11 +354,14 @@ class Attention {
             max[pair] = largest;
             sum[pair] *= factor[pair];
         }
-        for (int i = 0; i < n; ++i) {
+        for (int i = 0; i < n_rows; i += kRows) {
+            float * row = scores + i * n_pairs;
             for (int pair = 0; pair < n_pairs; ++pair) {
-                const float weight = exp_of_negative(scores[i * n_pairs + pair] - base[pair]);
-                scores[i * n_pairs + pair] = weight;
-                sum[pair] += weight;
+                const float a = row[pair] = exp_of_negative(row[pair] - base[pair]);
+                const float b = row[pair + n_pairs] = exp_of_negative(row[pair + n_pairs] - base[pair]);
+                const float c = row[pair + 2 * n_pairs] = exp_of_negative(row[pair + 2 * n_pairs] - base[pair]);
+                const float d = row[pair + 3 * n_pairs] = exp_of_negative(row[pair + 3 * n_pairs] - base[pair]);
+                sum[pair] += (a + b) + (c + d);
             }
         }
     }
@@ -358,7 +372,7 @@ class Attention {
                 const int64_t row = (tile.token + t) * dst_->ne[1] + tile.head + h;
                 auto * target = reinterpret_cast<float *>(static_cast<char *>(dst_->data) + row * dst_->nb[1]);
                 const float factor = sum[pair] == 0 ? 0.0f : 1 / sum[pair];
-                for (int64_t d = 0; d < dv_; ++d) {
+                for (int64_t d = 0; d < v_->ne[0]; ++d) {
                     target[d] = result[pair * dv_ + d] * factor;
                 }
             }
