@@ -1241,6 +1241,22 @@ def test_conversations_that_take_turns_do_not_drive_each_other_out_of_a_small_co
     assert (llm.stats.n_ctx, one_off.contexts) == (n_ctx, 0), "a call without a session needs no room for others"
 
 
+def test_short_conversations_share_the_first_context(llm: LLM):
+    with counting(llm) as turns:
+        take_turns(llm, n_turns=1)
+    assert (llm.stats.n_ctx, llm.stats.resident, turns.contexts) == (256, 4, 1)
+
+
+def test_without_memory_for_a_larger_context_conversations_take_turns_in_it(llm: LLM, monkeypatch: pytest.MonkeyPatch):
+    take_turns(llm, n_turns=1)
+    monkeypatch.setattr("cyllama.engine.context.available_memory", lambda: 0)
+    with counting(llm) as turns:
+        take_turns(llm)
+    assert (llm.stats.n_ctx, turns.contexts) == (256, 0)
+    assert llm.stats.swapped > 0
+    assert turns.evaluated == 4 * 180 + 4, "the last token of a known prompt is evaluated again"
+
+
 def test_a_context_grows_for_idle_conversations_only_as_far_as_they_cost_nobody_anything(llm: LLM):
     for i in range(12):
         llm(IDS[100 * i : 100 * i + 1000], session=f"{i}", max_tokens=1)

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
-from ..errors import ContextMemoryError, DecodeError
+from ..errors import ContextError, ContextMemoryError, DecodeError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
@@ -248,15 +248,15 @@ class Engine(Worker["Request | Callable[[], object]"]):
                 return False
             raise
         if request.conversation is not None and request.config.n_ctx is None:
-            self._make_room_for_idle(needed, request)
+            self._make_room_for_idle(request)
         return True
 
-    def _make_room_for_idle(self, needed: int, request: Request) -> None:
+    def _make_room_for_idle(self, request: Request) -> None:
         """Replace a small context rather than have conversations that take turns drive each other out of it."""
         assert request.conversation is not None
-        limit = self._kv_cache.idle_cells_max
+        limit, needed = self._kv_cache.idle_cells_max, sum(r.most_tokens for r in (*self._scheduler.running, request))
         wanted = min(needed + self._kv_cache.idle_tokens(but=request.conversation.sequence), limit)
-        with suppress(ContextMemoryError):
+        with suppress(ContextMemoryError, ContextError):  # then they do drive each other out
             self._context.ensure(wanted, roomy=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch)
 
     def _roomy(self, n_ctx: int, request: Request) -> int:

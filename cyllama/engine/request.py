@@ -180,6 +180,11 @@ class Request:
         return self._max_tokens > 0
 
     @property
+    def most_tokens(self) -> int:
+        """Most tokens of prompt and answer that it may have in the context before that has to grow."""
+        return min(self.required, len(self.prompt) + self._max_tokens)
+
+    @property
     def grows(self) -> bool:
         """Whether it may need more room than it asked for at first."""
         return self.required < min(self._limit, len(self.prompt) + self._max_tokens)
