@@ -288,6 +288,7 @@ LlamaSampler penalties(int32_t n_vocab, int32_t last_n, float repeat, float freq
 LlamaSampler logit_bias(int32_t n_vocab, const std::vector<std::pair<llama_token, float>> & biases) {
     check_vocab_size(n_vocab);
     std::vector<llama_logit_bias> items;
+    std::set<llama_token> tokens;
     for (const auto & [token, bias] : biases) {
         if (token < 0 || token >= n_vocab) {
             throw nb::value_error(("token id " + std::to_string(token) + " is out of range: the vocabulary has ids 0 to " +
@@ -298,11 +299,13 @@ LlamaSampler logit_bias(int32_t n_vocab, const std::vector<std::pair<llama_token
             throw nb::value_error("a bias must be a number");
         }
         items.push_back({token, bias});
+        tokens.insert(token);
     }
     LlamaSampler result = own(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(items.size()), items.data()));
     result.handle->n_vocab = n_vocab;
     SamplerEffect & effect = result.handle->effect;
-    effect.known = true;
+    // llama.cpp adds up the biases of a token where it sees the whole vocabulary only.
+    effect.known = tokens.size() == items.size();
     for (const auto & [token, bias] : biases) {
         if (bias > 0) {
             effect.raised.push_back(token);

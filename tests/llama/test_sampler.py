@@ -347,7 +347,7 @@ BIASES = st.lists(
     st.tuples(st.integers(0, 19_999), st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 3.0, np.inf])),
     max_size=8,
     unique_by=lambda bias: bias[0],
-)
+).filter(lambda biases: [bias for _, bias in biases].count(np.inf) <= 1)  # probabilities of two are inf - inf
 PENALTIES = st.tuples(
     st.sampled_from([0, 1, 64, 5000]), st.sampled_from([0.5, 1.0, 1.5]), st.sampled_from([-0.5, 0.0, 0.5]), st.just(0.0)
 )
@@ -371,8 +371,10 @@ def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
     context.kv_cache_clear(clear_data=False)
     batch.add(data.draw(st.integers(0, 19_999)), 0, logits=True)
     context.decode(batch)
-    likely = np.asarray(context.get_logits_ith()).argsort()[::-1]
-    biases += [(int(likely[rank]), -np.inf) for rank in data.draw(st.sets(st.integers(0, 60)))]
+    logits = np.array(context.get_logits_ith())
+    likely = logits.argsort()[::-1]
+    unlikely = {int(likely[rank]): -np.inf for rank in data.draw(st.sets(st.integers(0, 60)))}
+    biases = [*(unlikely | dict(biases)).items()]
     accepted += [int(likely[rank]) for rank in data.draw(st.lists(st.integers(0, 60)))]
 
     def chain(*first: LlamaSampler) -> LlamaSampler:
@@ -383,7 +385,19 @@ def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
         return chain
 
     few, all_of_them = chain(), chain(S.top_n_sigma(0))  # which does nothing, but might do anything
-    assert [few.sample(context) for _ in range(4)] == [all_of_them.sample(context) for _ in range(4)]
+    tokens, expected = ([sampler.sample(context) for _ in range(4)] for sampler in (few, all_of_them))
+    assert logits[tokens].tolist() == logits[expected].tolist(), "tokens with the same logit are in any order"
+
+
+def test_several_biases_of_a_token_add_up(large_vocabulary: LlamaContext):
+    context, batch = large_vocabulary, LlamaBatch(1)
+    context.kv_cache_clear(clear_data=False)
+    batch.add(7, 0, logits=True)
+    context.decode(batch)
+    first, second = np.asarray(context.get_logits_ith()).argsort()[::-1][:2].tolist()
+    for biases, expected in (([0.5, -np.inf], second), ([-100.0, 100.0], first), ([-100.0, 99.5, 0.5], first)):
+        chain = S.chain([S.logit_bias(20_000, [(first, bias) for bias in biases]), S.greedy()])
+        assert chain.sample(context) == expected
 
 
 # ------------------------------------------------------------------------------------------------------------- grammar
