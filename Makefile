@@ -34,6 +34,7 @@ lint: $(STAMP)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp llama.cpp/*.cpp
 	$(BIN)/pyright
+	$(BIN)/pyright --pythonversion 3.10 cyllama
 	@$(BIN)/python -m nanobind.stubgen -q -m cyllama.llama.llama_cpp -o build/llama_cpp.pyi
 	@cmp build/llama_cpp.pyi cyllama/llama/llama_cpp.pyi || { echo "The stub is out of date: make stubs" >&2; exit 1; }
 

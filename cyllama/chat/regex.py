@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 if sys.version_info >= (3, 11):
-    from re import _constants as sre
-    from re import _parser as sre_parse
+    from re import _constants as sre  # pyright: ignore[reportAttributeAccessIssue] - the stubs have its old name only
+    from re import _parser as sre_parse  # pyright: ignore[reportAttributeAccessIssue]
 else:
     import sre_constants as sre
     import sre_parse
