@@ -33,7 +33,6 @@ constexpr int kVector = 8;
 #endif
 constexpr int kRows = 4;             // of scores that are looked at together; divides kBlock
 constexpr int kPairs = 4;            // whose results are computed together; divides kVector
-constexpr int kLine = 16;            // floats of a line of the processor's cache: a vector in two lines takes twice as long
 constexpr uint16_t kMasked = 0xFC00; // -inf
 
 // A tile: tokens of one sequence, and heads with the same keys and values.
@@ -49,14 +48,14 @@ struct Scratch {
     float * keys;    // [cells, DK]
     float * values;  // [cells, DV]
 
-    // In floats, a multiple of kLine.
+    // In floats, a multiple of CACHE_LINE_SIZE_F32.
     static int64_t size(int64_t dk, int64_t dv) {
         return kTile * dk + kTile * kBlock + kTile * dv + kBlock * dv + kBlock * dk;
     }
 
     Scratch(const ggml_compute_params * params, int64_t dk, int64_t dv) {
-        const auto begin = reinterpret_cast<uintptr_t>(params->wdata);
-        queries = reinterpret_cast<float *>(GGML_PAD(begin, kLine * sizeof(float))) + params->ith * size(dk, dv);
+        const auto begin = reinterpret_cast<uintptr_t>(params->wdata); // a vector in two lines would take twice as long
+        queries = reinterpret_cast<float *>(GGML_PAD(begin, CACHE_LINE_SIZE)) + params->ith * size(dk, dv);
         scores = queries + kTile * dk;
         result = scores + kTile * kBlock;
         keys = result + kTile * dv;
@@ -86,7 +85,7 @@ class Attention {
         const bool rows = q->nb[0] == sizeof(float) && k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == k->nb[0];
         const bool shapes = q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
                             mask->ne[2] == 1 && mask->ne[3] == 1 && mask->ne[0] >= k->ne[1] && mask->ne[1] >= q->ne[1];
-        const int64_t n_floats = kLine + params->nth * Scratch::size(k->ne[0], padded(v->ne[0]));
+        const int64_t n_floats = CACHE_LINE_SIZE_F32 + params->nth * Scratch::size(k->ne[0], padded(v->ne[0]));
         return types && rows && shapes && n_floats * sizeof(float) <= params->wsize;
     }
 
@@ -96,6 +95,9 @@ class Attention {
         const int64_t n_parts = std::clamp<int64_t>((params->nth + n_rows - 1) / n_rows, 1, group_);
         const int64_t n_heads = std::min<int64_t>((group_ + n_parts - 1) / n_parts, kTile);
         const Scratch scratch(params, dk_, dv_);
+        if (dv_ > v_->ne[0]) { // the padding of values stays 0
+            std::memset(scratch.values, 0, static_cast<size_t>(kBlock * dv_) * sizeof(float));
+        }
         int64_t mine = params->ith, index = 0;
         for (int64_t token = 0, n; token < n_tokens_; token += n) {
             n = same_sequence(token, std::max<int64_t>(kTile / n_heads, 1));
@@ -278,13 +280,12 @@ class Attention {
     }
 
     void compute(const Tile & tile, const Scratch & scratch) const {
-        const int n_used = static_cast<int>(tile.n_tokens * tile.n_heads), n_pairs = GGML_PAD(n_used, kVector);
+        const int n_used = static_cast<int>(tile.n_tokens * tile.n_heads), n_pairs = static_cast<int>(padded(n_used));
         const int dk = static_cast<int>(dk_), dv = static_cast<int>(dv_);
         float max[kTile], sum[kTile], factor[kTile];
         std::fill(max, max + kTile, -INFINITY);
         std::fill(sum, sum + kTile, 0.0f);
         std::memset(scratch.result, 0, static_cast<size_t>(n_pairs * dv) * sizeof(float));
-        std::memset(scratch.values, 0, static_cast<size_t>(kBlock * dv) * sizeof(float)); // of which padding stays so
         load_queries(tile, n_pairs, scratch.queries);
         int32_t cells[kBlock];
         int64_t cell = 0;
