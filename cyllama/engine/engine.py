@@ -233,7 +233,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         running = self._scheduler.running
         if self._kv_cells is not None:
             self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
-            sequence = request.conversation.sequence if request.conversation else request.sequence
+            sequence = request.own_sequence
             if sequence is None or sequence.seq_id is None or sequence.adapters != request.adapters.key:
                 present = 0
             else:
@@ -253,9 +253,9 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
     def _make_room_for_idle(self, request: Request) -> None:
         """Replace a small context rather than have conversations that take turns drive each other out of it."""
-        assert request.conversation is not None
-        limit, needed = self._kv_cache.idle_cells_max, sum(r.most_tokens for r in (*self._scheduler.running, request))
-        wanted = min(needed + self._kv_cache.idle_tokens(but=request.conversation.sequence), limit)
+        limit = self._kv_cache.idle_cells_max
+        needed = sum(other.most_tokens for other in (*self._scheduler.running, request))
+        wanted = min(needed + self._kv_cache.idle_tokens(but=request.own_sequence), limit)
         with suppress(ContextMemoryError, ContextError):  # then they do drive each other out
             self._context.ensure(wanted, roomy=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch)
 
@@ -267,13 +267,13 @@ class Engine(Worker["Request | Callable[[], object]"]):
         n_ctx += sum(other.required or request.required for other in soon)
         if all(other.config.n_ctx is not None for other in running):
             return n_ctx
-        n_ctx += self._kv_cache.idle_tokens(but=request.conversation.sequence if request.conversation else None)
+        n_ctx += self._kv_cache.idle_tokens(but=request.own_sequence)
         return max(n_ctx, min(2 * self._context.n_ctx, len(running) * self._model.n_ctx_train))
 
     def _start(self, request: Request) -> None:
         """Give a request a sequence, with as much of its prompt as is known already."""
         kv_cache, conversation = self._kv_cache, request.conversation
-        own = request.sequence if conversation is None else conversation.sequence
+        own = request.own_sequence
         if not self._scheduler.running:
             while conversation is None and own is None and kv_cache.move_away():
                 pass  # alone, it gets the same cells, and so the same text, whatever ran before

@@ -180,6 +180,11 @@ class Request:
         return self._max_tokens > 0
 
     @property
+    def own_sequence(self) -> CachedSequence | None:
+        """What it goes on from: what its conversation has, or it had itself before it made room for others."""
+        return self.sequence if self.conversation is None else self.conversation.sequence
+
+    @property
     def most_tokens(self) -> int:
         """Most tokens of prompt and answer that it may have in the context before that has to grow."""
         return min(self.required, len(self.prompt) + self._max_tokens)
