@@ -357,6 +357,15 @@ LAST = st.one_of(
 )
 
 
+def logits_after(context: LlamaContext, token: int) -> np.ndarray:
+    """Decode a token into the emptied context; return the logits of the next."""
+    batch = LlamaBatch(1)
+    context.kv_cache_clear(clear_data=False)
+    batch.add(token, 0, logits=True)
+    context.decode(batch)
+    return np.array(context.get_logits_ith())
+
+
 @settings(max_examples=300, deadline=None)
 @given(BIASES, st.none() | PENALTIES, LAST, st.lists(st.integers(0, 19_999), max_size=40), st.data())
 def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
@@ -367,11 +376,8 @@ def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
     accepted: list[int],
     data: st.DataObject,
 ):
-    context, batch = large_vocabulary, LlamaBatch(1)
-    context.kv_cache_clear(clear_data=False)
-    batch.add(data.draw(st.integers(0, 19_999)), 0, logits=True)
-    context.decode(batch)
-    logits = np.array(context.get_logits_ith())
+    context = large_vocabulary
+    logits = logits_after(context, data.draw(st.integers(0, 19_999)))
     likely = logits.argsort()[::-1]
     unlikely = {int(likely[rank]): -np.inf for rank in data.draw(st.sets(st.integers(0, 60)))}
     biases = [*(unlikely | dict(biases)).items()]
@@ -390,11 +396,8 @@ def test_a_chain_that_keeps_few_tokens_selects_as_if_it_saw_all(
 
 
 def test_several_biases_of_a_token_add_up(large_vocabulary: LlamaContext):
-    context, batch = large_vocabulary, LlamaBatch(1)
-    context.kv_cache_clear(clear_data=False)
-    batch.add(7, 0, logits=True)
-    context.decode(batch)
-    first, second = np.asarray(context.get_logits_ith()).argsort()[::-1][:2].tolist()
+    context = large_vocabulary
+    first, second = logits_after(context, 7).argsort()[::-1][:2].tolist()
     for biases, expected in (([0.5, -np.inf], second), ([-100.0, 100.0], first), ([-100.0, 99.5, 0.5], first)):
         chain = S.chain([S.logit_bias(20_000, [(first, bias) for bias in biases]), S.greedy()])
         assert chain.sample(context) == expected
