@@ -75,9 +75,10 @@ def _fill(llm: LLM, file: Path) -> None:
 
     Each is answered with a token, so that they are in the KV cache as far as it has room for them.
     """
+    history = _history()
     for i in range(N_CONVERSATIONS - 1):
         llm.load_session(file, f"idle {i}")
-        llm([*_history(), *random_prompt(1, "touch", i)], session=f"idle {i}", max_tokens=1)
+        llm([*history, *random_prompt(1, "touch", i)], session=f"idle {i}", max_tokens=1)
 
 
 def _decode_rate(llm: LLM, name: str) -> float:
