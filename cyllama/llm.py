@@ -16,13 +16,9 @@ from typing_extensions import Self, Unpack
 from .chat import (
     ChatPlan,
     ChatTemplates,
-    GrammarSpec,
     MessageLike,
-    ResponseFormat,
-    ResponseFormatLike,
     ToolChoiceLike,
     ToolLike,
-    check_constraint,
     grammar_sampler,
     preserved_token_ids,
 )
@@ -55,6 +51,7 @@ from .errors import (
     SessionFileError,
     UnsupportedModelError,
 )
+from .grammar import GrammarSpec, ResponseFormat, ResponseFormatLike, check_constraint
 from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path

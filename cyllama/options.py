@@ -10,7 +10,8 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from .chat import ResponseFormatLike, ToolChoiceLike, ToolLike
+from .chat import ToolChoiceLike, ToolLike
+from .grammar import ResponseFormatLike
 
 
 class GenerationOptions(TypedDict, total=False):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from .chat import Message, ResponseFormat
+    from .chat import Message
+    from .grammar import ResponseFormat
 
 FinishReason = Literal["stop", "length", "cancelled"]
 ChatFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]

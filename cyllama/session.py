@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from typing_extensions import Self, Unpack
 
-from .chat import MessageLike, ResponseFormatLike
+from .chat import MessageLike
 from .chat_stream import AsyncChatStream, ChatStream
 from .config import ConfigLike
 from .errors import SessionError
+from .grammar import ResponseFormatLike
 from .options import ChatOptions, GenerationOptions, TextOptions
 from .response import ChatResponse, Response
 from .stream import AsyncStream, Stream

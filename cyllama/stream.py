@@ -13,8 +13,8 @@ from .errors import StreamNotFinishedError
 from .response import Response, TextChunk
 
 if TYPE_CHECKING:
-    from .chat import ResponseFormat
     from .engine import Request
+    from .grammar import ResponseFormat
     from .llm import LLM
 
 

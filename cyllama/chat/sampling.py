@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import GrammarError
+from ..grammar import GrammarSpec
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
-from .template import ChatPlan, GrammarSpec, escape
+from .template import ChatPlan, escape
 
 
 def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> LlamaSampler | None:

@@ -10,11 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ChatTemplateError, ConfigError
+from ..grammar import (
+    GrammarSpec,
+    ResponseFormat,
+    ResponseFormatLike,
+    Trigger,
+    check_grammar,
+    check_response_format,
+    finish_grammar,
+)
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
 from .messages import Message, MessageLike, check_messages
 from .parser import ChatParser, Read
-from .response_format import ResponseFormat, ResponseFormatLike, check_grammar, check_response_format
-from .schema import finish_grammar
 from .tools import (
     OWN_TEMPLATE,
     Tool,
@@ -33,36 +40,6 @@ _CACHED = 16  # templates, and formats of answers
 _NO_TEMPLATE = (
     "the model has no chat template: pass one as chat_template, Jinja source, or a prompt as text instead of messages"
 )
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """What a lazy grammar begins at.
-
-    Attributes:
-        kind: "word", "pattern" (a regular expression to search for) or "pattern_full" (one for the whole text).
-        value: The text of it.
-    """
-
-    kind: str
-    value: str
-
-
-@dataclass(frozen=True)
-class GrammarSpec:
-    """What an answer is constrained by.
-
-    Attributes:
-        text: The grammar, GBNF.
-        lazy: Whether it begins at a trigger only.
-        triggers: What it begins at.
-        prefix: Text that it begins with and that the prompt ends with already.
-    """
-
-    text: str
-    lazy: bool = False
-    triggers: tuple[Trigger, ...] = ()
-    prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from ..errors import SchemaError, ToolError
-from .schema import Conversion, convert, model_schema
+from ..grammar import Conversion, convert, model_schema
 
 MAX_TOOLS = 128
 MAX_TOOLS_SIZE = 16 * 2**20

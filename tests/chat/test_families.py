@@ -15,7 +15,7 @@ import pytest
 from cyllama.chat import ChatDelta, ChatPlan, ChatTemplates, Message, add_up, grammar_sampler
 from cyllama.llama.llama_cpp import LlamaModel
 
-from .conftest import Writer
+from ..writing import Writer
 from .families import FAMILIES, TOOLS, Answer, Family
 
 USER = {"role": "user", "content": "What is the weather in São Paulo? 😀\n"}

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from cyllama import ConfigError, GrammarError, OutputError, SchemaError
-from cyllama.chat import ChatTemplates, GrammarSpec, check_response_format, schema_grammar
-from cyllama.chat.numbers import decimals, integers
+from cyllama.chat import ChatTemplates
+from cyllama.grammar import GrammarSpec, check_response_format, schema_grammar
+from cyllama.grammar.numbers import decimals, integers
 
-from .conftest import Writer
-from .families import FAMILIES, TOOLS
+from ..chat.families import FAMILIES, TOOLS
+from ..writing import Writer
 
 # ----------------------------------------------------------------------------------------------------------- any schema
 

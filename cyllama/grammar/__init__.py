@@ -1,0 +1,26 @@
+"""What a text has to fit: grammars, JSON schemas as grammars, formats of answers."""
+
+from .response_format import (
+    ResponseFormat,
+    ResponseFormatLike,
+    check_constraint,
+    check_grammar,
+    check_response_format,
+)
+from .schema import Conversion, convert, finish_grammar, model_schema, schema_grammar
+from .spec import GrammarSpec, Trigger
+
+__all__ = [
+    "Conversion",
+    "GrammarSpec",
+    "ResponseFormat",
+    "ResponseFormatLike",
+    "Trigger",
+    "check_constraint",
+    "check_grammar",
+    "check_response_format",
+    "convert",
+    "finish_grammar",
+    "model_schema",
+    "schema_grammar",
+]

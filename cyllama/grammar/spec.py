@@ -1,0 +1,35 @@
+"""What a generated text is constrained by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What a lazy grammar begins at.
+
+    Attributes:
+        kind: "word", "pattern" (a regular expression to search for) or "pattern_full" (one for the whole text).
+        value: The text of it.
+    """
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class GrammarSpec:
+    """What an answer is constrained by.
+
+    Attributes:
+        text: The grammar, GBNF.
+        lazy: Whether it begins at a trigger only.
+        triggers: What it begins at.
+        prefix: Text that it begins with and that the prompt ends with already.
+    """
+
+    text: str
+    lazy: bool = False
+    triggers: tuple[Trigger, ...] = ()
+    prefix: str = ""
