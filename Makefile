@@ -1,5 +1,6 @@
 # make demo    set everything up and let the embedded model answer
 # make test    set everything up and run the tests
+# make models  download the real models that some tests load, 350 MB, into build/models
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make lint    ruff, pyright, clang-format, and whether the stub is up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi anew
@@ -17,7 +18,7 @@ STAMP := .venv/.stamps
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test bench lint format stubs clean check FORCE
+.PHONY: demo test models bench lint format stubs clean check FORCE
 .SUFFIXES:
 
 demo: $(STAMP)/install
@@ -25,6 +26,9 @@ demo: $(STAMP)/install
 
 test: $(STAMP)/test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+models: $(STAMP)/test
+	@$(BIN)/python tests/real_models.py $(PIP_ARGS)
 
 bench: $(STAMP)/bench $(STAMP)/peers
 	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
