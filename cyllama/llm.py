@@ -17,7 +17,7 @@ from .chat import (
     ChatPlan,
     ChatTemplates,
     MessageLike,
-    ToolChoiceLike,
+    ReasoningEffort,
     ToolLike,
     grammar_sampler,
     preserved_token_ids,
@@ -56,7 +56,7 @@ from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
-from .options import ChatOptions, GenerationOptions, TextOptions
+from .options import ChatOptions, GenerationOptions, TextOptions, split_chat_options
 from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
@@ -128,8 +128,9 @@ class LLM:
         if verbose:
             show_log()
         _check_callable("progress_callback", progress_callback)
-        self._path = resolve_model_path(model_path)
-        self._model = load_model(os.fspath(self._path), self._model_config, progress_callback)
+        path = resolve_model_path(model_path)
+        self._model = load_model(os.fspath(path), self._model_config, progress_callback)
+        self._path = path.absolute()  # the same file when the process changes its folder
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
         self._tokenizer = Tokenizer(self._model)
@@ -379,16 +380,9 @@ class LLM:
         messages: Sequence[MessageLike],
         config: ConfigLike = None,
         *,
-        tools: Sequence[ToolLike] | None = None,
-        tool_choice: ToolChoiceLike = None,
-        parallel_tool_calls: bool = False,
-        response_format: ResponseFormatLike = None,
-        grammar: str | None = None,
         session: str | None = None,
-        chat_template: str | None = None,
-        enable_thinking: bool | None = None,
         stream: bool = False,
-        **overrides: Unpack[GenerationOptions],
+        **options: Unpack[ChatOptions],
     ) -> ChatResponse | ChatStream:
         """Answer a chat.
 
@@ -398,16 +392,20 @@ class LLM:
         Args:
             messages: The whole history: dicts in OpenAI's format, or :class:`Message`.
             config: Options for this generation, as for a call.
-            tools: Tools that the model may call: OpenAI's dicts.
-            tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
-            parallel_tool_calls: Whether one answer may call several tools.
-            response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
-            grammar: GBNF that the answer has to fit.
             session: Name of the conversation, of which only what is new is evaluated.
-            chat_template: Jinja source to use instead of the model's own template.
-            enable_thinking: Whether the model reasons, where its template can be told.
             stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
-            **overrides: Options of :class:`GenerationConfig` by name.
+            **options: Options of :class:`GenerationConfig` by name, and those of chats:
+
+                tools: Tools that the model may call: OpenAI's dicts.
+                tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
+                parallel_tool_calls: Whether one answer may call several tools.
+                response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
+                grammar: GBNF that the answer has to fit.
+                chat_template: Jinja source to use instead of the model's own template.
+                chat_template_kwargs: Variables of the template by name; the values are JSON.
+                enable_thinking: Whether the model reasons, where its template can be told.
+                reasoning_effort: How hard it reasons, where its template can be told: "minimal", "low", "medium",
+                    "high" or "xhigh"; "none" turns reasoning off.
 
         Returns:
             The answer; with ``stream``, its deltas.
@@ -420,18 +418,7 @@ class LLM:
             GrammarError: ``grammar`` is none.
             CyllamaError: As for a call.
         """
-        self._check_process()
-        plan = self._chat.prepare(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            parallel_tool_calls=parallel_tool_calls,
-            response_format=response_format,
-            grammar=grammar,
-            chat_template=chat_template,
-            enable_thinking=enable_thinking,
-        )
-        task = self._chat_task(config, overrides, plan)
+        plan, task = self._plan_chat(messages, config, options)
         answer = ChatStream(self._stream(plan.prompt, task, session=session), plan)
         return answer if stream else answer.read()
 
@@ -451,29 +438,11 @@ class LLM:
         messages: Sequence[MessageLike],
         config: ConfigLike = None,
         *,
-        tools: Sequence[ToolLike] | None = None,
-        tool_choice: ToolChoiceLike = None,
-        parallel_tool_calls: bool = False,
-        response_format: ResponseFormatLike = None,
-        grammar: str | None = None,
         session: str | None = None,
-        chat_template: str | None = None,
-        enable_thinking: bool | None = None,
-        **overrides: Unpack[GenerationOptions],
+        **options: Unpack[ChatOptions],
     ) -> AsyncChatStream:
         """Answer a chat, and return the deltas for an event loop. Arguments and errors are those of :meth:`chat`."""
-        self._check_process()
-        plan = self._chat.prepare(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            parallel_tool_calls=parallel_tool_calls,
-            response_format=response_format,
-            grammar=grammar,
-            chat_template=chat_template,
-            enable_thinking=enable_thinking,
-        )
-        task = self._chat_task(config, overrides, plan)
+        plan, task = self._plan_chat(messages, config, options)
         return AsyncChatStream(self._astream(plan.prompt, task, session=session), plan)
 
     # -------------------- LoRA adapters
@@ -575,7 +544,9 @@ class LLM:
         *,
         tools: Sequence[ToolLike] | None = None,
         chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        reasoning_effort: ReasoningEffort | None = None,
     ) -> str:
         """Return the prompt of a chat, which ends where the answer begins.
 
@@ -585,7 +556,9 @@ class LLM:
             messages: Dicts in OpenAI's format, or :class:`Message`.
             tools: Tools that the prompt describes.
             chat_template: Jinja source to use instead of the model's own template.
+            chat_template_kwargs: Variables of the template by name; the values are JSON.
             enable_thinking: Whether the model reasons, where its template can be told.
+            reasoning_effort: How hard it reasons, where its template can be told.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
@@ -594,7 +567,14 @@ class LLM:
             PromptError: A text has lone surrogates.
         """
         self._check_process()
-        return self._chat.render(messages, tools=tools, chat_template=chat_template, enable_thinking=enable_thinking)
+        return self._chat.render(
+            messages,
+            tools=tools,
+            chat_template=chat_template,
+            chat_template_kwargs=chat_template_kwargs,
+            enable_thinking=enable_thinking,
+            reasoning_effort=reasoning_effort,
+        )
 
     # -------------------- embeddings
 
@@ -801,7 +781,7 @@ class LLM:
 
     @property
     def model_path(self) -> str:
-        """The model's file."""
+        """The absolute path of the model's file."""
         return os.fspath(self._path)
 
     @property
@@ -845,6 +825,15 @@ class LLM:
         text, expected = check_constraint(grammar, response_format, self._vocab)
         constrain = None if text is None else partial(grammar_sampler, self._vocab, GrammarSpec(text))
         return _Task(merged, constrain, response_format=expected)
+
+    def _plan_chat(
+        self, messages: Sequence[MessageLike], config: ConfigLike, options: Mapping[str, Any]
+    ) -> tuple[ChatPlan, _Task]:
+        """Return a chat's prompt with how its answer is read, and how the answer is generated."""
+        self._check_process()
+        of_chat, overrides = split_chat_options(options)
+        plan = self._chat.prepare(messages, **of_chat)
+        return plan, self._chat_task(config, overrides, plan)
 
     def _chat_task(self, config: ConfigLike, overrides: Mapping[str, Any], plan: ChatPlan) -> _Task:
         merged = self._merge(config, overrides)

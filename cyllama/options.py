@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from .chat import ToolChoiceLike, ToolLike
+from .chat import ReasoningEffort, ToolChoiceLike, ToolLike
+from .config import check_option_names
 from .grammar import ResponseFormatLike
 
 
@@ -64,4 +65,23 @@ class ChatOptions(TextOptions, total=False):
     tool_choice: ToolChoiceLike
     parallel_tool_calls: bool
     chat_template: str | None
+    chat_template_kwargs: Mapping[str, Any] | None
     enable_thinking: bool | None
+    reasoning_effort: ReasoningEffort | None
+
+
+#: The names of those options of a chat that are not options of :class:`GenerationConfig`.
+CHAT_OPTIONS = ChatOptions.__optional_keys__ - GenerationOptions.__optional_keys__
+
+
+def split_chat_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of a chat, and those of a :class:`GenerationConfig`.
+
+    Raises:
+        ConfigTypeError: There is no such option.
+    """
+    check_option_names("LLM.chat", options, sorted(ChatOptions.__optional_keys__))
+    return (
+        {name: value for name, value in options.items() if name in CHAT_OPTIONS},
+        {name: value for name, value in options.items() if name not in CHAT_OPTIONS},
+    )

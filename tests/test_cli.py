@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cyllama import LLM
+
 from .command import run
 from .random_models import REASONING, write_random_model
 
@@ -45,6 +47,21 @@ def test_stats_go_to_standard_error():
     assert result.stdout == "The capital of France is Paris.\n"
     assert "17 prompt tokens" in result.stderr
     assert "tokens/s, finished by 'stop'" in result.stderr
+
+
+def test_the_template_is_told_by_options(tmp_path: Path):
+    template = "{{ messages[0].content }} {{ enable_thinking }} {{ reasoning_effort }} {{ style }} {{ style }}:"
+    model = write_random_model(tmp_path / "told.gguf", "llama", chat_template=template)
+    options = ("--no-thinking", "--reasoning-effort", "low", "--chat-template-kwargs", '{"style": "very kind"}')
+    answer = json.loads(run("-m", str(model), "--json", "-n", "2", *options, "Hi").stdout)
+    with LLM(model) as llm:
+        assert answer["usage"]["prompt_tokens"] == llm.count_tokens("Hi False low very kind very kind:")
+    refused = run("-m", str(model), "--chat-template-kwargs", "[1]", "Hi")
+    assert refused.returncode == 2
+    assert "expected a JSON object" in refused.stderr
+    raw = run("--raw", "--reasoning-effort", "low", "Hi")
+    assert raw.returncode == 2
+    assert "reasoning_effort: options of a chat" in raw.stderr
 
 
 def test_a_seed_makes_the_answer_reproducible():

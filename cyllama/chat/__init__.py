@@ -5,8 +5,10 @@ from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCa
 from .sampling import grammar_sampler, preserved_token_ids
 from .template import ChatPlan, ChatTemplates, prepare, render
 from .tools import Tool, ToolChoice, ToolChoiceLike, ToolLike, check_tool_choice, check_tools
+from .variables import REASONING_EFFORTS, ReasoningEffort, TemplateVariables, check_variables
 
 __all__ = [
+    "REASONING_EFFORTS",
     "ChatDelta",
     "ChatParser",
     "ChatPlan",
@@ -16,7 +18,9 @@ __all__ = [
     "Message",
     "MessageBuilder",
     "MessageLike",
+    "ReasoningEffort",
     "Role",
+    "TemplateVariables",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
@@ -27,6 +31,7 @@ __all__ = [
     "check_messages",
     "check_tool_choice",
     "check_tools",
+    "check_variables",
     "grammar_sampler",
     "prepare",
     "preserved_token_ids",

@@ -33,6 +33,7 @@ from .tools import (
     describe_tools,
     dump_tools,
 )
+from .variables import TemplateVariables, check_variables
 
 _MAX_TEMPLATE = 2**20
 _CACHED = 16  # templates, and formats of answers
@@ -117,7 +118,9 @@ class ChatTemplates:
         *,
         tools: Sequence[ToolLike] | None = None,
         chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        reasoning_effort: str | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
         """Return the prompt for messages.
@@ -126,16 +129,20 @@ class ChatTemplates:
             messages: Dicts in OpenAI's format, or :class:`Message`.
             tools: Tools that the prompt describes.
             chat_template: Jinja source to use instead of the model's own.
+            chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
+            reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
             add_generation_prompt: Whether the prompt ends with the beginning of the assistant's answer.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
             MessageError: The messages are no chat.
             ToolError: A tool is not defined as one.
+            ConfigError: A variable of the template cannot be set, or two arguments contradict each other.
             PromptError: A text has lone surrogates.
         """
-        chat = _Chat(self, check_messages(messages), check_tools(tools), chat_template, enable_thinking)
+        variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort)
+        chat = _Chat(self, check_messages(messages), check_tools(tools), chat_template, variables)
         return chat.render(add_generation_prompt=add_generation_prompt)[0]
 
     def prepare(
@@ -148,7 +155,9 @@ class ChatTemplates:
         grammar: str | None = None,
         parallel_tool_calls: bool = False,
         chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        reasoning_effort: str | None = None,
     ) -> ChatPlan:
         """Return the prompt for messages, and how to generate and read the answer.
 
@@ -162,7 +171,9 @@ class ChatTemplates:
             grammar: GBNF that the answer has to fit.
             parallel_tool_calls: Whether one answer may call several tools.
             chat_template: Jinja source to use instead of the model's own.
+            chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
+            reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
@@ -170,7 +181,7 @@ class ChatTemplates:
             ToolError: A tool is not defined as one, or ``tool_choice`` is none.
             SchemaError: A schema cannot be converted to a grammar.
             GrammarError: ``grammar`` is none.
-            ConfigError: ``tools``, ``response_format`` and ``grammar`` exclude each other.
+            ConfigError: ``tools``, ``response_format`` and ``grammar`` exclude each other, or a variable cannot be set.
             PromptError: A text has lone surrogates.
         """
         checked = check_tools(tools)
@@ -182,7 +193,8 @@ class ChatTemplates:
             raise ConfigError(
                 "an answer has one form: pass only one of tools, response_format and grammar, or tool_choice='none'"
             )
-        chat = _Chat(self, check_messages(messages), checked, chat_template, enable_thinking)
+        variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort)
+        chat = _Chat(self, check_messages(messages), checked, chat_template, variables)
         if choice.mode != "none":
             return chat.with_tools(choice, parallel_tool_calls)
         if expected is not None:
@@ -220,13 +232,14 @@ class _Chat:
         messages: list[dict[str, Any]],
         tools: list[Tool],
         chat_template: str | None,
-        enable_thinking: bool | None,
+        variables: TemplateVariables,
     ) -> None:
         self._templates = templates
         self._source = chat_template
         self._template = templates.get(chat_template)
         self._tools = tools
-        self._thinking = enable_thinking is not False
+        self._variables = variables
+        self._thinking = variables.thinking
         caps = self._template.caps
         self._own_tools = not (caps["supports_tools"] and caps["supports_tool_calls"])
         self._messages = messages
@@ -243,6 +256,7 @@ class _Chat:
             "tool_choice": "none",
             "add_generation_prompt": add_generation_prompt,
             "enable_thinking": self._thinking,
+            "chat_template_kwargs": self._variables.others,
         }
         if self._template.specialized:
             return self._render_specialized(options)
@@ -251,7 +265,7 @@ class _Chat:
         except (RuntimeError, ValueError) as error:
             raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {error}") from error
         # How the answer is written is found by rendering the template a hundred times, and the same for all messages.
-        key = ("plain", self._source, rendered.generation_prompt, tools, add_generation_prompt, self._thinking)
+        key = ("plain", self._source, rendered.generation_prompt, tools, add_generation_prompt, self._variables.key)
         try:
             params = self._templates.format_of(key, self._template, **options)
         except (RuntimeError, ValueError):  # it cannot be told: all of it is content
@@ -327,7 +341,7 @@ class _Chat:
 
     def _format(self, rendered: LlamaChatParams, tools: str, choice: str, **options: Any) -> LlamaChatParams | None:
         """Return how the template writes an answer, or ``None`` if that cannot be told."""
-        key = (self._source, rendered.generation_prompt, tools, choice, self._thinking, *sorted(options.items()))
+        key = (self._source, rendered.generation_prompt, tools, choice, self._variables.key, *sorted(options.items()))
         try:
             params = self._templates.format_of(
                 key,
@@ -336,6 +350,7 @@ class _Chat:
                 tools=tools,
                 tool_choice=choice,
                 enable_thinking=self._thinking,
+                chat_template_kwargs=self._variables.others,
                 **options,
             )
         except (RuntimeError, ValueError):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,17 @@ from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptEr
 from ..llm import LLM
 from ..response import ChatResponse
 from .conversation import Conversation
-from .options import ContextOption, ModelOption, SeedOption, TemperatureOption, VerboseOption
+from .options import (
+    ContextOption,
+    EffortOption,
+    ModelOption,
+    SeedOption,
+    TemperatureOption,
+    ThinkingOption,
+    VariablesOption,
+    VerboseOption,
+    chat_options,
+)
 from .terminal import EXIT_ERROR, decode, figures, load, note, out, print_answer, print_error
 
 with suppress(ImportError):  # with it, input() has line editing and a history
@@ -42,15 +52,21 @@ def chat(
     temperature: TemperatureOption = None,
     seed: SeedOption = None,
     n_ctx: ContextOption = None,
+    thinking: ThinkingOption = None,
+    reasoning_effort: EffortOption = None,
+    chat_template_kwargs: VariablesOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Chat with a model: every line is a message. Type /help for what else there is."""
     options = {"temperature": temperature, "seed": seed, "n_ctx": n_ctx}
+    of_chat = chat_options(
+        enable_thinking=thinking, reasoning_effort=reasoning_effort, chat_template_kwargs=chat_template_kwargs
+    )
     with load(model, verbose=verbose, config={"max_tokens": max_tokens}, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
-        succeeded = _Chat(llm, system, stats=stats).run()
+        succeeded = _Chat(llm, system, of_chat, stats=stats).run()
     if not succeeded and not sys.stdin.isatty():
         raise typer.Exit(EXIT_ERROR)
 
@@ -61,12 +77,13 @@ class _Chat:
     Args:
         llm: The model.
         system: What the model is told before everything else.
+        options: Options of every answer.
         stats: Whether to show figures after every answer.
     """
 
-    def __init__(self, llm: LLM, system: str | None, *, stats: bool) -> None:
+    def __init__(self, llm: LLM, system: str | None, options: dict[str, Any], *, stats: bool) -> None:
         self._llm = llm
-        self._conversation = Conversation(llm, system)
+        self._conversation = Conversation(llm, system, options)
         self._stats = stats
         self._succeeded = True
         self._commands: dict[str, Callable[[str], None]] = {

@@ -6,8 +6,10 @@ import json
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ..chat import Message
 from ..chat_stream import ChatStream
@@ -25,21 +27,23 @@ class Conversation:
     Args:
         llm: The model.
         system: What the model is told before everything else.
+        options: Options of every answer, those of :meth:`LLM.chat`.
 
     Attributes:
         messages: All messages so far.
     """
 
-    def __init__(self, llm: LLM, system: str | None = None) -> None:
+    def __init__(self, llm: LLM, system: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.messages = [] if system is None else [Message(role="system", content=system)]
         self._llm = llm
+        self._options = dict(options or {})
         self._names = (f"chat {number}" for number in count(1))
         self._session = llm.session(next(self._names))
 
     def ask(self, text: str) -> ChatStream:
         """Return the answer to a message of the user, while it is generated. Only :meth:`keep` makes it part of it."""
         messages = [*self.messages, Message(role="user", content=text)]
-        return self._llm.chat(messages, session=self._session.name, stream=True)
+        return self._llm.chat(messages, session=self._session.name, stream=True, **self._options)
 
     def keep(self, text: str, answer: Message) -> None:
         """Let the chat go on from a message of the user and its answer."""

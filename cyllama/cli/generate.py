@@ -9,10 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..errors import ConfigError
 from ..llama import llama_cpp
 from ..llm import LLM
 from ..response import ChatResponse, Response
-from .options import ContextOption, ModelOption, SeedOption, TemperatureOption, VerboseOption
+from .options import (
+    ContextOption,
+    EffortOption,
+    ModelOption,
+    SeedOption,
+    TemperatureOption,
+    ThinkingOption,
+    VariablesOption,
+    VerboseOption,
+    chat_options,
+)
 from .terminal import figures, load, note, print_answer, read_stdin
 
 
@@ -29,6 +40,9 @@ def generate(
     temperature: TemperatureOption = None,
     seed: SeedOption = None,
     n_ctx: ContextOption = None,
+    thinking: ThinkingOption = None,
+    reasoning_effort: EffortOption = None,
+    chat_template_kwargs: VariablesOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
@@ -41,17 +55,31 @@ def generate(
     if prompt is None:
         prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "n_ctx": n_ctx}
+    of_chat = chat_options(
+        enable_thinking=thinking, reasoning_effort=reasoning_effort, chat_template_kwargs=chat_template_kwargs
+    )
     with load(model, verbose=verbose, **options) as llm:
-        chats = not raw and llm.model.chat_template() is not None
-        response = (_chat if chats else _continue)(llm, prompt, shown=not as_json)
+        if not raw and llm.model.chat_template() is not None:
+            response = _chat(llm, prompt, of_chat, shown=not as_json)
+        else:
+            _check_text_options(of_chat)
+            response = _continue(llm, prompt, shown=not as_json)
     if as_json:
         print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
     if stats:
         note(figures(response))
 
 
-def _chat(llm: LLM, prompt: str, *, shown: bool) -> ChatResponse:
-    with llm.chat([{"role": "user", "content": prompt}], stream=True) as stream:
+def _check_text_options(of_chat: dict[str, Any]) -> None:
+    """Refuse options of a chat where there is none."""
+    if of_chat:
+        raise ConfigError(
+            f"{', '.join(of_chat)}: options of a chat, but the prompt is continued as it is, without a chat template"
+        )
+
+
+def _chat(llm: LLM, prompt: str, options: dict[str, Any], *, shown: bool) -> ChatResponse:
+    with llm.chat([{"role": "user", "content": prompt}], stream=True, **options) as stream:
         if not shown:
             return stream.read()
         print_answer(stream)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+import json
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,3 +14,38 @@ TemperatureOption: TypeAlias = Annotated[float | None, typer.Option(help="0 alwa
 SeedOption: TypeAlias = Annotated[int | None, typer.Option(help="Makes the answer reproducible.")]
 ContextOption: TypeAlias = Annotated[int | None, typer.Option("--n-ctx", help="Size of the context in tokens.")]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")]
+
+
+def _parse_variables(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        variables = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}") from error
+    if not isinstance(variables, dict):
+        raise typer.BadParameter(f"expected a JSON object, not {text:.80}")
+    return variables
+
+
+ThinkingOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--thinking/--no-thinking", help="Whether the model reasons, where its template can be told."),
+]
+EffortOption: TypeAlias = Annotated[
+    str | None, typer.Option("--reasoning-effort", help="How hard it reasons: none, minimal, low, medium, high, xhigh.")
+]
+VariablesOption: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        parser=_parse_variables,
+        help="Variables of the chat template, a JSON object.",
+    ),
+]
+
+
+def chat_options(**options: Any) -> dict[str, Any]:
+    """Return the options of a chat that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -11,7 +11,10 @@ from cyllama import ConfigError, GenerationConfig, ModelConfig
 
 GENERATION = frozenset(GenerationConfig.model_fields)
 LOADING = frozenset(ModelConfig.model_fields)
-CALL_OPTIONS = frozenset({"grammar", "response_format", "chat_template", "enable_thinking", "parallel_tool_calls"})
+CHAT_OPTIONS = frozenset(
+    {"chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort", "parallel_tool_calls"}
+)
+CALL_OPTIONS = frozenset({"grammar", "response_format"}) | CHAT_OPTIONS
 
 #: Makes options of cyllama of an argument's value.
 Meaning: TypeAlias = Callable[[Any], dict[str, Any]]
@@ -49,6 +52,37 @@ def _grammar(value: Any) -> Any:
     return value if isinstance(value, str) else getattr(value, "_grammar", value)
 
 
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a file, so that it stays the same one when the process changes its folder.
+
+    What names no file is returned as it is.
+    """
+    full = Path(os.path.expanduser(os.fspath(path))).absolute()  # noqa: PTH111 - Path.expanduser raises for unknown users
+    try:
+        return str(full) if full.exists() else os.fspath(path)
+    except (OSError, ValueError):  # too long, or with a null byte
+        return os.fspath(path)
+
+
+def absolute_paths(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with the absolute paths of the files that they name."""
+    result = dict(arguments)
+    for name in _PATHS & result.keys():
+        if isinstance(result[name], (str, os.PathLike)):
+            result[name] = absolute_path(result[name])
+    if isinstance(adapters := result.get("lora"), Mapping):
+        result["lora"] = {
+            absolute_path(name) if isinstance(name, (str, os.PathLike)) else name: scale
+            for name, scale in adapters.items()
+        }
+    if isinstance(more := result.get("model_kwargs"), Mapping):
+        result["model_kwargs"] = absolute_paths(more)
+    return result
+
+
+_PATHS = frozenset({"model_path", "model", "lora_path", "grammar_path"})
+
+
 def read_grammar(path: str | Path) -> str:
     """Return the GBNF that a file holds."""
     return Path(path).read_text(encoding="utf-8")
@@ -56,6 +90,13 @@ def read_grammar(path: str | Path) -> str:
 
 def _format(value: Any) -> dict[str, Any]:
     return {"response_format": value} if value else {}
+
+
+def _reasoning(value: Any) -> dict[str, Any]:
+    """Return whether and how hard to reason, of ChatOllama's bool or level, or of OpenAI's dict with an effort."""
+    if isinstance(value, Mapping):
+        return {} if value.get("effort") is None else {"reasoning_effort": value["effort"]}
+    return {"reasoning_effort": value} if isinstance(value, str) else {"enable_thinking": bool(value)}
 
 
 def _flash_attn(value: str | bool) -> str:
@@ -102,7 +143,7 @@ GENERATION_MEANINGS: dict[str, Meaning] = {
     "grammar": _named("grammar", _grammar),
     "grammar_path": lambda value: {"grammar": read_grammar(value)},
     "format": _format,
-    "reasoning": _named("enable_thinking", bool),
+    "reasoning": _reasoning,
 }
 LOADING_MEANINGS: dict[str, Meaning] = {
     "n_threads": _named("n_threads", _if_positive),
@@ -162,3 +203,24 @@ def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
         for option, converted in (meaning(value) if meaning else {name: value}).items():
             put(option, converted, name)
     return options
+
+
+def override(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with those of a call put over them, which win also where two options contradict each other.
+
+    Variables of the template are put together one by one.
+    """
+    own = dict(own)
+    if "grammar" in over or "response_format" in over:  # one of them excludes the other
+        own.pop("grammar", None)
+        own.pop("response_format", None)
+    told = {**over.get("chat_template_kwargs", {}), **over}
+    if told.get("enable_thinking") and own.get("reasoning_effort") == "none":
+        del own["reasoning_effort"]
+    if told.get("reasoning_effort") == "none":
+        own.pop("enable_thinking", None)
+    variables = {name: value for name, value in own.pop("chat_template_kwargs", {}).items() if name not in told}
+    own = {name: value for name, value in own.items() if name not in told}
+    if variables:
+        over = {**over, "chat_template_kwargs": {**variables, **over.get("chat_template_kwargs", {})}}
+    return {**own, **over}

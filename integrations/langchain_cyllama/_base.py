@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from typing_extensions import Self
@@ -17,6 +17,8 @@ from ._arguments import (
     ARGUMENTS,
     CALL_OPTIONS,
     LOADING,
+    absolute_paths,
+    override,
     read_grammar,
     translate,
 )
@@ -43,7 +45,7 @@ class CyllamaModel(LoadingFields):
     """A loaded `cyllama.LLM` to use. It stays yours: `close()` of this object leaves it alone."""
 
     model_path: FilePath | None = None
-    """A GGUF file; `None` for tiny-chat, the embedded model."""
+    """A GGUF file; `None` for tiny-chat, the embedded model. It is kept by its absolute path."""
 
     model: FilePath | None = None
     """Another name for `model_path`."""
@@ -81,7 +83,7 @@ class CyllamaModel(LoadingFields):
         """
         owner = type(self).__name__
         self._check_names(kwargs)
-        given = without_unused(owner, kwargs, self._unused)
+        given = absolute_paths(without_unused(owner, kwargs, self._unused))
         if isinstance(more := given.get("model_kwargs"), dict):
             given["model_kwargs"] = without_unused(owner, more, self._unused)
         try:
@@ -144,6 +146,12 @@ class CyllamaModel(LoadingFields):
         return {**state, "__pydantic_private__": {**private, "_held": None}}  # who unpickles it loads the model there
 
     # -------------------- arguments
+
+    if not TYPE_CHECKING:  # its type is LangChain's
+
+        def bind(self, **kwargs):
+            """Bind arguments, of which files are those that their paths name now: see `Runnable.bind`."""
+            return super().bind(**absolute_paths(kwargs))
 
     def _path(self) -> str | None:
         given = [os.fspath(path) for path in (self.model_path, self.model) if path is not None]
@@ -343,7 +351,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         Raises:
             ConfigError: Two names of one option have different values.
         """
-        call = without_unused(type(self).__name__, _flat(kwargs or {}), self._unused)
+        call = absolute_paths(without_unused(type(self).__name__, _flat(kwargs or {}), self._unused))
         options = self._merge(stop, call)
         self._drop_loading(options)
         self._load_adapters(options)
@@ -355,10 +363,7 @@ class CyllamaBase(GenerationFields, CyllamaModel):
         over = translate(call)
         if stop is not None:
             over["stop_sequences"] = [*stop, *_as_list(over.get("stop_sequences", ()))]
-        if "grammar" in over or "response_format" in over:  # one of them excludes the other
-            own.pop("grammar", None)
-            own.pop("response_format", None)
-        return own | over
+        return override(own, over)
 
     def _drop_loading(self, call: dict[str, Any]) -> None:
         """Take out of a call's options those of loading, and warn of each that the model was loaded with otherwise."""

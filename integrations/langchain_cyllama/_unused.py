@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ._arguments import GENERATION_ARGUMENTS
+from ._arguments import CHAT_OPTIONS, GENERATION_ARGUMENTS
 
 
 class UnusedArgumentWarning(UserWarning):
@@ -24,12 +24,10 @@ class Unused(NamedTuple):
     Attributes:
         reason: Why it has none, and what to do instead.
         neutral: Values that ask for nothing but what happens anyway: they need no warning.
-        kept: Whether it has a meaning with its neutral values, and something of it with others.
     """
 
     reason: str
     neutral: Callable[[Any], bool] = _nothing
-    kept: bool = False
 
 
 def _among(*values: Any) -> Callable[[Any], bool]:
@@ -64,11 +62,6 @@ UNUSED: dict[str, Unused] = {
         "the model stays loaded until close()",
         lambda value: (isinstance(value, int) and value < 0) or (isinstance(value, str) and value.startswith("-")),
     ),
-    "reasoning": Unused(
-        "the model reasons or not, and has no levels of it; use True or False",
-        lambda value: not isinstance(value, str),
-        kept=True,
-    ),
     "tfs_z": Unused("llama.cpp has no tail-free sampling any more; use min_p or typical_p", _among(1)),
     "validate_model_on_init": Unused("the model is always loaded at construction", _among(True, False)),
     # LangChain's standard parameters of remote models
@@ -85,7 +78,7 @@ UNUSED_IN_CHATS: dict[str, Unused] = UNUSED | {
 }
 _NO_CHAT = "a text is continued as it is, without a chat template; use ChatCyllama"
 UNUSED_IN_COMPLETIONS: dict[str, Unused] = UNUSED | {
-    name: Unused(_NO_CHAT) for name in ("reasoning", "enable_thinking", "chat_template", "parallel_tool_calls")
+    name: Unused(_NO_CHAT) for name in ("reasoning", *sorted(CHAT_OPTIONS))
 }
 
 _NOT_GENERATED = "it is an option of generated text, and no text is generated here"
@@ -106,7 +99,7 @@ def without_unused(owner: str, arguments: Mapping[str, Any], unused: Mapping[str
     for name, value in arguments.items():
         if name in unused and value is not None and not unused[name].neutral(value):
             warn_unused(owner, name, value, unused[name].reason)
-    return {name: value for name, value in arguments.items() if name not in unused or unused[name].kept}
+    return {name: value for name, value in arguments.items() if name not in unused}
 
 
 def warn_unused(owner: str, name: str, value: Any, reason: str) -> None:

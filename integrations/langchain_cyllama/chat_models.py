@@ -56,7 +56,7 @@ _LANGCHAIN_ONLY = (
     "stream_usage",
     "strict",
 )
-_PROMPT_OPTIONS = ("tools", "chat_template", "enable_thinking")
+_PROMPT_OPTIONS = ("tools", "chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort")
 
 
 @dataclass
@@ -253,14 +253,23 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     chat_template: str | None = None
     """Jinja source to use instead of the model's own template."""
 
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat template by name; the values are JSON."""
+
     enable_thinking: bool | None = None
     """Whether the model reasons before it answers, where its template can be told.
 
     What it thinks is in `additional_kwargs["reasoning_content"]`, and among the `content_blocks`.
     """
 
-    reasoning: bool | str | None = None
-    """Another name for `enable_thinking`."""
+    reasoning_effort: str | None = None
+    """How hard the model reasons, where its template can be told: "minimal", "low", "medium", "high" or "xhigh".
+
+    "none" turns reasoning off, as `enable_thinking=False` does.
+    """
+
+    reasoning: bool | str | dict[str, Any] | None = None
+    """Another name for `enable_thinking` with a `bool`, and for `reasoning_effort` with a level."""
 
     parallel_tool_calls: bool | None = None
     """Whether one answer may call several tools. (Default: `False`)"""

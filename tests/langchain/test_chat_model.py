@@ -215,6 +215,42 @@ def test_the_model_may_be_told_not_to_think(llm: LLM, option: str) -> None:
         assert answer.additional_kwargs == {}
 
 
+TOLD = "{{ enable_thinking | tojson }} {{ reasoning_effort | default('-') }} {{ style | default('-') }} {{ a }}:"
+
+
+@pytest.mark.parametrize(
+    ("own", "call", "told"),
+    [
+        ({}, {}, "true - - :"),
+        ({"reasoning_effort": "low"}, {}, "true low - :"),
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "high"}, "true high - :"),
+        ({"reasoning_effort": "none"}, {"enable_thinking": True}, "true - - :"),
+        ({"enable_thinking": True}, {"reasoning": "none"}, "false - - :"),
+        ({"chat_template_kwargs": {"style": "kind", "a": 1}}, {}, "true - kind 1:"),
+        ({"chat_template_kwargs": {"style": "kind", "a": 1}}, {"chat_template_kwargs": {"a": 2}}, "true - kind 2:"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": True}, "true - - :"),
+        ({"chat_template_kwargs": {"reasoning_effort": "max"}}, {"reasoning_effort": "low"}, "true low - :"),
+        ({"model_kwargs": {"reasoning_effort": "low"}}, {"options": {"reasoning_effort": "high"}}, "true high - :"),
+    ],
+)
+def test_the_template_is_told_by_the_object_and_by_the_call(
+    llm: LLM, own: dict[str, Any], call: dict[str, Any], told: str
+) -> None:
+    chat = ChatCyllama(llm=llm, chat_template=TOLD, max_tokens=2, **own)
+    expected = llm.count_tokens(told)
+    for answer in (chat.invoke("Hi", **call), chat.bind(**call).invoke("Hi"), asyncio.run(chat.ainvoke("Hi", **call))):
+        assert answer.usage_metadata is not None
+        assert answer.usage_metadata["input_tokens"] == expected
+
+
+@pytest.mark.parametrize("argument", ["chat_template_kwarg", "reasoning_efort"])
+def test_an_unknown_name_is_refused_wherever_it_is_given(llm: LLM, argument: str) -> None:
+    with pytest.raises(ConfigTypeError, match=f"{argument}.*did you mean"):
+        ChatCyllama(llm=llm, **cast("dict[str, Any]", {argument: "low"}))
+    with pytest.raises(ConfigTypeError, match=f"{argument}.*did you mean"):
+        ChatCyllama(llm=llm).bind(**{argument: "low"}).invoke("Hi")
+
+
 # -------------------- tools
 
 

@@ -247,7 +247,6 @@ def test_what_has_no_meaning_warns_and_runs():
         "sync_client_kwargs": {"timeout": 3},
         "keep_alive": "5m",
         "tfs_z": 2.0,
-        "reasoning": "low",
         "suffix": "!",
         "echo": True,
     }
@@ -255,7 +254,6 @@ def test_what_has_no_meaning_warns_and_runs():
         model = ChatCyllama(max_tokens=4, **arguments)
     assert len(caught) == len(arguments)
     assert model.invoke("Hello!").content
-    assert model._call_options()["enable_thinking"] is True
 
 
 OF_EMBEDDINGS: dict[str, Any] = {
@@ -293,6 +291,20 @@ def test_options_of_a_call_of_ollama(llm: LLM):
     assert short.response_metadata["finish_reason"] == "length"
     assert short.usage_metadata is not None
     assert short.usage_metadata["output_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "asked"),
+    [
+        (True, {"enable_thinking": True}),
+        ("low", {"reasoning_effort": "low"}),
+        ({"effort": "high", "summary": "auto"}, {"reasoning_effort": "high"}),
+    ],
+)
+def test_reasoning_is_a_bool_or_a_level(llm: LLM, reasoning: Any, asked: dict[str, Any]):
+    model = ChatCyllama(llm=llm, reasoning=reasoning)
+    assert asked_of_cyllama(model, asked) == asked
+    assert ChatCyllama(llm=llm)._call_options(kwargs={"reasoning": reasoning}) == asked
 
 
 def test_metadata_of_an_answer_has_what_ollamas_has(llm: LLM):
