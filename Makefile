@@ -1,7 +1,8 @@
 # make demo    set everything up and let the embedded model answer
-# make test    set everything up and run the tests
+# make test    set everything up and run the tests; with CPU=avx2 or CPU=sse42, as an older processor computes
 # make models  download the real models that some tests load, 350 MB, into build/models
 # make bench   set everything up, with what it is compared with beside it, and measure
+# make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
 # make lint    ruff, pyright, clang-format, and whether the stub is up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi anew
 # make clean   remove everything that was built
@@ -12,20 +13,26 @@ PYTHON ?= python3
 CXX ?= g++
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+CPU ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamps
+INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test models bench lint format stubs clean check FORCE
+.PHONY: demo test models gpu bench lint format stubs clean check FORCE
 .SUFFIXES:
 
-demo: $(STAMP)/install
-	@$(BIN)/cyllama --stats "Tell me a story about a fox."
+demo: $(INSTALLED)
+	@CYLLAMA_CPU=$(CPU) $(BIN)/cyllama --stats "Tell me a story about a fox."
 
 test: $(STAMP)/test
+	@CYLLAMA_CPU=$(CPU) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+gpu: $(STAMP)/gpu
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@CYLLAMA_TOOLS=$(CURDIR)/build/gpu/bin $(BIN)/python benchmarks/gpu.py
 
 models: $(STAMP)/test
 	@$(BIN)/python tests/real_models.py $(PIP_ARGS)
@@ -74,29 +81,45 @@ $(STAMP)/venv: | check
 $(STAMP)/modules: FORCE | $(STAMP)/venv
 	@find cyllama integrations -name '*.py' | sort | cmp -s - $@ || find cyllama integrations -name '*.py' | sort > $@
 
-# An editable install: Python files are used where they lie, the extension is compiled into build/. Of pip's words only the
-# compiler's progress is shown; all of them are in .venv/install.log.
-$(STAMP)/install: $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
+# An editable install: Python files are used where they lie, the extension is compiled into build/. Of pip's output only the
+# compiler's progress is shown; all of it is in .venv/install.log.
+define BUILD
 	@echo "Building cyllama; the first time, llama.cpp is compiled too, which takes some minutes."
-	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --verbose --disable-pip-version-check $(PIP_ARGS) -e . \
+	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --verbose --disable-pip-version-check $(PIP_ARGS) $(1) \
 	  > .venv/install.log 2>&1 & pid=$$!; \
-	tail -n +1 -f --pid=$$pid .venv/install.log 2>/dev/null | awk -v tty=$$(test -t 1 && echo 1) "$$PROGRESS" || true; \
+	tail -n +1 -f --pid=$$pid .venv/install.log 2>/dev/null | $(BIN)/python -c "$$PROGRESS" || true; \
 	wait $$pid || { tail -n 40 .venv/install.log >&2; echo "The build failed; all of its output is in .venv/install.log" >&2; exit 1; }
-	@touch $@
+	@rm -f $(STAMP)/install* $(STAMP)/gpu && touch $(2) $@
+endef
 
-# ninja's lines "[12/277] Building CXX object ...": one that is written over on a terminal, every 25th elsewhere.
+# With CPU, ggml-cpu is compiled for that processor too.
+$(INSTALLED): $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
+	$(call BUILD,-C cmake.define.CYLLAMA_CPU_VARIANTS=$(CPU) -e .,$(STAMP)/install)
+
+# With CUDA, and llama.cpp's tools beside it, in a folder of its own.
+$(STAMP)/gpu: $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
+	@command -v nvcc >/dev/null || { echo "nvcc, CUDA's compiler, is not on the PATH" >&2; exit 1; }
+	$(call BUILD,-C build-dir=build/gpu -C cmake.define.GGML_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES=native \
+	  -C cmake.define.CYLLAMA_BUILD_TOOLS=ON -e .[test])
+
+# ninja's lines "[12/277] Building CXX object ...": one that is written over on a terminal, every 25th elsewhere. Not in awk:
+# Debian's reads its input in blocks, and shows nothing for minutes.
 define PROGRESS
-/^ *\[[0-9]+\/[0-9]+\]/ {
-    sub(/^ */, ""); sub(/(CXX|C) object .*\//, "")
-    if (tty) { printf "\r%-78.78s", $$0; fflush(); open = 1 }
-    else if (n++ % 25 == 0) { print; fflush() }
-}
-END { if (open) print "" }
+import re, sys
+n, tty = 0, sys.stdout.isatty()
+for line in sys.stdin:
+    if re.match(r" *\[\d+/\d+\]", line):
+        step = re.sub(r"(CXX|C) object .*/", "", line.strip())
+        if tty or n % 25 == 0:
+            print(f"\r{step:78.78}" if tty else step, end="" if tty else "\n", flush=True)
+        n += 1
+if tty and n:
+    print()
 endef
 export PROGRESS
 
 # With cyllama installed, these add what the extra names and leave cyllama itself alone.
-$(STAMP)/test $(STAMP)/dev: $(STAMP)/install
+$(STAMP)/test $(STAMP)/dev: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyllama[$(@F)]'
 	@touch $@
 

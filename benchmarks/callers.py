@@ -60,7 +60,7 @@ def measure_callers(model: Model, n_threads: int, rounds: int, *, peers: bool) -
 def _contenders(stack: ExitStack, path: Path, n_threads: int, *, peers: bool) -> dict[str, Contender]:
     """Return by name what answers all prompts at once and tells the seconds; the stack ends them."""
     llm = LLM(str(path), n_threads=n_threads, n_parallel=N_CALLERS, temperature=0, ignore_eos=True)
-    contenders: dict[str, Contender] = {"cyllama": partial(_complete_all, stack.enter_context(llm))}
+    contenders: dict[str, Contender] = {"cyllama": partial(complete_all, stack.enter_context(llm))}
     if peers:
         server = LlamaServer(path, n_threads, n_slots=N_CALLERS, slot_cells=SLOT_CELLS, cache_ram_mib=0)
         python = LlamaCppPython(path, n_threads, n_ctx=SLOT_CELLS)
@@ -71,7 +71,9 @@ def _contenders(stack: ExitStack, path: Path, n_threads: int, *, peers: bool) ->
     return contenders
 
 
-def _complete_all(llm: LLM, prompts: list[list[int]]) -> float:
+def complete_all(llm: LLM, prompts: list[list[int]]) -> float:
+    """Answer all prompts at once; return the seconds from the first submit to the last finish."""
+
     def complete(prompt: list[int]) -> None:
         response = llm(prompt, max_tokens=N_TOKENS, logit_bias={ANSWER_TOKEN: ANSWER_BIAS})
         assert response.usage.completion_tokens == N_TOKENS

@@ -53,7 +53,7 @@ def measure_interleaved(n_threads: int, rounds: int, *, peers: bool) -> Table:
     path = bench_model(*MODEL)
     samples: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        contenders = {"cyllama": _ask_cyllama(stack.enter_context(open_llm(path, n_threads)))}
+        contenders = {"cyllama": ask_cyllama(stack.enter_context(open_llm(path, n_threads)))}
         if peers:
             server = LlamaServer(path, n_threads, n_slots=N_SLOTS, slot_cells=SLOT_CELLS, cache_ram_mib=1024)
             python = LlamaCppPython(path, n_threads, n_ctx=SLOT_CELLS)
@@ -113,7 +113,9 @@ def measure_returning(n_threads: int, rounds: int) -> Table:
     return Table(f"{conversations}: time to the first token of {N_RETURN} more, {' '.join(MODEL)}", rows)
 
 
-def _ask_cyllama(llm: LLM) -> FirstToken:
+def ask_cyllama(llm: LLM) -> FirstToken:
+    """Return a function that asks an LLM, a session per conversation."""
+
     def ask(name: str, history: list[int]) -> tuple[float, list[int]]:
         first = _first_token(llm, history, N_ANSWER, session=name)
         return first, [ANSWER_TOKEN] * N_ANSWER

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from clock import wall_seconds
 from models import ANSWER_BIAS, ANSWER_TOKEN, BUILD
 from typing_extensions import Self
 
-TOOLS = BUILD / "tools" / "bin"
+TOOLS = Path(os.environ.get("CYLLAMA_TOOLS", BUILD / "tools" / "bin"))
 PEERS_PYTHON = BUILD / "peers" / "bin" / "python"
 WORKERS = Path(__file__).parent
 START_SECONDS = 120.0

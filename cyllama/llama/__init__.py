@@ -1,6 +1,17 @@
-"""The binding to llama.cpp: :mod:`cyllama.llama.llama_cpp`, compiled from ``ext/``."""
+"""The binding to llama.cpp: :mod:`cyllama.llama.llama_cpp`, compiled from ``ext/``.
+
+Where the extension was built for several processors (CMake's ``CYLLAMA_CPU_VARIANTS``), the environment variable
+``CYLLAMA_CPU`` names the one to load: "avx2" or "sse42".
+"""
 
 from __future__ import annotations
+
+import os
+
+from ._variant import load_variant
+
+if variant := os.environ.get("CYLLAMA_CPU"):
+    load_variant(variant)
 
 try:
     from . import llama_cpp

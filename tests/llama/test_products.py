@@ -14,6 +14,21 @@ from .conftest import Writer, make_params
 N_VOCAB = 504  # in blocks of 8 columns, not in chunks of equal size
 
 
+def assert_same_products(repacked: np.ndarray, plain: np.ndarray) -> None:
+    """Compare logits that were computed with the same matrices in two layouts.
+
+    Both round activations to 8 bits. Where the sums before differ in their last bit, a value may be rounded the other way,
+    by a step of 1/127 of the largest in its block of 32, and the products after it inherit that. So single logits differ by
+    up to some such steps, whatever the processor, but hardly ever: a wrong column, block or row would change its logits by
+    their whole size.
+    """
+    size = plain.std()
+    assert size > 0.5
+    difference = np.abs(repacked - plain)
+    assert difference.max() < size * 8 / 127
+    assert np.sqrt((difference**2).mean(axis=1)).max() < size * 2 / 127
+
+
 def logits(path: Path, tokens: list[int], *, repacked: bool, n_threads: int) -> np.ndarray:
     """Return the logits after every token."""
     model_params = LlamaModelParams()
@@ -34,12 +49,11 @@ def test_repacked_matrices_multiply_like_others(writer: Writer, n_tokens: int, n
     tokens = np.random.default_rng(n_tokens).integers(0, N_VOCAB, n_tokens).tolist()
     repacked = logits(path, tokens, repacked=True, n_threads=n_threads)
     plain = logits(path, tokens, repacked=False, n_threads=n_threads)
-    assert plain.std() > 0.5
-    np.testing.assert_allclose(repacked, plain, atol=0.02)
+    assert_same_products(repacked, plain)
 
 
 def test_rows_too_long_for_the_kernels_are_left_to_llama_cpp(writer: Writer):
     path = writer.llama(n_vocab=N_VOCAB, n_head=4, head_width=24, n_ff=512 * 32 + 32, quantized=True)
     tokens = list(range(1, 10))
     repacked = logits(path, tokens, repacked=True, n_threads=2)
-    np.testing.assert_allclose(repacked, logits(path, tokens, repacked=False, n_threads=2), atol=0.02)
+    assert_same_products(repacked, logits(path, tokens, repacked=False, n_threads=2))

@@ -1,0 +1,36 @@
+"""Load the extension module that was built for a named processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_MODULE = "cyllama.llama.llama_cpp"
+
+
+def load_variant(name: str) -> None:
+    """Import the extension module of a processor as :mod:`cyllama.llama.llama_cpp`.
+
+    Args:
+        name: "avx2" or "sse42", as in CMake's ``CYLLAMA_CPU_VARIANTS``.
+
+    Raises:
+        ImportError: The extension was not built for it.
+    """
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        return  # not built at all: the import that follows says so
+    usual = Path(spec.origin)
+    path = usual.parent / name / usual.name
+    if not path.is_file():
+        raise ImportError(
+            f"CYLLAMA_CPU={name!r}: there is no extension module for this processor in {path.parent}. Build it with the CMake "
+            f"option CYLLAMA_CPU_VARIANTS={name}, or unset CYLLAMA_CPU."
+        )
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module
+    spec.loader.exec_module(module)
+    sys.modules[__package__].llama_cpp = module  # type: ignore[attr-defined]
