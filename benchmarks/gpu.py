@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A model of 8B size on the GPU: decode, many callers and conversations, beside llama.cpp's own tools, and memory given back.
+"""An 8B-shaped model on the GPU: decode, many callers and conversations beside llama.cpp's tools; memory given back.
 
     make gpu
     python benchmarks/gpu.py --preset 1b --rounds 3
 
-`make gpu` builds cyllama and the tools with CUDA, in one configuration, and says where the tools are in CYLLAMA_TOOLS. The
-weights are random. The exit status is 1 if a goal was missed.
+`make gpu` builds cyllama and the tools with CUDA, and sets CYLLAMA_TOOLS to their folder.
+The weights are random. The exit status is 1 if a goal was missed.
 """
 
 from __future__ import annotations

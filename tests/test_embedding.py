@@ -159,9 +159,11 @@ def test_a_text_gives_a_vector_and_a_list_of_texts_a_list(bert: LLM):
     assert len(vector) == bert.model.n_embd_out == 64
     assert all(type(x) is float for x in vector)
     # how many texts are computed at once decides which kernel multiplies them, and so the last digits
-    assert len(vectors) == 1 and cosines(vectors, [vector])[0] > SAME
+    assert len(vectors) == 1
+    assert cosines(vectors, [vector])[0] > SAME
     together = bert.embed(text for text in ("hello", "hello"))
-    assert len(together) == 2 and cosines(together, [vector, vector]).min() > SAME
+    assert len(together) == 2
+    assert cosines(together, [vector, vector]).min() > SAME
 
 
 def token_vectors(llm: LLM, text: str) -> np.ndarray:

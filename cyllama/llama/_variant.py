@@ -25,11 +25,12 @@ def load_variant(name: str) -> None:
     path = usual.parent / name / usual.name
     if not path.is_file():
         raise ImportError(
-            f"CYLLAMA_CPU={name!r}: there is no extension module for this processor in {path.parent}. Build it with the CMake "
-            f"option CYLLAMA_CPU_VARIANTS={name}, or unset CYLLAMA_CPU."
+            f"CYLLAMA_CPU={name!r}: there is no extension module for this processor in {path.parent}. Build it with "
+            f"the CMake option CYLLAMA_CPU_VARIANTS={name}, or unset CYLLAMA_CPU."
         )
     spec = importlib.util.spec_from_file_location(_MODULE, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module
     spec.loader.exec_module(module)

@@ -17,10 +17,10 @@ N_VOCAB = 504  # in blocks of 8 columns, not in chunks of equal size
 def assert_same_products(repacked: np.ndarray, plain: np.ndarray) -> None:
     """Compare logits that were computed with the same matrices in two layouts.
 
-    Both round activations to 8 bits. Where the sums before differ in their last bit, a value may be rounded the other way,
-    by a step of 1/127 of the largest in its block of 32, and the products after it inherit that. So single logits differ by
-    up to some such steps, whatever the processor, but hardly ever: a wrong column, block or row would change its logits by
-    their whole size.
+    Both round activations to 8 bits. Where two sums differ in their last bit, a value may be rounded the other way, by
+    a step of 1/127 of the largest in its block of 32, and the products after it inherit that. So single logits may
+    differ by a few such steps, on any processor. A wrong column, block or row would change its
+    logits by their whole size.
     """
     size = plain.std()
     assert size > 0.5
