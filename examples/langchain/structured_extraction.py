@@ -39,7 +39,7 @@ def main(model_path: str | None = None) -> None:
         guess = model.with_structured_output(Person, temperature=1000, top_k=0, top_p=1, min_p=0, seed=1)
         print(f"at random: {guess.invoke('Hello!')!r}")
 
-        # Only an answer that is cut off does not fit. Ask for the raw message to see both.
+        # An answer that is cut off has no value. Ask for the raw message to see both.
         cut = prompt | model.with_structured_output(Person, include_raw=True, max_tokens=8)
         result = cut.invoke({"sentence": SENTENCES[0]})
         assert isinstance(result, dict)

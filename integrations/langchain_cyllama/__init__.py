@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._unused import UnusedArgumentWarning
     from .chat_models import ChatCyllama
     from .embeddings import CyllamaEmbeddings
-    from .errors import ConversationSizeError
+    from .errors import ConversationSizeError, OutputParsingError
     from .llms import CyllamaLLM
     from .rerankers import CyllamaReranker
 
@@ -34,6 +34,7 @@ _MODULES = {
     "CyllamaEmbeddings": "embeddings",
     "CyllamaLLM": "llms",
     "CyllamaReranker": "rerankers",
+    "OutputParsingError": "errors",
     "UnusedArgumentWarning": "_unused",
 }
 
@@ -48,6 +49,7 @@ __all__ = [
     "CyllamaEmbeddings",
     "CyllamaLLM",
     "CyllamaReranker",
+    "OutputParsingError",
     "UnusedArgumentWarning",
     "__version__",
 ]

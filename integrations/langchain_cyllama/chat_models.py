@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,18 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.output_parsers import (
-    JsonOutputKeyToolsParser,
-    JsonOutputParser,
-    PydanticOutputParser,
-    PydanticToolsParser,
-)
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, PrivateAttr
 from typing_extensions import override
 
@@ -41,8 +32,10 @@ from cyllama import (
 )
 
 from ._base import N_PARALLEL, CyllamaBase
+from ._schemas import read_schema, to_tool
 from ._serialization import register
 from ._shared import SharedLLM, share
+from ._structured import AnswerParser, structured
 from .errors import ConversationSizeError
 from .messages import MODEL_PROVIDER, to_chunk, to_cyllama, to_langchain, to_last_chunk
 from .sessions import SessionKey, conversations_of, find_session, fingerprint, opening
@@ -534,7 +527,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         Raises:
             ToolError: There is no tool of the name in `tool_choice`.
         """
-        formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        formatted = [to_tool(tool, strict=strict) for tool in tools]
         if tool_choice:
             kwargs["tool_choice"] = _check_tool_choice(tool_choice, formatted)
         if parallel_tool_calls is not None:
@@ -544,13 +537,13 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     @override
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Literal["function_calling", "json_mode", "json_schema"] = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+    ) -> Runnable[LanguageModelInput, Any]:
         """Return a model whose answers are formatted to match a schema.
 
         ```python
@@ -563,7 +556,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         ```
 
         Args:
-            schema: A pydantic class, a TypedDict, a JSON schema, or an OpenAI tool.
+            schema: A pydantic class, a TypedDict, a dataclass or another type that pydantic can validate, a JSON schema
+                (of an object or anything else, with or without a title), or an OpenAI tool.
             method: How the answer is given its form.
 
                 - `"json_schema"`: the answer is JSON, and the schema is its grammar. The model does not see the schema.
@@ -575,39 +569,38 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             **kwargs: More arguments for `bind`.
 
         Returns:
-            A `Runnable` that gives an instance of `schema` if that is a pydantic class, else a dict.
+            A `Runnable` that gives an instance of `schema` if that is a type, and what the JSON means if it is a
+            TypedDict or a JSON schema. An answer that did not end by itself has no value: the `Runnable` raises an
+            `OutputParsingError`. A stream of dicts yields what is there of them while they are generated, and raises at
+            its end; a stream of instances yields the whole instance.
 
         Raises:
             ConfigError: There is no such method, or the schema is missing.
+            SchemaError: There is no JSON schema of `schema`.
         """
         if method not in ("function_calling", "json_mode", "json_schema"):
             raise ConfigError(f"method is 'json_schema', 'function_calling' or 'json_mode', not {method!r:.80}")
         if schema is None and method != "json_mode":
             raise ConfigError(f"method={method!r} needs a schema: a pydantic class, a TypedDict or a JSON schema")
-        shown = {"kwargs": {"method": method, "strict": strict} if method != "json_mode" else {"method": method}}
-        kwargs = {"ls_structured_output_format": {**shown, "schema": schema}, **kwargs}
-        model: type[BaseModel] | None = None
-        if isinstance(schema, type) and is_basemodel_subclass(schema):
-            model = cast("type[BaseModel]", schema)
-        parser: Runnable[Any, Any]
-        if method == "function_calling" and schema is not None:
-            tool = convert_to_openai_tool(schema, strict=strict)
-            name = tool["function"]["name"]
-            bound = self.bind_tools([tool], **{"tool_choice": name, "parallel_tool_calls": False, **kwargs})
-            parser = (
-                JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-                if model is None
-                else PydanticToolsParser(tools=[model], first_tool_only=True)
-            )
-        else:
-            form = {"type": "json_object"} if method == "json_mode" else _response_format(schema)
-            bound = self.bind(**{"response_format": form, **kwargs})
-            parser = JsonOutputParser() if model is None else PydanticOutputParser(pydantic_object=model)
-        if not include_raw:
-            return bound | parser
-        parsed = RunnablePassthrough.assign(parsed=operator.itemgetter("raw") | parser, parsing_error=lambda _: None)
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        wanted = None if schema is None else read_schema(schema)
+        shown: dict[str, Any] = {"kwargs": {"method": method, "strict": strict}}
+        if method == "json_mode":
+            del shown["kwargs"]["strict"]
+        shown["schema"] = None if wanted is None else wanted.shown
+        kwargs = {"ls_structured_output_format": shown, **kwargs}
+        if wanted is not None and method == "function_calling":
+            name = wanted.tool["function"]["name"]
+            kwargs = {"tool_choice": name, "parallel_tool_calls": False, **kwargs}
+            model = self.bind_tools([wanted.tool_of(strict)], **kwargs)
+            optional = kwargs["tool_choice"] in ("auto", "none", None, False)
+            parser = AnswerParser(load=wanted.load_arguments, tool=name, optional=optional, grows=wanted.streams_calls)
+            return structured(model, parser, include_raw=include_raw)
+        form: dict[str, Any] = {"type": "json_object"}
+        if wanted is not None and method == "json_schema":
+            form = wanted.response_format(strict)
+        model = self.bind(**{"response_format": form, **kwargs})
+        load, grows = (json.loads, True) if wanted is None else (wanted.load, wanted.grows)
+        return structured(model, AnswerParser(load=load, grows=grows), include_raw=include_raw)
 
     # -------------------- tokens
 
@@ -629,7 +622,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         if not messages:
             return 0
         converted = to_cyllama(messages)
-        definitions = [convert_to_openai_tool(tool) for tool in tools or ()]
+        definitions = [to_tool(tool) for tool in tools or ()]
         try:
             prompt = self.client.render(converted, tools=definitions, chat_template=self.chat_template)
         except ChatTemplateError:
@@ -763,17 +756,3 @@ def _check_tool_choice(choice: dict[str, Any] | str | bool, tools: Sequence[Mapp
     if isinstance(choice, str) and choice not in ("auto", "none", "any", "required", *known):
         raise ToolError(f"tool_choice is {choice!r:.80}, but the tools are {', '.join(known) or 'none'}")
     return choice
-
-
-def _response_format(schema: dict[str, Any] | type | None) -> dict[str, Any]:
-    """Return a schema as OpenAI's API has it."""
-    if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
-        return dict(schema)
-    if isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping) and "name" in schema:
-        return {"type": "json_schema", "json_schema": dict(schema)}
-    converted = (
-        schema.model_json_schema()
-        if isinstance(schema, type) and issubclass(schema, BaseModel)
-        else convert_to_json_schema(cast("dict[str, Any] | type", schema))
-    )
-    return {"type": "json_schema", "json_schema": {"name": converted.get("title", "answer"), "schema": converted}}

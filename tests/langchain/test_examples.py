@@ -102,7 +102,7 @@ def test_structured_extraction(tmp_path: Path):
     ]
     assert lines[3].startswith("at random: Person(name=")
     assert lines[4] == 'cut off: {"name": "Ada",, length, None'
-    assert lines[5] == "error: OutputParserException"
+    assert lines[5] == "error: OutputParsingError"
 
 
 def test_time_travel(tmp_path: Path):

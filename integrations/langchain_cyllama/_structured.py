@@ -1,0 +1,211 @@
+"""From the answer of a model to the value that a schema asks for: whole, or an error."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
+from langchain_core.output_parsers.transform import BaseTransformOutputParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.utils.json import parse_partial_json
+from typing_extensions import override
+
+from .errors import OutputParsingError
+
+_SHOWN = 200  # characters of an answer in a message
+_NOTHING = object()  # not None, which is a value: that of `null`
+
+#: Makes a value of JSON text. It raises a ValueError for text that is not JSON, or does not fit its schema.
+Load = Callable[[str], Any]
+
+
+class AnswerParser(BaseTransformOutputParser[Any]):
+    """Makes a value of an answer that is complete, and of no other.
+
+    LangChain's own parsers close what is open in an answer that `max_tokens` or a stop string has cut. Half a number is
+    a number then, and nothing tells it from a whole one.
+
+    Args:
+        load: Makes the value.
+        tool: The tool whose arguments are the JSON text; `None` where the text of the answer is.
+        optional: Whether an answer without a call of the tool is `None`.
+        grows: Whether a stream yields what is there of a value while it is generated. It may change until the end.
+    """
+
+    load: Load
+    tool: str | None = None
+    optional: bool = False
+    grows: bool = False
+
+    @override
+    def parse(self, text: str) -> Any:
+        return self._parse(AIMessage(text))
+
+    @override
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        [generation, *_] = result
+        message = generation.message if isinstance(generation, ChatGeneration) else AIMessage(generation.text)
+        return self._parse_part(message) if partial else self._parse(message)
+
+    @override
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        growing = _Growing(self)
+        for piece in input:
+            yield from growing.push(piece)
+        yield from growing.finish()
+
+    @override
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        growing = _Growing(self)
+        async for piece in input:
+            for value in growing.push(piece):
+                yield value
+        for value in growing.finish():
+            yield value
+
+    @property
+    def _type(self) -> str:
+        return "cyllama-answer"
+
+    # -------------------- internal
+
+    def _parse(self, message: BaseMessage) -> Any:
+        text = self._text_of(message)
+        _check_ended(message, text)
+        if text is None:
+            if self.optional:
+                return None
+            raise OutputParsingError(
+                f"the answer does not call {self.tool!r}, the tool of the schema: {_shown(str(message.text))}",
+                str(message.text),
+            )
+        try:
+            return self.load(text)
+        except (ValueError, RecursionError) as error:
+            raise OutputParsingError(_why_not(text, error), text) from error
+
+    def _text_of(self, message: BaseMessage) -> str | None:
+        """Return the JSON text of an answer, or `None` where it does not call the tool."""
+        if self.tool is None:
+            return str(message.text)
+        return next((text for name, text in _arguments(message) if name == self.tool), None)
+
+    def _parse_part(self, message: BaseMessage) -> Any:
+        """Return what is there of a value, or `None`."""
+        text = self._text_of(message) if self.grows else None
+        try:
+            return None if text is None else parse_partial_json(text)
+        except ValueError:
+            return None
+
+
+class _Growing:
+    """An answer that comes in pieces, and the values that a stream of it yields."""
+
+    def __init__(self, parser: AnswerParser) -> None:
+        self._parser = parser
+        self._message: Any = None
+        self._last: Any = _NOTHING
+
+    def push(self, piece: str | BaseMessage) -> Iterator[Any]:
+        message = AIMessage(piece) if isinstance(piece, str) else piece
+        if self._message is None or not isinstance(message, BaseMessageChunk):
+            self._message = message
+        else:
+            self._message = self._message + message
+        if self._parser.grows and (value := self._parse(partial=True)) is not None:
+            yield from self._new(value)
+
+    def finish(self) -> Iterator[Any]:
+        if self._message is not None:
+            yield from self._new(self._parse(partial=False))
+
+    def _parse(self, *, partial: bool) -> Any:
+        return self._parser.parse_result([ChatGeneration(message=self._message)], partial=partial)
+
+    def _new(self, value: Any) -> Iterator[Any]:
+        if self._last is _NOTHING or value != self._last:
+            self._last = value
+            yield value
+
+
+def structured(model: Runnable[Any, Any], parser: AnswerParser, *, include_raw: bool) -> Runnable[Any, Any]:
+    """Return a model whose answers are values.
+
+    Args:
+        model: The model, asked for answers that the parser can read.
+        parser: Makes the values.
+        include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`, and a parser's error is kept
+            there instead of raised.
+    """
+    if not include_raw:
+        return model | parser
+    raw = operator.itemgetter("raw")
+    parsed = parser.with_fallbacks([RunnableLambda(_none)])
+    error = RunnableLambda(_error_of(parser))
+    outcome: Any = RunnablePassthrough.assign(parsed=raw | parsed, parsing_error=raw | error)
+    return RunnableMap(raw=model) | outcome
+
+
+def _none(_message: Any) -> None:
+    return None
+
+
+def _error_of(parser: AnswerParser) -> Callable[[BaseMessage], Exception | None]:
+    def error_of(message: BaseMessage) -> Exception | None:
+        try:
+            parser.parse_result([ChatGeneration(message=message)])
+        except OutputParserException as error:
+            return error
+        return None
+
+    return error_of
+
+
+def _arguments(message: BaseMessage) -> Iterator[tuple[str | None, str]]:
+    """Yield the tools that a message calls, and the arguments as they were generated."""
+    if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+        for piece in message.tool_call_chunks:  # and not its tool_calls, which LangChain has repaired
+            yield piece["name"], piece["args"] or ""
+    elif isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            yield call["name"], json.dumps(call["args"])
+        for broken in message.invalid_tool_calls:
+            yield broken["name"], broken["args"] or ""
+
+
+def _check_ended(message: BaseMessage, text: str | None) -> None:
+    """Raise an error for an answer that did not end by itself."""
+    reason = message.response_metadata.get("finish_reason")
+    so_far = str(message.text) if text is None else text
+    if reason == "length":
+        raise OutputParsingError(
+            "the answer was cut at max_tokens, or at the end of the context, before it was complete (finish_reason is "
+            f"'length'): increase max_tokens (or n_ctx). What there is of it: {_shown(so_far)}",
+            so_far,
+        )
+    if reason == "cancelled":
+        raise OutputParsingError(
+            "the answer was cancelled before it was complete (its session was reset, or the model closed): ask again; "
+            f"max_tokens is not the reason. What there is of it: {_shown(so_far)}",
+            so_far,
+        )
+
+
+def _why_not(text: str, error: Exception) -> str:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        reason = f"is not complete JSON ({error}): did a stop string end it? max_tokens did not"
+    else:
+        reason = f"does not fit the schema ({error})"
+    return f"the answer {reason}. All of it: {_shown(text)}"
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
