@@ -16,6 +16,7 @@
 #include "log.h"
 #include "model.hpp"
 #include "modules.hpp"
+#include "peg.hpp"
 
 // As in common/chat.cpp, which keeps it to itself.
 struct common_chat_templates {
@@ -247,6 +248,14 @@ LlamaChatParams apply(const LlamaChatTemplates & self, const std::string & messa
     return result;
 }
 
+LlamaChatParams with_parser(const LlamaChatParams & self, const std::string & parser) {
+    LlamaChatParams result = self;
+    WithoutGil release;
+    result.parser.parser = load_parser(parser);
+    result.params.parser = parser;
+    return result;
+}
+
 nb::tuple parse(const LlamaChatParams & self, const std::string & text, bool is_partial) {
     constexpr size_t kShallow = 16, kDeepest = 10000;
     common_chat_msg message;
@@ -325,6 +334,11 @@ void init_params(nb::module_ & m) {
         .def_prop_ro("preserved_tokens", list_getter<&P::preserved_tokens>(),
                      "Control tokens whose text `parse` has to see.")
         .def_prop_ro("additional_stops", list_getter<&P::additional_stops>(), "Texts that end the answer.")
+        .def_prop_ro("parser", text_getter<&P::parser>(),
+                     "What `parse` reads answers with, as JSON text (common_peg_arena).")
+        .def("with_parser", &with_parser, nb::arg("parser"),
+             "The same with another parser, JSON text such as `parser`.\n\n"
+             "Raises ValueError if it is no parser, or recurses without a bracket or a brace in between.")
         .def("parse", &parse, nb::arg("text"), nb::arg("is_partial") = false,
              nb::sig("def parse(self, text: str, is_partial: bool = False) "
                      "-> tuple[str, str, list[tuple[str, str, str]]]"),

@@ -2,8 +2,9 @@
 
 from .messages import Function, Message, MessageLike, Role, ToolCall, check_messages
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
+from .plan import ChatPlan
 from .sampling import grammar_sampler, preserved_token_ids
-from .template import ChatPlan, ChatTemplates, prepare, render
+from .template import ChatTemplates, prepare, render
 from .tools import Tool, ToolChoice, ToolChoiceLike, ToolLike, check_tool_choice, check_tools
 from .variables import REASONING_EFFORTS, ReasoningEffort, TemplateVariables, check_variables
 

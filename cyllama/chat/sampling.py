@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..errors import GrammarError
 from ..grammar import GrammarSpec
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
-from .template import ChatPlan, escape
+from .plan import ChatPlan
+from .template import escape
 
 
 def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> LlamaSampler | None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ChatTemplateError, ConfigError
@@ -20,8 +20,10 @@ from ..grammar import (
     finish_grammar,
 )
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
-from .messages import Message, MessageLike, check_messages
-from .parser import ChatParser, Read
+from . import call_ids, history
+from .messages import MessageLike, check_messages
+from .parser import Read
+from .plan import ChatPlan
 from .tools import (
     OWN_TEMPLATE,
     Tool,
@@ -41,38 +43,6 @@ _CACHED = 16  # templates, and formats of answers
 _NO_TEMPLATE = (
     "the model has no chat template: pass one as chat_template, Jinja source, or a prompt as text instead of messages"
 )
-
-
-@dataclass(frozen=True)
-class ChatPlan:
-    """A chat made into a prompt, and how to generate and read the answer.
-
-    Attributes:
-        prompt: The prompt, which ends where the answer begins. Text of control tokens in it means the tokens.
-        grammar: What the answer is constrained by.
-        stop_sequences: Texts that end the answer.
-        preserved_tokens: Control tokens whose text the parser has to see.
-        response_format: What the content has to look like.
-        read: Reads an answer.
-    """
-
-    prompt: str
-    grammar: GrammarSpec | None
-    stop_sequences: tuple[str, ...]
-    preserved_tokens: tuple[str, ...]
-    response_format: ResponseFormat | None
-    read: Read
-
-    def parser(self) -> ChatParser:
-        """Return what reads one answer."""
-        return ChatParser(self.read)
-
-    def parse(self, text: str) -> Message:
-        """Return the message of an answer, whole or cut."""
-        parser = self.parser()
-        parser.push(text)
-        parser.finish()
-        return parser.message
 
 
 class ChatTemplates:
@@ -242,11 +212,36 @@ class _Chat:
         self._thinking = variables.thinking
         caps = self._template.caps
         self._own_tools = not (caps["supports_tools"] and caps["supports_tool_calls"])
+        messages = history.order_results(call_ids.unique_ids(messages))
+        if not self._own_tools and not caps["supports_parallel_tool_calls"]:
+            messages = history.one_call_each(messages)
+        if call_ids.names_calls_by_id(self._template.source):
+            messages = call_ids.named_ids(messages)
         self._messages = messages
 
     def render(self, *, add_generation_prompt: bool = True) -> tuple[str, LlamaChatParams]:
         """Render the messages; return the prompt, and how an answer without tools is read."""
-        messages: Sequence[Mapping[str, Any]] = self._messages
+        try:
+            result = self._render(self._messages, add_generation_prompt)
+        except ChatTemplateError:
+            if call_ids.are_nine(self._messages):
+                raise
+            self._messages = call_ids.nine_letters_or_digits(self._messages)
+            result = self._render(self._messages, add_generation_prompt)
+        lost = history.lost_texts(self._messages, result[0])
+        for other in history.alternatives(self._messages) if lost else ():
+            try:
+                rendered = self._render(other, add_generation_prompt)
+            except ChatTemplateError:
+                continue
+            if history.lost_texts(self._messages, rendered[0]) < lost:
+                self._messages = other
+                return rendered
+        return result
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+    ) -> tuple[str, LlamaChatParams]:
         tools = "" if self._own_tools else dump_tools(self._tools)
         if self._own_tools:
             messages = describe_tools(messages, self._tools)
@@ -263,7 +258,7 @@ class _Chat:
         try:
             rendered = self._template.apply(**options, force_pure_content=True)
         except (RuntimeError, ValueError) as error:
-            raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {error}") from error
+            raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {_reason(error)}") from error
         # How the answer is written is found by rendering the template a hundred times, and the same for all messages.
         key = ("plain", self._source, rendered.generation_prompt, tools, add_generation_prompt, self._variables.key)
         try:
@@ -280,7 +275,7 @@ class _Chat:
             try:
                 params = self._template.apply(**options, force_pure_content=True)
             except (RuntimeError, ValueError):
-                raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {error}") from error
+                raise ChatTemplateError(f"{_whose(self._source)} refuses these messages: {_reason(error)}") from error
         return params.prompt, params
 
     def plain(self, grammar: str | None) -> ChatPlan:
@@ -439,6 +434,12 @@ def _plan(
     preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
     stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
     return ChatPlan(prompt, grammar, tuple(stops), tuple(preserved), expected, read)
+
+
+def _reason(error: Exception) -> str:
+    """Return what a template says of messages that it refuses, without where in its source it says so."""
+    found = re.search(r"Jinja Exception: (.*)", str(error))
+    return found[1] if found else str(error).strip()
 
 
 def _whose(chat_template: str | None) -> str:

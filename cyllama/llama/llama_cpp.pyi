@@ -1451,6 +1451,17 @@ class LlamaChatParams:
     def additional_stops(self) -> list[str]:
         """Texts that end the answer."""
 
+    @property
+    def parser(self) -> str:
+        """What `parse` reads answers with, as JSON text (common_peg_arena)."""
+
+    def with_parser(self, parser: str) -> LlamaChatParams:
+        """
+        The same with another parser, JSON text such as `parser`.
+
+        Raises ValueError if it is no parser, or recurses without a bracket or a brace in between.
+        """
+
     def parse(self, text: str, is_partial: bool = False) -> tuple[str, str, list[tuple[str, str, str]]]:
         """
         Content, reasoning and tool calls (id, name, arguments) of an answer, whole or its beginning.

@@ -1,0 +1,41 @@
+"""What a chat comes to: a prompt, and how to generate and read the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..grammar import GrammarSpec, ResponseFormat
+from .messages import Message
+from .parser import ChatParser, Read
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    """A chat made into a prompt, and how to generate and read the answer.
+
+    Attributes:
+        prompt: The prompt, which ends where the answer begins. Text of control tokens in it means the tokens.
+        grammar: What the answer is constrained by.
+        stop_sequences: Texts that end the answer.
+        preserved_tokens: Control tokens whose text the parser has to see.
+        response_format: What the content has to look like.
+        read: Reads an answer.
+    """
+
+    prompt: str
+    grammar: GrammarSpec | None
+    stop_sequences: tuple[str, ...]
+    preserved_tokens: tuple[str, ...]
+    response_format: ResponseFormat | None
+    read: Read
+
+    def parser(self) -> ChatParser:
+        """Return what reads one answer."""
+        return ChatParser(self.read)
+
+    def parse(self, text: str) -> Message:
+        """Return the message of an answer, whole or cut."""
+        parser = self.parser()
+        parser.push(text)
+        parser.finish()
+        return parser.message

@@ -1,0 +1,10 @@
+// Parsers of answers (PEG), as llama.cpp saves them to JSON text.
+#pragma once
+
+#include <string>
+
+#include "peg-parser.h"
+
+/// Loads a parser from JSON text. Throws nb::value_error for text that is no parser, and for a parser that could call itself
+/// without a bracket or a brace in between: its recursion would not be bounded by how deep brackets are nested in an answer.
+common_peg_arena load_parser(const std::string & text);
