@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
@@ -24,6 +24,8 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=FLOAT_MAX, allow_inf_nan=False)]
 Finite = Annotated[float, Field(ge=-FLOAT_MAX, le=FLOAT_MAX, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=2**20)]
+Sampler = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -53,7 +55,7 @@ class Config(BaseModel):
 
 
 class GenerationConfig(Config):
-    r"""How text is generated. The sampling defaults are llama.cpp's.
+    r"""How text is generated. The sampling defaults are llama.cpp's, or what the model's file recommends.
 
     Every option can also be given to ``LLM(...)`` and to a single call by its name.
 
@@ -79,6 +81,7 @@ class GenerationConfig(Config):
         xtc_probability: Chance of excluding the top choices; 0 turns it off.
         xtc_threshold: Probability above which a token is a top choice.
         top_n_sigma: Keep tokens within this many standard deviations of the best logit; 0 or less turns it off.
+        samplers: Which of the methods above are applied, and in which order, by llama.cpp's names; the others are off.
         mirostat: 1 or 2 select with a target surprise instead of the methods above; 0 turns it off.
         mirostat_tau: The target surprise, in bits.
         mirostat_eta: How fast it is approached.
@@ -113,6 +116,7 @@ class GenerationConfig(Config):
     xtc_probability: Probability = 0.0
     xtc_threshold: Probability = 0.1
     top_n_sigma: Finite = -1.0
+    samplers: Sequence[Sampler] = SAMPLERS
     mirostat: Literal[0, 1, 2] = 0
     mirostat_tau: NonNegative = 5.0
     mirostat_eta: NonNegative = 0.1
@@ -126,6 +130,11 @@ class GenerationConfig(Config):
     add_bos: bool | None = None
     parse_special: bool = True
     lora: dict[Text, Finite] = Field(default_factory=dict)
+
+    @field_validator("samplers", mode="before")
+    @classmethod
+    def _a_list_of_samplers(cls, value: Any) -> Any:
+        return _to_tuple(value)
 
     @field_validator("stop_sequences", "dry_sequence_breakers", mode="before")
     @classmethod

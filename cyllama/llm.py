@@ -57,6 +57,7 @@ from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
 from .options import ChatOptions, GenerationOptions, TextOptions, split_chat_options
+from .recommended import RecommendedSampling
 from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
@@ -98,7 +99,8 @@ class LLM:
 
     Args:
         model_path: A GGUF file; ``None`` for the embedded tiny-chat.
-        config: Defaults for every generation, a :class:`GenerationConfig` or a dict of its options.
+        config: Defaults for every generation, a :class:`GenerationConfig` or a dict of its options. What it leaves out
+            is as the model's file recommends (:attr:`recommended_sampling`), if it does.
         model_config: How to load the model, a :class:`ModelConfig` or a dict of its options.
         verbose: Show the log on stderr: attaches a handler to the logger "cyllama", for the whole process.
         progress_callback: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
@@ -123,13 +125,15 @@ class LLM:
         **overrides: Any,
     ) -> None:
         generation, loading = split_overrides(overrides)
-        self._config = as_config(GenerationConfig, config).merge(**generation)
+        self._given = as_config(GenerationConfig, config).merge(**generation)
         self._model_config = as_config(ModelConfig, model_config).merge(**loading)
         if verbose:
             show_log()
         _check_callable("progress_callback", progress_callback)
         path = resolve_model_path(model_path)
         self._model = load_model(os.fspath(path), self._model_config, progress_callback)
+        self._recommended = RecommendedSampling(self._model.metadata, self._model_config.kv_overrides)
+        self._config = self._recommended.under(self._given)
         self._path = path.absolute()  # the same file when the process changes its folder
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
@@ -771,8 +775,20 @@ class LLM:
 
     @property
     def config(self) -> GenerationConfig:
-        """Defaults for every generation."""
+        """Defaults for every generation.
+
+        They are what ``LLM(...)`` was given, else what the model's file recommends (:attr:`recommended_sampling`), else
+        those of :class:`GenerationConfig`.
+        """
         return self._config
+
+    @property
+    def recommended_sampling(self) -> dict[str, Any]:
+        """The options of a generation that the model's file recommends, ``general.sampling.*``.
+
+        They are the defaults where neither ``LLM(...)`` nor a call gives others.
+        """
+        return dict(self._recommended.options)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -812,7 +828,7 @@ class LLM:
             return self._config
         given = as_config(GenerationConfig, config)
         options = {name: getattr(given, name) for name in given.model_fields_set}
-        return self._config.merge(**(options | dict(overrides)))
+        return self._recommended.under(self._given.merge(**(options | dict(overrides))))
 
     def _text_task(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from .chat import ReasoningEffort, ToolChoiceLike, ToolLike
-from .config import check_option_names
+from .config import Sampler, check_option_names
 from .grammar import ResponseFormatLike
 
 
@@ -36,6 +36,7 @@ class GenerationOptions(TypedDict, total=False):
     xtc_probability: float
     xtc_threshold: float
     top_n_sigma: float
+    samplers: Sequence[Sampler]
     mirostat: Literal[0, 1, 2]
     mirostat_tau: float
     mirostat_eta: float

@@ -232,6 +232,7 @@ def write_random_model(
     sentencepiece: bool = False,
     chat_template: str | None = None,
     endless: bool = False,
+    recommended: Mapping[str, str | int | float] | None = None,
 ) -> Path:
     """Write a model of 1 to 2 MB.
 
@@ -242,6 +243,7 @@ def write_random_model(
         sentencepiece: Give it a vocabulary that puts a space before every text, as Llama 2 has it.
         chat_template: Jinja source of its template; by default that of the embedded model.
         endless: Let it never find a control token the most likely one, so that it does not come to an end by itself.
+        recommended: The sampling that the file recommends, ``general.sampling.*``.
 
     Returns:
         The path.
@@ -253,6 +255,9 @@ def write_random_model(
     else:
         _copy_tokenizer(writer, {} if chat_template is None else {"tokenizer.chat_template": chat_template})
     writer.add_name(f"random-{architecture}")
+    for name, value in (recommended or {}).items():
+        add = {str: writer.add_string, int: writer.add_int32, float: writer.add_float32}[type(value)]
+        add(f"general.sampling.{name}", value)
     writer.add_vocab_size(N_VOCAB)
     writer.add_context_length(N_CTX_TRAIN)
     writer.add_embedding_length(_N_EMBD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ..config import MAX_HISTORY, GenerationConfig
+from ..config import MAX_HISTORY, GenerationConfig, Sampler
 from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
 
 MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.cpp's `common`
@@ -39,7 +39,7 @@ def make_sampler(
 
 
 def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:
-    seed = LLAMA_DEFAULT_SEED if config.seed is None else config.seed
+    seed = _seed(config)
     biases = _biases(config, vocab)
     if biases:
         yield LlamaSampler.logit_bias(vocab.n_tokens, biases)
@@ -50,24 +50,10 @@ def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterat
         else:
             yield LlamaSampler.mirostat_v2(seed, config.mirostat_tau, config.mirostat_eta)
         return
-    yield from _penalties(config, vocab, n_ctx)
-    if config.temperature == 0:
-        yield LlamaSampler.greedy()
-        return
-    if config.top_n_sigma > 0:
-        yield LlamaSampler.top_n_sigma(config.top_n_sigma)
-    if config.top_k:
-        yield LlamaSampler.top_k(config.top_k)
-    if config.typical_p < 1:
-        yield LlamaSampler.typical(config.typical_p)
-    if config.top_p < 1:
-        yield LlamaSampler.top_p(config.top_p)
-    if config.min_p > 0:
-        yield LlamaSampler.min_p(config.min_p)
-    if config.xtc_probability > 0:
-        yield LlamaSampler.xtc(config.xtc_probability, config.xtc_threshold, seed=seed)
-    yield LlamaSampler.temp(config.temperature)
-    yield LlamaSampler.dist(seed)
+    for name in config.samplers:
+        if config.temperature > 0 or name in ("penalties", "dry"):  # the others leave the most likely token where it is
+            yield from _METHODS[name](config, vocab, n_ctx)
+    yield LlamaSampler.greedy() if config.temperature == 0 else LlamaSampler.dist(seed)
 
 
 def _penalties(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:
@@ -79,6 +65,9 @@ def _penalties(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Itera
             config.frequency_penalty,
             config.presence_penalty,
         )
+
+
+def _dry(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:
     if config.dry_multiplier > 0:
         yield LlamaSampler.dry(
             vocab,
@@ -90,9 +79,60 @@ def _penalties(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Itera
         )
 
 
+def _top_n_sigma(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.top_n_sigma > 0:
+        yield LlamaSampler.top_n_sigma(config.top_n_sigma)
+
+
+def _top_k(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.top_k:
+        yield LlamaSampler.top_k(config.top_k)
+
+
+def _typical_p(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.typical_p < 1:
+        yield LlamaSampler.typical(config.typical_p)
+
+
+def _top_p(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.top_p < 1:
+        yield LlamaSampler.top_p(config.top_p)
+
+
+def _min_p(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.min_p > 0:
+        yield LlamaSampler.min_p(config.min_p)
+
+
+def _xtc(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    if config.xtc_probability > 0:
+        yield LlamaSampler.xtc(config.xtc_probability, config.xtc_threshold, seed=_seed(config))
+
+
+def _temperature(config: GenerationConfig, *_: object) -> Iterator[LlamaSampler]:
+    yield LlamaSampler.temp(config.temperature)
+
+
+_METHODS: dict[Sampler, Callable[[GenerationConfig, LlamaVocab, int], Iterator[LlamaSampler]]] = {
+    "penalties": _penalties,
+    "dry": _dry,
+    "top_n_sigma": _top_n_sigma,
+    "top_k": _top_k,
+    "typ_p": _typical_p,
+    "top_p": _top_p,
+    "min_p": _min_p,
+    "xtc": _xtc,
+    "temperature": _temperature,
+}
+
+
+def _seed(config: GenerationConfig) -> int:
+    return LLAMA_DEFAULT_SEED if config.seed is None else config.seed
+
+
 def _penalises(config: GenerationConfig) -> bool:
     strengths = (config.repeat_penalty, config.frequency_penalty, config.presence_penalty)
-    return config.penalty_last_n != 0 and strengths != (1.0, 0.0, 0.0)
+    return "penalties" in config.samplers and config.penalty_last_n != 0 and strengths != (1.0, 0.0, 0.0)
 
 
 def _look_back(config: GenerationConfig, n_ctx: int) -> int:
@@ -100,7 +140,8 @@ def _look_back(config: GenerationConfig, n_ctx: int) -> int:
     if config.mirostat:
         return 0
     penalties = _resolve(config.penalty_last_n, n_ctx) if _penalises(config) else 0
-    dry = _resolve(config.dry_penalty_last_n, n_ctx) if config.dry_multiplier > 0 else 0
+    repeats = "dry" in config.samplers and config.dry_multiplier > 0
+    dry = _resolve(config.dry_penalty_last_n, n_ctx) if repeats else 0
     return max(penalties, dry)
 
 

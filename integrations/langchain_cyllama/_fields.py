@@ -170,6 +170,9 @@ class GenerationFields(BaseModel):
     """Keep tokens within this many standard deviations of the best logit; 0 or less turns it off. (Default:
     `-1.0`)"""
 
+    samplers: Sequence[str] | None = None
+    """Which of the methods above are applied, and in which order, by llama.cpp's names; the others are off."""
+
     mirostat: int | None = None
     """1 or 2 select with a target surprise instead of the methods above; 0 turns it off. (Default: `0`)"""
 
