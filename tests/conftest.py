@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyllama import LLM
-from cyllama.engine import Engine
+from cyllama.engine import Engine, Request
 from cyllama.engine.scheduler import Chunk, Scheduler
 from cyllama.models import TINY_CHAT
 
@@ -42,7 +42,7 @@ def books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def checked_step(self: Engine) -> None:
         step(self)
         try:
-            self._kv_cache.check_integrity()
+            self._check_integrity()
         except AssertionError as error:  # the engine takes it for a failed step: remember it beyond that
             wrong.append(error)
             raise
@@ -53,13 +53,27 @@ def books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """Every request that an engine is given, in order."""
+    seen: list[Request] = []
+    submit = Engine.submit
+
+    def recorded_submit(self: Engine, request: Request) -> None:
+        seen.append(request)
+        submit(self, request)
+
+    monkeypatch.setattr(Engine, "submit", recorded_submit)
+    return seen
+
+
+@pytest.fixture
 def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """What every batch holds."""
     seen: list[Step] = []
     next_batch, step = Scheduler.next_batch, Engine._step
 
-    def recorded_next_batch(self: Scheduler, n_batch: int, *, stop_before_last: bool = False) -> list[Chunk]:
-        chunks = list(next_batch(self, n_batch, stop_before_last=stop_before_last))
+    def recorded_next_batch(self: Scheduler, n_batch: int) -> list[Chunk]:
+        chunks = list(next_batch(self, n_batch))
         prompts = {chunk.request: len(chunk.tokens) for chunk in chunks if not chunk.request.tokens}
         generated = [chunk.request for chunk in chunks if chunk.request.tokens]
         seen.append(Step(prompts, generated, 0))

@@ -33,7 +33,8 @@ REASONING = """\
 {%- endif %}
 """
 
-SLIDING_WINDOW = 16
+SLIDING_WINDOW = 16  # small, so that short sequences leave it
+REAL_SLIDING_WINDOW = 512  # as of real models: larger than many contexts
 N_CTX_TRAIN = 8192
 N_VOCAB = 1280
 
@@ -45,8 +46,9 @@ _SHORTCONV = 4
 class _Tensors:
     """The tensors of a model, made in order from one source of randomness."""
 
-    def __init__(self, writer: gguf.GGUFWriter, seed: int) -> None:
+    def __init__(self, writer: gguf.GGUFWriter, seed: int, sliding_window: int = SLIDING_WINDOW) -> None:
         self.writer = writer
+        self.sliding_window = sliding_window
         self._rng = np.random.default_rng(seed)
 
     def add(self, name: str, values: np.ndarray) -> None:
@@ -183,12 +185,12 @@ def _write_lfm2(tensors: _Tensors) -> None:
 
 
 def _write_gemma3(tensors: _Tensors) -> None:
-    """Attention to the last ``SLIDING_WINDOW`` tokens in every other layer, to everything in the others."""
+    """Attention to the last tokens in every other layer, to everything in the others."""
     writer, head = tensors.writer, _N_EMBD // _N_HEAD
     writer.add_head_count_kv(_N_HEAD // 2)
     writer.add_key_length(head)
     writer.add_value_length(head)
-    writer.add_sliding_window(SLIDING_WINDOW)
+    writer.add_sliding_window(tensors.sliding_window)
     writer.add_sliding_window_pattern(2)
     for i in range(4):
         tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
@@ -233,6 +235,7 @@ def write_random_model(
     chat_template: str | None = None,
     endless: bool = False,
     recommended: Mapping[str, str | int | float] | None = None,
+    sliding_window: int = SLIDING_WINDOW,
 ) -> Path:
     """Write a model of 1 to 2 MB.
 
@@ -244,6 +247,7 @@ def write_random_model(
         chat_template: Jinja source of its template; by default that of the embedded model.
         endless: Let it never find a control token the most likely one, so that it does not come to an end by itself.
         recommended: The sampling that the file recommends, ``general.sampling.*``.
+        sliding_window: Tokens that windowed layers attend to, where the architecture has such layers.
 
     Returns:
         The path.
@@ -267,7 +271,7 @@ def write_random_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
 
-    tensors = _Tensors(writer, seed)
+    tensors = _Tensors(writer, seed, sliding_window)
     tensors.normal("token_embd.weight", (N_VOCAB, _N_EMBD), 0.5 / kind.embedding_scale)
     tensors.ones(f"{kind.output_norm}.weight", _N_EMBD)
     tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4, zero_rows=_control_tokens() if endless else ())

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cyllama.engine.kv_cache import CachedSequence, KVCache, common_prefix
+from cyllama.engine.kv_cache import KVCache
+from cyllama.engine.sequence import CachedSequence, common_prefix
 from cyllama.llama.llama_cpp import (
     GGMLType,
     LlamaBatch,

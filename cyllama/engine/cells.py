@@ -68,9 +68,26 @@ class Cells:
         else:
             self._runs.pop(seq_id, None)
 
-    def owned_by(self, seq_ids: Iterable[int]) -> int:
-        """Return how many cells these sequences own together."""
+    def n_shared(self, seq_id: int, first: int, n: int) -> int:
+        """Return how many of the cells ``first`` to ``n`` of a sequence others own as well."""
+        runs = self._runs.get(seq_id, [])[self._split(seq_id, first) : self._split(seq_id, n)]
+        return sum(run.length for run in runs if run.owners > 1)
+
+    def unshare(self, seq_id: int, first: int, n: int) -> None:
+        """Give a sequence cells of its own in place of those that it shares with others, from ``first`` to ``n``."""
+        for i in range(self._split(seq_id, first), self._split(seq_id, n)):
+            run = self._runs[seq_id][i]
+            if run.owners > 1:
+                run.owners -= 1
+                self._runs[seq_id][i] = Run(run.length)
+                self.used += run.length
+
+    def owned_by(self, seq_ids: Iterable[int], prefix: tuple[int, int] | None = None) -> int:
+        """Return how many cells these sequences own together, and with a prefix of one more: its id, and how many."""
         runs = {id(run): run for seq_id in seq_ids for run in self._runs.get(seq_id, ())}
+        if prefix is not None:
+            seq_id, n = prefix
+            runs |= {id(run): run for run in self._runs.get(seq_id, [])[: self._split(seq_id, n)]}
         return sum(run.length for run in runs.values())
 
     def length(self, seq_id: int) -> int:

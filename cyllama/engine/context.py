@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..config import GenerationConfig, ModelConfig
@@ -25,6 +26,8 @@ from .stats import Stats
 logger = logging.getLogger(__name__)
 
 PADDING = 256  # llama.cpp pads a context to this
+MOST_SIZES = 4  # of a context that are tried besides the least
+FIRST_RETRY = 16  # steps after which a context that could not be replaced is tried again; twice as many every time
 DEFAULT_MAX_TOKENS = 512  # to make room for at first where the answer has no limit
 
 
@@ -39,12 +42,10 @@ class ContextSize(NamedTuple):
     Attributes:
         limit: Most tokens of prompt and answer together.
         required: What the context has to have room for before the generation starts.
-        exact: Whether the user named that size, and it is not to be rounded up.
     """
 
     limit: int
     required: int
-    exact: bool
 
 
 def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_cells: int | None) -> ContextSize:
@@ -72,10 +73,8 @@ def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_
             f"the prompt has {n_prompt} tokens but all conversations share kv_cells={kv_cells}: raise kv_cells in "
             f"ModelConfig or shorten the prompt"
         )
-    if config.n_ctx is not None:
-        return ContextSize(limit, limit, exact=True)
     max_tokens = DEFAULT_MAX_TOKENS if config.max_tokens is None else config.max_tokens
-    return ContextSize(limit, min(padded(n_prompt + max_tokens), limit), exact=False)
+    return ContextSize(limit, min(padded(n_prompt + max_tokens), limit))
 
 
 class GenerationContext:
@@ -98,44 +97,89 @@ class GenerationContext:
         self.n_ctx = 0
         self.batch = LlamaBatch(1)
         self._adapters = NO_ADAPTERS  # what the context computes with
-        self._too_large: int | None = None  # what this context could not be replaced by
-        self.kv_cache = KVCache(model, config.host_cache_mb * 2**20, max_idle_cells(config))
+        self._failures = 0  # to replace the context, one after the other
+        self._retry_at = 0  # the step before which that is not tried again
+        self.kv_cache = KVCache(
+            model,
+            config.host_cache_mb * 2**20,
+            max_idle_cells(config),
+            swa_full=config.swa_full,
+            token_bytes=(kv_cache_bytes(model, config, PADDING) or PADDING) / PADDING,
+        )
 
-    def ensure(self, n_ctx: int, *, roomy: int, n_batch: int) -> bool:
+    def ensure(self, n_ctx: int, *, roomy: int, n_batch: int, at_once: bool = False) -> bool:
         """Have a context of at least ``n_ctx`` tokens, and keep what the sequences hold.
 
         Args:
             n_ctx: Tokens that have to fit.
-            roomy: Size of a new context if the memory allows it.
+            roomy: Size of a new context if the memory allows it; otherwise sizes in between are tried.
             n_batch: Most tokens of one step, if a context has to be created.
+            at_once: Try although it has just failed.
 
         Returns:
             Whether the context was there already.
 
         Raises:
-            ContextMemoryError: There is not enough memory for it. What existed before exists still.
+            ContextMemoryError: There is not enough memory for it. What existed before exists still, unless there was
+                not enough memory for that either: then there is no context.
             ContextError: llama.cpp cannot create one with these options.
         """
         if self.context is not None and n_ctx <= self.n_ctx:
             return True
-        old_n_ctx, n_batch = self.n_ctx, max(n_batch, self.batch.capacity)
-        if self.context is not None and self._too_large is not None and n_ctx >= self._too_large:
+        if self._stats.steps < self._retry_at and self.kv_cache.running and not at_once:
             raise ContextMemoryError(f"a context of n_ctx={n_ctx} tokens could not be created just now. {WAY_OUT}")
-        self._check_memory(n_ctx, held=old_n_ctx)
-        self._close_context(keep=True)
-        sizes = [max(roomy, n_ctx), n_ctx] if roomy > n_ctx else [n_ctx]
-        error: Exception | None = None
-        for size in sizes:
+        sizes = self._affordable(sizes_between(n_ctx, roomy))
+        old_n_ctx, n_batch = self.n_ctx, max(n_batch, self.batch.capacity)
+        self._close_context(keep=True, idle_bytes_max=self._memory_left(sizes[0]))
+        try:
+            self._create_one_of(sizes, n_batch)
+        except (ContextMemoryError, ContextError):
+            self._failures += 1
+            self._retry_at = self._stats.steps + FIRST_RETRY * 2 ** min(self._failures, 8)
+            if old_n_ctx:
+                with suppress(ContextMemoryError, ContextError):
+                    self._create(old_n_ctx, n_batch)
+            raise
+        self._failures = self._retry_at = 0
+        return False
+
+    def _create_one_of(self, sizes: list[int], n_batch: int) -> None:
+        """Create a context of the first of these sizes for which there is memory."""
+        for size in sizes[:-1]:
             try:
                 self._create(size, n_batch)
-                return False
-            except (ContextMemoryError, ContextError) as failure:
-                error = failure
-        if old_n_ctx:
-            self._create(old_n_ctx, n_batch)
-            self._too_large = n_ctx
-        assert error is not None
-        raise error
+                return
+            except (ContextMemoryError, ContextError):
+                logger.debug("no context of %d tokens could be created", size, exc_info=True)
+        self._create(sizes[-1], n_batch)
+
+    def _affordable(self, sizes: list[int]) -> list[int]:
+        """Return those sizes for which there seems to be memory, beside what moves from the old context.
+
+        Raises:
+            ContextMemoryError: There is none, not even for the last one.
+        """
+        n_bytes = self._bytes_to_move()
+        for i, size in enumerate(sizes):
+            try:
+                check_kv_memory(self._model, self._config, size, held=self.n_ctx, moved=n_bytes)
+                return sizes[i:]
+            except ContextMemoryError:
+                if size == sizes[-1]:
+                    raise
+        return sizes
+
+    def _bytes_to_move(self) -> float:
+        """Return how much host memory running sequences take while the context is replaced."""
+        return self.kv_cache.bytes_to_move(self.kv_cache.running)
+
+    def _memory_left(self, n_ctx: int) -> float | None:
+        """Return how much host memory idle sequences may take while the context is replaced, ``None`` if unknown."""
+        new, available = kv_cache_bytes(self._model, self._config, padded(n_ctx)), available_memory()
+        if new is None or available is None:
+            return None
+        held = kv_cache_bytes(self._model, self._config, padded(self.n_ctx)) or 0
+        return max(0, min(available, available + held - new) - self._bytes_to_move())
 
     def use(self, adapters: AdapterSet) -> None:
         """Compute with these adapters from the next step on. If others were used before, that step takes longer."""
@@ -155,20 +199,20 @@ class GenerationContext:
         """Give everything back."""
         self._close_context(keep=False)
 
-    def _close_context(self, *, keep: bool) -> None:
+    def _close_context(self, *, keep: bool, idle_bytes_max: float | None = None) -> None:
         if self.context is not None and keep:
-            self.kv_cache.detach()
+            self.kv_cache.detach(idle_bytes_max)
         elif not keep:
             self.kv_cache.close()
+            self._failures = self._retry_at = 0
         if self.context is not None:
             self.context.close()
         self.context = None
         self._adapters = NO_ADAPTERS
-        self._too_large = None
         self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
 
     def _create(self, n_ctx: int, n_batch: int) -> None:
-        self._check_memory(n_ctx)
+        check_kv_memory(self._model, self._config, n_ctx)
         params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch, model=self._model)
         context = create_context(self._model, params, WAY_OUT)
         if not context.has_memory:
@@ -181,10 +225,6 @@ class GenerationContext:
         self.n_ctx = self._stats.n_ctx = n_ctx
         self._stats.kv_cells = context.n_ctx
         logger.debug("created a context of %d tokens", n_ctx)
-
-    def _check_memory(self, n_ctx: int, held: int = 0) -> None:
-        """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
-        check_kv_memory(self._model, self._config, n_ctx, held=held)
 
 
 def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) -> LlamaContext:
@@ -202,18 +242,40 @@ def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) 
         raise ContextError(str(error)) from error
 
 
-def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0) -> None:
+def sizes_between(least: int, roomy: int) -> list[int]:
+    """Return the sizes of a context to try, the largest first.
+
+    >>> sizes_between(1000, 3000)
+    [3000, 2000, 1500, 1250, 1000]
+    """
+    sizes, excess = [], max(0, roomy - least)
+    while excess >= PADDING // 2 and len(sizes) < MOST_SIZES:
+        sizes.append(least + excess)
+        excess //= 2
+    return [*sizes, least]
+
+
+def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0, moved: float = 0) -> None:
     """Raise :class:`ContextMemoryError` if the KV cache of ``n_ctx`` tokens does not fit into the memory.
 
-    ``held`` tokens of it are in memory already, in a context that will be replaced.
+    Fail early: Linux overcommits, and the OOM killer would end the process when the memory is used.
+
+    Args:
+        model: The model.
+        config: The options that the size depends on.
+        n_ctx: Tokens.
+        held: Tokens of a context that will be replaced, and whose memory is free then.
+        moved: Bytes of host memory that what moves from the old context to the new one takes meanwhile, beside either.
     """
-    needed, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
-    if needed is None or available is None:
+    new, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
+    if new is None or available is None:
         return
-    if needed > available + (kv_cache_bytes(model, config, padded(held)) or 0):
+    old = kv_cache_bytes(model, config, padded(held)) or 0
+    needed = max(new - old, 0) + moved if held else new
+    if needed > available:
         raise ContextMemoryError(
-            f"a context of n_ctx={n_ctx} tokens needs {gib(needed)} for its KV cache, but {gib(available)} of "
-            f"memory are available. {WAY_OUT}"
+            f"a context of n_ctx={n_ctx} tokens needs {gib(new + moved)} for its KV cache, but "
+            f"{gib(available + old)} of memory are available. {WAY_OUT}"
         )
 
 
@@ -282,6 +344,6 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
     return params
 
 
-def gib(n_bytes: int) -> str:
+def gib(n_bytes: float) -> str:
     """Return a number of bytes for people to read."""
     return f"{n_bytes / 2**30:.1f} GiB"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import SessionError
-from .kv_cache import CachedSequence, common_prefix
+from .sequence import CachedSequence, common_prefix
 
 if TYPE_CHECKING:
     from .request import Request

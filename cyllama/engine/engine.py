@@ -16,16 +16,17 @@ from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
 from .context import GenerationContext
 from .conversation import Conversation
-from .kv_cache import common_prefix
+from .kv_cache import MIN_SHARED
 from .logprobs import read_logprobs
 from .request import Request
 from .scheduler import Chunk, Scheduler
+from .sequence import CachedSequence, common_prefix
 from .stats import Stats
 from .worker import Worker
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
+LEAST_GROWTH = 8  # a context that has to grow grows by at least one in so many of its tokens
 HEADROOM = 32  # cells that have to be free for each running request before another one starts, where cells are fixed
-MIN_SHARED = 32  # tokens of a common prefix for which one request waits until another has evaluated it
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -136,8 +137,14 @@ class Engine(Worker["Request | Callable[[], object]"]):
         return answer
 
     def check_integrity(self) -> None:
-        """Raise ``AssertionError`` where the books of the KV cache are wrong."""
-        self.ask(self._kv_cache.check_integrity)()
+        """Raise ``AssertionError`` where what is recorded of requests and sequences is wrong."""
+        self.ask(self._check_integrity)()
+
+    def _check_integrity(self) -> None:
+        self._kv_cache.check_integrity()
+        extended = [request.sequence for request in self._scheduler.running]
+        assert len(set(extended)) == len(extended), "two requests extend the same sequence"
+        assert set(extended) == set(self._kv_cache.running), "the sequences that are running are not those of requests"
 
     @property
     def occupancy(self) -> dict[str, int]:
@@ -219,30 +226,30 @@ class Engine(Worker["Request | Callable[[], object]"]):
                 continue
             if other.adapters.key != request.adapters.key:
                 continue
-            shared = common_prefix(other.prompt, request.prompt)
+            shared = min(common_prefix(other.prompt, request.prompt), len(request.prompt) - 1)
             if shared < other.n_evaluated + MIN_SHARED:
                 continue
             own, adapters = request.conversation.sequence, request.adapters.key
             _, known = self._kv_cache.longest_prefix(request.prompt, own, shareable=True, adapters=adapters)
-            if shared >= known + MIN_SHARED:
+            if shared >= known + MIN_SHARED and self._will_be_shared(other, shared):
                 return True
         return False
+
+    def _will_be_shared(self, request: Request, n: int) -> bool:
+        """Whether others can go on from the first ``n`` tokens of a request's prompt once it has evaluated them."""
+        assert request.sequence is not None
+        return self._kv_cache.drops_tails or self._kv_cache.plan_checkpoint(request.sequence, n)
 
     def _make_place(self, request: Request) -> bool:
         """Have a context with room for one more request; return whether there is."""
         running = self._scheduler.running
         if self._kv_cells is not None:
             self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
-            sequence = request.own_sequence
-            if sequence is None or sequence.seq_id is None or sequence.adapters != request.adapters.key:
-                present = 0
-            else:
-                present = len(sequence.tokens)
-            needed = len(request.all_tokens) - present + 1 + HEADROOM * len(running)
-            return not running or needed <= self._kv_cache.free_cells + self._kv_cache.idle_cells - present
-        needed = request.required + sum(other.required for other in running)
+            return not running or self._has_cells_for(request)
+        reserved = sum(other.reserved for other in (*running, request))
+        needed = max(reserved, request.config.n_ctx or 0)
         try:
-            self._context.ensure(needed, roomy=self._roomy(needed, request), n_batch=request.config.n_batch)
+            self._context.ensure(needed, roomy=self._roomy(reserved, request), n_batch=request.config.n_batch)
         except ContextMemoryError:
             if running:
                 return False
@@ -250,6 +257,14 @@ class Engine(Worker["Request | Callable[[], object]"]):
         if request.conversation is not None and request.config.n_ctx is None:
             self._make_room_for_idle(request)
         return True
+
+    def _has_cells_for(self, request: Request) -> bool:
+        """Whether one more request can run in as many cells as there are, and all of them go on for a while."""
+        tokens, shareable = request.all_tokens, request.conversation is not None
+        needed, available = self._kv_cache.cells_for(
+            tokens, request.own_sequence, shareable=shareable, adapters=request.adapters.key
+        )
+        return needed + 1 + HEADROOM * len(self._scheduler.running) <= available
 
     def _make_room_for_idle(self, request: Request) -> None:
         """Replace a small context rather than have conversations that take turns drive each other out of it."""
@@ -260,15 +275,15 @@ class Engine(Worker["Request | Callable[[], object]"]):
             self._context.ensure(wanted, roomy=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch)
 
     def _roomy(self, n_ctx: int, request: Request) -> int:
-        """Return the size of a new context for at least ``n_ctx`` tokens that need not be replaced soon."""
+        """Return the size of a new context, for ``n_ctx`` tokens of those that run, that need not be replaced soon."""
         running = [*self._scheduler.running, request]
         soon = [other for other in self._scheduler.next_waiting() if other is not request]
         soon = soon[: self._scheduler.n_parallel - len(running)]
         n_ctx += sum(other.required or request.required for other in soon)
-        if all(other.config.n_ctx is not None for other in running):
-            return n_ctx
-        n_ctx += self._kv_cache.idle_tokens(but=request.own_sequence)
-        return max(n_ctx, min(2 * self._context.n_ctx, len(running) * self._model.n_ctx_train))
+        if any(other.config.n_ctx is None for other in running):
+            n_ctx += self._kv_cache.idle_tokens(but=request.own_sequence)
+        most = sum(other.config.n_ctx or self._model.n_ctx_train for other in running)
+        return max(n_ctx, min(2 * self._context.n_ctx, most))
 
     def _start(self, request: Request) -> None:
         """Give a request a sequence, with as much of its prompt as is known already."""
@@ -289,6 +304,8 @@ class Engine(Worker["Request | Callable[[], object]"]):
                 kv_cache.disown(own)
             conversation.sequence = sequence
         request.sequence = sequence
+        if conversation is not None:
+            kv_cache.plan_checkpoint(sequence, len(request.prompt) - 1)
         if request.n_reused is None:
             request.n_reused = len(sequence.tokens)
             self._stats.prompt_tokens_reused += request.n_reused
@@ -298,9 +315,12 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
     def _step(self) -> None:
         """Evaluate one batch and give every request that is due its next token."""
+        if self._context.context is None:  # there was no memory for a larger one, nor for the old one again
+            self._put_all_back()
+            return
         n_batch = self._make_room()
         context, batch = self._context.context, self._context.batch
-        chunks = list(self._scheduler.next_batch(n_batch, stop_before_last=not self._kv_cache.drops_tails))
+        chunks = list(self._scheduler.next_batch(n_batch))
         if context is None or not chunks:
             return
         batch.clear()
@@ -360,20 +380,23 @@ class Engine(Worker["Request | Callable[[], object]"]):
         kv_cache.make_room(wanted)
         return min(self._context.batch.capacity, kv_cache.free_cells)
 
-    def _grow(self) -> bool:
-        """Replace the context by a larger one if a running request may have more; return whether that was done."""
-        growing = [request for request in self._scheduler.running if request.grows]
-        if self._kv_cells is not None or not growing:
+    def _grow(self, *, at_once: bool = False) -> bool:
+        """Replace the context by a larger one if a running request may have more; return whether that was done.
+
+        Args:
+            at_once: Try although it has just failed.
+        """
+        running, n_ctx = self._scheduler.running, self._context.n_ctx
+        if self._kv_cells is not None or not any(request.grows for request in running):
             return False
-        for request in growing:
-            request.grow()
-        needed = sum(request.required for request in self._scheduler.running)
+        least = n_ctx + max(n_ctx // LEAST_GROWTH, len(running))
+        wanted = sum(request.reserved_next for request in running)
         try:
-            self._context.ensure(
-                max(needed, self._context.n_ctx + 1), roomy=needed, n_batch=self._context.batch.capacity
-            )
-        except ContextMemoryError:
+            self._context.ensure(least, roomy=max(wanted, least), n_batch=self._context.batch.capacity, at_once=at_once)
+        except (ContextMemoryError, ContextError):
             return False
+        for request in running:
+            request.grow()
         return True
 
     def _give_way(self) -> None:
@@ -381,16 +404,25 @@ class Engine(Worker["Request | Callable[[], object]"]):
         if self._kv_cache.evict():
             return
         newest = self._scheduler.running[-1]
-        if len(self._scheduler.running) == 1:
+        if len(self._scheduler.running) > 1:
+            self._put_back(newest)
+        elif self._kv_cache.free_cells > 0 or not self._grow(at_once=True):
             self._retire(newest, "length")
-            return
-        assert newest.sequence is not None
-        if newest.conversation is None:
-            self._kv_cache.own(newest.sequence)
-        self._kv_cache.preempt(newest.sequence)
-        if newest.conversation is not None:  # it is the conversation's
-            newest.sequence = None
-        self._scheduler.put_back(newest)
+
+    def _put_back(self, request: Request) -> None:
+        """Let a running request wait again; what it has evaluated moves to host memory."""
+        assert request.sequence is not None
+        if request.conversation is None:
+            self._kv_cache.own(request.sequence)
+        self._kv_cache.preempt(request.sequence)
+        if request.conversation is not None:  # it is the conversation's
+            request.sequence = None
+        self._scheduler.put_back(request)
+
+    def _put_all_back(self) -> None:
+        """Let all running requests wait, in their order, for a context that there is memory for."""
+        for request in reversed(self._scheduler.running):
+            self._put_back(request)
 
     def _take_stock(self, chunks: list[Chunk]) -> None:
         """After an aborted decode: note what of it was evaluated."""
@@ -407,9 +439,6 @@ class Engine(Worker["Request | Callable[[], object]"]):
             of_prompt = min(len(tokens), max(0, len(request.prompt) - request.n_evaluated))
             self._stats.prompt_tokens_evaluated += of_prompt
             self._kv_cache.append(request.sequence, tokens)
-            before_last = request.n_evaluated == len(request.prompt) - 1
-            if before_last and request.conversation is not None and not self._kv_cache.drops_tails:
-                self._kv_cache.take_checkpoint(request.sequence)
         for request, _, _ in chunks:
             if request.followers and request.pending == 0:
                 self._release_followers(request)
@@ -442,18 +471,22 @@ class Engine(Worker["Request | Callable[[], object]"]):
     def _release_followers(self, leader: Request) -> None:
         """Let the followers of a request go on from its prompt, which has been evaluated."""
         assert leader.sequence is not None
-        if leader.wants_tokens:
-            template = self._kv_cache.branch(leader.sequence, shareable=False)
-            for request in leader.followers:
-                self._kv_cache.own(template)
-                request.sequence = template
-                request.n_reused = len(request.prompt)
-                self._stats.prompt_tokens_reused += request.n_reused
+        if leader.wants_tokens and leader.followers:
+            self._hand_on(self._kv_cache.branch(leader.sequence, shareable=False), leader.followers)
         for request in leader.followers:
             request.leader = None
             if not leader.wants_tokens:
                 self._retire(request, "length")
         leader.followers = []
+
+    def _hand_on(self, prompt: CachedSequence, requests: list[Request]) -> None:
+        """Let requests go on from a copy of their prompt. Where it could not be copied, it is empty."""
+        for request in requests:
+            self._kv_cache.own(prompt)
+            request.sequence = prompt
+            if prompt.tokens:
+                request.n_reused = len(request.prompt)
+                self._stats.prompt_tokens_reused += request.n_reused
 
     def _lead_on(self, leader: Request) -> None:
         """The leader has ended before its prompt was evaluated: the next one takes its place."""

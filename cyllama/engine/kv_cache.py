@@ -3,68 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel, LlamaState
 from .adapters import AdapterKey
 from .cells import Cells
+from .memory import memory_of
+from .sequence import CachedSequence, Checkpoint, common_prefix
 
 logger = logging.getLogger(__name__)
 
 RETURNING = 4  # a conversation that went on before is kept this many times longer than one that did not
 SLACK = 512  # cells, beyond those of idle sequences, that attention may pass over before moving them is worth it
 COPY_COST = 1 / 32  # of copying a token's keys and values from host memory, against evaluating it: at most
+MOST_CHECKPOINTS = 3  # of a sequence: for a prefix that others share, and for the last prompts
+MIN_SHARED = 32  # tokens of a common prefix that are worth a checkpoint, or for a request to wait for
 
-
-class Checkpoint(NamedTuple):
-    """What cannot be rolled back of a sequence (recurrent states, sliding windows), as it was after some tokens."""
-
-    n_tokens: int
-    state: LlamaState
-
-
-class CachedSequence:
-    """Token ids, and where their keys and values are: in the context, in host memory, or nowhere any more.
-
-    Attributes:
-        tokens: Token ids that were evaluated, from position 0.
-        seq_id: Its id in the context, ``None`` if it is not there.
-        state: Its state in host memory, ``None`` if it is not there.
-        checkpoint: A point to go back to, where the memory of the model cannot drop a tail.
-        owners: Conversations and requests that go on from it.
-        running: Whether a request is extending it.
-        shareable: Whether other conversations may copy a common prefix.
-        adapters: What its keys and values were computed with.
-        calls: Generations that it has seen.
-        last_used: When the last one ended, on the cache's clock.
-    """
-
-    def __init__(self, *, shareable: bool, adapters: AdapterKey = ()) -> None:
-        self.tokens: list[int] = []
-        self.seq_id: int | None = None
-        self.state: LlamaState | bytes | None = None
-        self.checkpoint: Checkpoint | None = None
-        self.owners = 0
-        self.running = False
-        self.shareable = shareable
-        self.adapters = adapters
-        self.calls = 0
-        self.last_used = 0
-
-    @property
-    def host_bytes(self) -> int:
-        """Host memory that it takes."""
-        return len(self.state or b"") + (len(self.checkpoint.state) if self.checkpoint else 0)
+FAILURES = (RuntimeError, ValueError, MemoryError)  # what llama.cpp and the binding raise for a state
 
 
 class KVCache:
     """Every sequence that requests run on or that conversations may come back to.
 
-    Its books are token ids, and what they were evaluated with: a state is used for a request of the same adapters
-    only, and as far as its token ids agree with the request's own. A
-    sequence is *resident* in the context, *swapped* to host memory, or *dropped*, and then evaluated again when it is
-    needed. What is shared is copied, never taken. Only the engine's thread uses it.
+    A sequence is known by its token ids, and by what they were evaluated with: a state is used for a request of the
+    same adapters only, and as far as its token ids agree with the request's own. It is compared with llama.cpp's
+    positions whenever a request begins to use it, and evaluated again where they disagree. A sequence is *resident* in
+    the context, *swapped* to host memory, or *dropped*, and then evaluated again when it is needed. What is shared is
+    copied, never taken. Only the engine's thread uses it.
 
     Attributes:
         idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
@@ -72,9 +38,25 @@ class KVCache:
         n_cells: Cells of the context, 0 without one.
     """
 
-    def __init__(self, model: LlamaModel, host_bytes_max: int, idle_cells_max: int) -> None:
-        self._n_swa = model.n_swa
-        self._recurrent = model.is_recurrent or model.is_hybrid
+    def __init__(
+        self,
+        model: LlamaModel,
+        host_bytes_max: int,
+        idle_cells_max: int,
+        *,
+        swa_full: bool = False,
+        token_bytes: float = 1,
+    ) -> None:
+        """Make an empty cache.
+
+        Args:
+            model: What sequences are evaluated with.
+            host_bytes_max: Most host memory for sequences that are not in the context, and for checkpoints.
+            idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
+            swa_full: Whether contexts keep every token of sliding-window layers.
+            token_bytes: Host memory of a token, as far as that is known before the first one is moved there.
+        """
+        self._memory = memory_of(model, swa_full=swa_full)
         self._host_bytes_max = host_bytes_max
         self.idle_cells_max = idle_cells_max
         self._context: LlamaContext | None = None
@@ -83,7 +65,7 @@ class KVCache:
         self._free_ids: list[int] = []
         self._clock = 0
         self._highest = 0  # no cell beyond this one is in use
-        self._token_bytes = 1.0  # host memory that a token of the last swapped sequence took
+        self._token_bytes = token_bytes  # host memory that a token of the last swapped sequence took
         self.host_bytes = 0
         self.n_cells = 0
 
@@ -92,6 +74,7 @@ class KVCache:
     def attach(self, context: LlamaContext) -> None:
         """Use an empty context from now on, and move into it what ran or fits of what :meth:`detach` saved."""
         self._context = context
+        self._memory.attach(context)
         self._cells = Cells()
         self._free_ids = list(range(context.n_seq_max))[::-1]
         self.n_cells = context.n_ctx
@@ -100,18 +83,43 @@ class KVCache:
                 self._swap_in(sequence)
         self._keep_to_budget()
 
-    def detach(self) -> None:
-        """Move everything to host memory, whatever it takes, before the context is replaced by another."""
-        for sequence in self._resident():
-            self._swap_out(sequence)
+    def detach(self, idle_bytes_max: float | None = None) -> None:
+        """Move everything to host memory, before the context is replaced by another.
+
+        What there is no memory for is dropped, and evaluated again when it is needed: idle sequences first.
+
+        Args:
+            idle_bytes_max: Most host memory for the idle sequences of the context; ``None`` takes whatever there is.
+        """
+        for sequence in sorted(self._resident(), key=self._worth, reverse=True):
+            n_bytes = 0 if sequence.running else self.bytes_to_move([sequence])
+            if idle_bytes_max is not None and n_bytes > idle_bytes_max:
+                self._drop(sequence)
+                continue
+            if idle_bytes_max is not None:
+                idle_bytes_max -= n_bytes
+            try:
+                self._swap_out(sequence)
+            except FAILURES:
+                logger.debug("a sequence of %d tokens could not be moved", len(sequence.tokens), exc_info=True)
+                self._drop(sequence)
         self._leave_context()
+
+    def bytes_to_move(self, sequences: Iterable[CachedSequence]) -> float:
+        """Return how much host memory these sequences would take, about."""
+        return self._token_bytes * sum(len(sequence.tokens) for sequence in sequences)
+
+    @property
+    def running(self) -> list[CachedSequence]:
+        """The sequences that requests are extending."""
+        return [sequence for sequence in self._sequences if sequence.running]
 
     def close(self) -> None:
         """Forget everything: the context is gone, or about to go. Host memory is given back at once."""
         self._leave_context()
         for sequence in self._sequences:
-            sequence.tokens = []
-            sequence.seq_id = sequence.state = sequence.checkpoint = None
+            sequence.tokens, sequence.checkpoints, sequence.planned = [], [], []
+            sequence.seq_id = sequence.state = None
         self._sequences.clear()
         self.host_bytes = 0
 
@@ -137,20 +145,39 @@ class KVCache:
             shareable: Whether the conversation shares prefixes with others, and they with it.
             adapters: What the request is computed with.
         """
-        source, n = self.longest_prefix(tokens, own, shareable=shareable, adapters=adapters)
-        if source is not None and not self._bring_in(source):
-            source, n = None, 0
-        sequence: CachedSequence
-        if source is not None and source is own and source.owners <= 1 and not source.running:
-            sequence = source
-            self._keep(sequence, n)
-        elif source is not None:
-            sequence = self.branch(source, n, shareable=shareable)
-        else:
-            sequence = self._add(shareable, adapters)
-            self._take_id(sequence)
+        shared = self._shared_prefix(tokens, own, adapters) if shareable and not self.drops_tails else 0
+        sequence = self._reuse(tokens, own, shareable=shareable, adapters=adapters)
+        if sequence is None:
+            sequence = self._new_resident(shareable=shareable, adapters=adapters)
         sequence.running = True
+        sequence.planned = []
+        if shared >= len(sequence.tokens) + MIN_SHARED:
+            self.plan_checkpoint(sequence, shared)
         return sequence
+
+    def _reuse(
+        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey
+    ) -> CachedSequence | None:
+        """Return a resident sequence that holds the beginning of ``tokens`` already, if there is a usable one."""
+        while True:
+            source, n = self.longest_prefix(tokens, own, shareable=shareable, adapters=adapters)
+            if source is None or not self._bring_in(source):
+                return None
+            if self._is_whole(source):
+                break
+            logger.warning("a sequence of %d tokens is evaluated again: llama.cpp holds another", len(source.tokens))
+            if source.running:
+                return None
+            self._clear(source)
+        if source is own and source.owners <= 1 and not source.running:
+            self._keep(source, n)
+            return source
+        return self.branch(source, n, shareable=shareable)
+
+    def _shared_prefix(self, tokens: Sequence[int], own: CachedSequence | None, adapters: AdapterKey) -> int:
+        """Return how many of ``tokens``, but the last, some sequence begins with, even if it cannot go back there."""
+        others = [s for s in self._sequences if (s.shareable or s is own) and s.adapters == adapters]
+        return max((min(common_prefix(s.tokens, tokens), len(tokens) - 1) for s in others), default=0)
 
     def longest_prefix(
         self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
@@ -175,10 +202,24 @@ class KVCache:
         return (best, best_n) if best_n > 0 else (None, 0)
 
     def append(self, sequence: CachedSequence, tokens: Iterable[int]) -> None:
-        """Note tokens that were evaluated."""
+        """Note tokens that were evaluated, and take the checkpoint that is planned there."""
         before = len(sequence.tokens)
         sequence.tokens.extend(tokens)
         self._take_cells(sequence, len(sequence.tokens) - before)
+        while sequence.planned and sequence.planned[0] <= len(sequence.tokens):
+            if sequence.planned.pop(0) == len(sequence.tokens):
+                self.take_checkpoint(sequence)
+
+    def plan_checkpoint(self, sequence: CachedSequence, n: int) -> bool:
+        """Have a checkpoint taken after ``n`` tokens of a running sequence, or a few less.
+
+        Return whether there will be one: not if the memory of the model needs none, or no host memory is allowed.
+        """
+        if self.drops_tails or self._host_bytes_max == 0 or n <= len(sequence.tokens):
+            return False
+        if not any(n - MIN_SHARED < planned <= n for planned in sequence.planned):
+            sequence.plan_checkpoint(n)
+        return True
 
     def take_checkpoint(self, sequence: CachedSequence) -> None:
         """Remember the sequence as it is, to come back to when its tail has to be dropped."""
@@ -186,27 +227,45 @@ class KVCache:
             return
         assert self._context is not None
         assert sequence.seq_id is not None
-        state = self._context.state_seq_copy(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
-        self._set_checkpoint(sequence, Checkpoint(len(sequence.tokens), state))
+        try:
+            state = self._context.state_seq_copy(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        except FAILURES:  # it only saves time
+            logger.debug("no checkpoint of %d tokens", len(sequence.tokens), exc_info=True)
+            return
+        kept = [checkpoint for checkpoint in sequence.checkpoints if checkpoint.n_tokens < len(sequence.tokens)]
+        if len(kept) >= MOST_CHECKPOINTS:  # the first one is likely to be shared, the last one to be needed soon
+            del kept[1]
+        self._set_checkpoints(sequence, [*kept, Checkpoint(len(sequence.tokens), state)])
         self._keep_to_budget()
 
     def branch(self, sequence: CachedSequence, n: int | None = None, *, shareable: bool) -> CachedSequence:
-        """Return a copy of a resident sequence, or of its first ``n`` tokens; they share the cells."""
-        copy = self._add(shareable, sequence.adapters)
-        was_running, sequence.running = sequence.running, True  # it must not be evicted to make room for its copy
-        self._take_id(copy)
-        sequence.running = was_running
-        self._copy(sequence, copy)
-        if n is not None:
-            self._keep(copy, n)
-        if self._n_swa and copy.tokens:
-            self._own_window(copy)
-        return copy
+        """Return a copy of a resident sequence, or of its first ``n`` tokens; they share the cells.
+
+        Where that fails, idle sequences are evicted until it does not; if there is none left, the copy is empty, and
+        what it should have held is evaluated again.
+        """
+        while True:
+            copy = self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
+            try:
+                with self._kept_resident(sequence), self._kept_resident(copy):
+                    self._copy(sequence, copy, len(sequence.tokens) if n is None else n)
+                return copy
+            except FAILURES:
+                logger.debug("a sequence of %d tokens could not be copied", len(sequence.tokens), exc_info=True)
+                self._discard(copy)
+            except BaseException:
+                self._discard(copy)
+                raise
+            with self._kept_resident(sequence):
+                has_room = self.evict()
+            if not has_room:
+                return self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
 
     def end_turn(self, sequence: CachedSequence) -> None:
         """A request stops extending a sequence; without an owner it goes."""
         self._clock += 1
         sequence.running = False
+        sequence.planned = []
         sequence.calls += 1
         sequence.last_used = self._clock
         self._remove_if_unowned(sequence)
@@ -225,14 +284,14 @@ class KVCache:
         """Set the books right after an aborted decode of ``tokens``, of which some may have been evaluated."""
         assert self._context is not None
         assert sequence.seq_id is not None
-        if self._recurrent:  # what is left of a recurrent state after an abort belongs to no known position
+        if not self._memory.survives_abort:
             self._clear(sequence)
             return
         evaluated = self._context.seq_pos_max(sequence.seq_id) + 1 - len(sequence.tokens)
-        if evaluated < 0:
-            self._clear(sequence)
-        else:
+        if evaluated >= 0:
             self.append(sequence, tokens[:evaluated])
+        if evaluated < 0 or not self._is_whole(sequence):
+            self._clear(sequence)
 
     def purge(self, sequences: Iterable[CachedSequence]) -> None:
         """Drop sequences whose keys and values are no numbers, and what the context's cells hold of them.
@@ -269,10 +328,23 @@ class KVCache:
         idle = (s for s in self._sequences if not s.running and s is not but and (s.state or s.seq_id is not None))
         return min(sum(len(sequence.tokens) for sequence in idle), self.idle_cells_max)
 
+    def cells_for(
+        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
+    ) -> tuple[int, int]:
+        """Return how many cells a request needs, and how many are free or would be if idle sequences were evicted.
+
+        The arguments are those of :meth:`open`. Cells that it will share with another sequence are in neither number.
+        """
+        source, n = self.longest_prefix(tokens, own, shareable=shareable, adapters=adapters)
+        if source is None or source.seq_id is None:
+            return len(tokens), self.n_cells - self._cells.owned_by(self._running_ids())
+        kept = self._cells.owned_by(self._running_ids(), prefix=(source.seq_id, n))
+        return len(tokens) - n, self.n_cells - kept
+
     @property
     def drops_tails(self) -> bool:
         """Whether the memory of the model can go back to any earlier position."""
-        return not self._recurrent and self._n_swa == 0
+        return self._memory.drops_tails
 
     def make_room(self, n_cells: int) -> bool:
         """Evict idle sequences until ``n_cells`` are free; return whether they are."""
@@ -300,8 +372,10 @@ class KVCache:
     def preempt(self, sequence: CachedSequence) -> None:
         """Take a sequence that was running out of the context; its owner opens it again later."""
         sequence.running = False
+        sequence.planned = []
         sequence.last_used = self._clock
-        self._evict(sequence)
+        if sequence.seq_id is not None:
+            self._evict(sequence)
 
     def compact(self, own: CachedSequence | None) -> None:
         """While nobody runs: clear the context if that makes attention pass over fewer cells for the next request.
@@ -346,36 +420,49 @@ class KVCache:
     # --- integrity
 
     def check_integrity(self) -> None:
-        """Raise ``AssertionError`` where the books differ from llama.cpp's or contradict themselves."""
-        resident = self._resident()
-        ids = [sequence.seq_id for sequence in resident if sequence.seq_id is not None]
+        """Raise ``AssertionError`` where what is recorded here contradicts itself or llama.cpp's memory."""
+        ids = [sequence.seq_id for sequence in self._resident() if sequence.seq_id is not None]
         assert len(set(ids)) == len(ids), f"two sequences have the same id: {ids}"
         assert not set(ids) & set(self._free_ids), "an id is in use and free"
-        for sequence in resident:
-            self._check_resident(sequence)
         for seq_id in self._free_ids:
             assert self._context is not None
             last = self._context.seq_pos_max(seq_id)
-            assert last == -1, f"sequence {seq_id} is free in the books, but its last position is {last}"
+            assert last == -1, f"no sequence has the id {seq_id}, but its last position is {last}"
+            assert self._cells.length(seq_id) == 0, f"no sequence has the id {seq_id}, but it has cells"
         assert self._cells.used == self._cells.owned_by(ids), "cells are in use that no sequence owns"
         assert self._cells.used <= self.n_cells, f"{self._cells.used} cells are in use, of {self.n_cells}"
-        host_bytes = sum(sequence.host_bytes for sequence in self._sequences)
-        assert self.host_bytes == host_bytes, f"{host_bytes} bytes in host memory, {self.host_bytes} in the books"
         for sequence in self._sequences:
-            assert sequence.running or sequence.owners > 0, "a sequence is kept that nobody owns"
-            assert not (sequence.state and sequence.seq_id is not None), "a sequence is in two places"
+            self._check_sequence(sequence)
+        self._check_host_memory()
 
-    def _check_resident(self, sequence: CachedSequence) -> None:
-        assert self._context is not None
-        assert sequence.seq_id is not None
+    def _check_sequence(self, sequence: CachedSequence) -> None:
         n = len(sequence.tokens)
-        last = self._context.seq_pos_max(sequence.seq_id)
-        assert last == n - 1, f"{n} tokens in the books, but the last position is {last}"
+        assert sequence.running or sequence.owners > 0, "a sequence is kept that nobody owns"
+        assert not (sequence.state and sequence.seq_id is not None), "a sequence is in two places"
+        assert n == 0 or sequence.state or sequence.seq_id is not None, f"{n} tokens have neither cells nor a state"
+        places = [checkpoint.n_tokens for checkpoint in sequence.checkpoints]
+        assert places == sorted(set(places)), f"checkpoints are not in order: {places}"
+        assert not places or 0 < places[0] <= places[-1] <= n, f"checkpoints after {places} tokens of {n}"
+        assert sequence.running or not sequence.planned, "a checkpoint is planned that no request will reach"
+        if sequence.seq_id is None or self._context is None:
+            assert self._context is None or not sequence.running, "a request is extending a sequence that has no cells"
+            return
+        first, last = self._context.seq_pos_min(sequence.seq_id), self._context.seq_pos_max(sequence.seq_id)
+        assert last == n - 1, f"{n} tokens are recorded, but the last position is {last}"
+        assert self._is_whole(sequence), f"a sequence of {n} tokens cannot go on: its first position is {first}"
         cells = self._cells.length(sequence.seq_id)
-        assert cells == n, f"{n} tokens in the books, but {cells} cells"
-        if self.drops_tails and n > 0:
-            first = self._context.seq_pos_min(sequence.seq_id)
-            assert first == 0, f"the first position of a sequence is {first}"
+        assert cells == n, f"{n} tokens are recorded, but {cells} cells"
+
+    def _check_host_memory(self) -> None:
+        owners: dict[Checkpoint, int] = {}
+        for sequence in self._sequences:
+            for checkpoint in sequence.checkpoints:
+                owners[checkpoint] = owners.get(checkpoint, 0) + 1
+        for checkpoint, n in owners.items():
+            assert checkpoint.owners == n, f"a checkpoint has {n} owners, but {checkpoint.owners} are recorded"
+        host_bytes = sum(len(sequence.state or b"") for sequence in self._sequences)
+        host_bytes += sum(len(checkpoint.state) for checkpoint in owners)
+        assert self.host_bytes == host_bytes, f"{host_bytes} bytes in host memory, but {self.host_bytes} are recorded"
 
     # --- internal
 
@@ -397,14 +484,48 @@ class KVCache:
         self._sequences[sequence] = None
         return sequence
 
+    def _new_resident(
+        self, *, shareable: bool, adapters: AdapterKey, beside: CachedSequence | None = None
+    ) -> CachedSequence:
+        """Return an empty sequence with an id, for which no sequence ``beside`` it is evicted."""
+        sequence = self._add(shareable, adapters)
+        try:
+            with self._kept_resident(beside):
+                self._take_id(sequence)
+        except BaseException:
+            self._discard(sequence)
+            raise
+        return sequence
+
+    @contextmanager
+    def _kept_resident(self, sequence: CachedSequence | None) -> Iterator[None]:
+        """Keep a sequence from being evicted meanwhile."""
+        if sequence is None:
+            yield
+            return
+        was_running, sequence.running = sequence.running, True
+        try:
+            yield
+        finally:
+            sequence.running = was_running
+
+    def _is_whole(self, sequence: CachedSequence) -> bool:
+        """Return whether llama.cpp's positions of a resident sequence are those of its tokens."""
+        assert self._context is not None
+        assert sequence.seq_id is not None
+        return self._memory.holds(self._context, sequence.seq_id, len(sequence.tokens))
+
     def _remove_if_unowned(self, sequence: CachedSequence) -> None:
         if sequence.owners <= 0 and not sequence.running and sequence in self._sequences:
-            self._drop(sequence)
-            del self._sequences[sequence]
+            self._discard(sequence)
+
+    def _discard(self, sequence: CachedSequence) -> None:
+        self._drop(sequence)
+        del self._sequences[sequence]
 
     def _take_id(self, sequence: CachedSequence) -> None:
-        if not self._free_ids:
-            self.evict()
+        if not self._free_ids and not self.evict():
+            raise RuntimeError("all sequences of the context are in use")
         sequence.seq_id = self._free_ids.pop()
 
     def _take_cells(self, sequence: CachedSequence, n: int) -> None:
@@ -420,7 +541,7 @@ class KVCache:
         assert sequence.seq_id is not None
         self._context.seq_rm(sequence.seq_id)
         self._cells.truncate(sequence.seq_id, 0)
-        self._set_checkpoint(sequence, None)
+        self._set_checkpoints(sequence, [])
         sequence.tokens = []
 
     def _drop(self, sequence: CachedSequence) -> None:
@@ -430,40 +551,38 @@ class KVCache:
             self._free_ids.append(sequence.seq_id)
             sequence.seq_id = None
         self._set_state(sequence, None)
-        self._set_checkpoint(sequence, None)
+        self._set_checkpoints(sequence, [])
         sequence.tokens = []
 
-    def _copy(self, source: CachedSequence, target: CachedSequence) -> None:
-        """Make a resident, empty sequence equal to a resident one."""
+    def _copy(self, source: CachedSequence, target: CachedSequence, n: int) -> None:
+        """Make a resident, empty sequence equal to the first ``n`` tokens of another one, as far as possible."""
         assert self._context is not None
         assert source.seq_id is not None
         assert target.seq_id is not None
         self._context.seq_cp(source.seq_id, target.seq_id)
         self._cells.copy(source.seq_id, target.seq_id, len(source.tokens))
         target.tokens = list(source.tokens)
-        self._set_checkpoint(target, source.checkpoint)
-
-    def _own_window(self, sequence: CachedSequence) -> None:
-        """Give a copy its own cells of the window: llama.cpp recycles only those that have one owner."""
-        assert self._context is not None
-        assert sequence.seq_id is not None
-        window = self._context.state_seq_copy(sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
-        self._context.state_seq_set_data(window, sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        self._set_checkpoints(target, source.checkpoints)
+        self._keep(target, n)
+        if target.tokens and self._memory.copies_windows:
+            window = self._context.state_seq_copy(target.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+            self._context.state_seq_set_data(window, target.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        if not self._is_whole(target):
+            raise RuntimeError(f"llama.cpp has no whole copy of {len(target.tokens)} tokens")
 
     def _usable(self, sequence: CachedSequence, n: int) -> int:
         """Return how many of its first ``n`` tokens a sequence can go back to."""
         if n <= 0 or n == len(sequence.tokens) or self._can_drop_tail(sequence, n):
             return n
-        checkpoint = sequence.checkpoint
-        return checkpoint.n_tokens if checkpoint is not None and checkpoint.n_tokens <= n else 0
+        checkpoint = sequence.checkpoint_at_most(n)
+        return 0 if checkpoint is None else checkpoint.n_tokens
 
     def _can_drop_tail(self, sequence: CachedSequence, n: int) -> bool:
-        if self.drops_tails:
+        if self._memory.drops_tails:
             return True
-        if self._recurrent or sequence.seq_id is None or self._context is None:
+        if sequence.seq_id is None or self._context is None:
             return False
-        # The window of the next token must still be there; positions before it may have been overwritten.
-        return self._context.seq_pos_min(sequence.seq_id) <= max(0, n - self._n_swa + 1)
+        return self._memory.goes_on(self._context.seq_pos_min(sequence.seq_id), n)
 
     def _keep(self, sequence: CachedSequence, n: int) -> None:
         """Drop what a resident sequence holds after its first ``n`` tokens, and all of it where that is impossible."""
@@ -479,21 +598,33 @@ class KVCache:
         if n == 0:
             self._clear(sequence)
             return True
-        if not self._can_drop_tail(sequence, n):
-            checkpoint = sequence.checkpoint
-            if checkpoint is None or checkpoint.n_tokens != n:
-                return False
-            try:  # before the tail is removed: a hybrid memory refuses to remove one that its state has seen
-                self._context.state_seq_set_data(checkpoint.state, sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
-            except (RuntimeError, ValueError):
-                logger.debug("a checkpoint could not be restored", exc_info=True)
-                return False
+        # The state first: a hybrid memory refuses to remove a tail that its state has seen.
+        if not self._can_drop_tail(sequence, n) and not self._restore_checkpoint(sequence, n):
+            return False
         if not self._context.seq_rm(sequence.seq_id, n):
             return False
         self._cells.truncate(sequence.seq_id, n)
         del sequence.tokens[n:]
-        if sequence.checkpoint is not None and sequence.checkpoint.n_tokens > n:
-            self._set_checkpoint(sequence, None)
+        self._set_checkpoints(sequence, [c for c in sequence.checkpoints if c.n_tokens <= n])
+        return self._is_whole(sequence)
+
+    def _restore_checkpoint(self, sequence: CachedSequence, n: int) -> bool:
+        """Bring back what a checkpoint of ``n`` tokens remembers; return whether that was possible."""
+        assert self._context is not None
+        assert sequence.seq_id is not None
+        checkpoint = sequence.checkpoint_at_most(n)
+        if checkpoint is None or checkpoint.n_tokens != n:
+            return False
+        first = max(0, n - self._memory.unshared_window)
+        with self._kept_resident(sequence):
+            if not self.make_room(self._cells.n_shared(sequence.seq_id, first, n)):
+                return False
+        try:
+            self._context.state_seq_set_data(checkpoint.state, sequence.seq_id, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+        except FAILURES:
+            logger.debug("a checkpoint of %d tokens could not be restored", n, exc_info=True)
+            return False
+        self._cells.unshare(sequence.seq_id, first, n)
         return True
 
     def _bring_in(self, sequence: CachedSequence) -> bool:
@@ -502,9 +633,8 @@ class KVCache:
             return True
         if sequence.state is None:
             return False
-        sequence.running = True  # it must not be dropped to make room for itself
-        has_room = self.make_room(len(sequence.tokens)) and (bool(self._free_ids) or self.evict())
-        sequence.running = False
+        with self._kept_resident(sequence):  # nor dropped from host memory to make room for itself
+            has_room = self.make_room(len(sequence.tokens)) and (bool(self._free_ids) or self.evict())
         return has_room and self._swap_in(sequence)
 
     def _swap_in(self, sequence: CachedSequence) -> bool:
@@ -520,15 +650,17 @@ class KVCache:
         self._set_state(sequence, None)
         try:
             self._context.state_seq_set_data(state, sequence.seq_id)
-        except (RuntimeError, ValueError):
+            self._take_cells(sequence, n)
+            if self._is_whole(sequence):
+                return True
+            logger.warning("a state of %d tokens is not used: it has other positions", n)
+        except FAILURES:
             logger.debug("a state of %d tokens could not be restored", n, exc_info=True)
-            if sequence.running:
-                self._clear(sequence)
-            else:
-                self._drop(sequence)
-            return False
-        self._take_cells(sequence, n)
-        return True
+        if sequence.running:
+            self._clear(sequence)
+        else:
+            self._drop(sequence)
+        return False
 
     def _swap_out(self, sequence: CachedSequence) -> None:
         """Move a resident sequence to host memory, whatever it takes."""
@@ -560,19 +692,20 @@ class KVCache:
             return
         try:
             self._swap_out(sequence)
-        except MemoryError:
+        except FAILURES:
+            logger.debug("a sequence of %d tokens could not be moved", len(sequence.tokens), exc_info=True)
             self._drop(sequence)
         self._keep_to_budget()
 
     def _keep_to_budget(self) -> None:
         """Drop swapped sequences of least worth until the rest fits into the budget of host memory."""
         while self.host_bytes > self._host_bytes_max:
-            idle = [s for s in self._sequences if s.host_bytes and not s.running]
+            idle = [s for s in self._sequences if (s.state or s.checkpoints) and not s.running]
             if not idle:
                 return
             least = min(idle, key=self._worth)
             if least.seq_id is not None:
-                self._set_checkpoint(least, None)
+                self._set_checkpoints(least, least.checkpoints[1:])
             else:
                 self._drop(least)
 
@@ -580,25 +713,12 @@ class KVCache:
         self.host_bytes += len(state or b"") - len(sequence.state or b"")
         sequence.state = state
 
-    def _set_checkpoint(self, sequence: CachedSequence, checkpoint: Checkpoint | None) -> None:
-        before = sequence.host_bytes
-        sequence.checkpoint = checkpoint
-        self.host_bytes += sequence.host_bytes - before
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many elements two lists have in common at their beginning.
-
-    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while low < high:  # a[:low] == b[:low], a[:high] != b[:high]
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    def _set_checkpoints(self, sequence: CachedSequence, checkpoints: Iterable[Checkpoint]) -> None:
+        """Let a sequence have these checkpoints, which others may have too; their memory counts once."""
+        before, sequence.checkpoints = sequence.checkpoints, list(checkpoints)
+        for checkpoint in sequence.checkpoints:
+            checkpoint.owners += 1
+            self.host_bytes += len(checkpoint.state) if checkpoint.owners == 1 else 0
+        for checkpoint in before:
+            checkpoint.owners -= 1
+            self.host_bytes -= len(checkpoint.state) if checkpoint.owners == 0 else 0

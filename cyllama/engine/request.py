@@ -16,7 +16,7 @@ from .adapters import NO_ADAPTERS, AdapterSet
 from .context import ContextSize
 from .conversation import Conversation
 from .detokenizer import Detokenizer
-from .kv_cache import CachedSequence
+from .sequence import CachedSequence
 
 
 class Outlet(Protocol):
@@ -142,7 +142,7 @@ class Request:
         self.prompt = self._resolved_prompt()
         if not self.prompt:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
-        self._limit, self.required, _ = self._size_for(len(self.prompt))
+        self._limit, self.required = self._size_for(len(self.prompt))
         self._max_tokens = self._limit - len(self.prompt)
         if self.config.max_tokens is not None:
             self._max_tokens = min(self._max_tokens, self.config.max_tokens)
@@ -190,9 +190,29 @@ class Request:
         return min(self.required, len(self.prompt) + self._max_tokens)
 
     @property
+    def reserved(self) -> int:
+        """Size that the context has to have for it, in tokens: what it has already may be more than it required."""
+        return max(self.required, len(self.prompt) + len(self.tokens) + 1)
+
+    @property
+    def reserved_next(self) -> int:
+        """The same after :meth:`grow`."""
+        return min(2 * self.reserved, self._most) if self.grows else self.reserved
+
+    @property
+    def most_at_once(self) -> int:
+        """Most tokens that may be evaluated in one step: a checkpoint can be taken only between two."""
+        stop = None if self.sequence is None else self.sequence.n_before_checkpoint
+        return min(self.pending, self.config.n_batch, stop or self.pending)
+
+    @property
+    def _most(self) -> int:
+        return min(self._limit, len(self.prompt) + self._max_tokens)
+
+    @property
     def grows(self) -> bool:
         """Whether it may need more room than it asked for at first."""
-        return self.required < min(self._limit, len(self.prompt) + self._max_tokens)
+        return self.required < self._most
 
     def next_tokens(self, limit: int) -> list[int]:
         """Return what to evaluate next, at most ``limit`` tokens."""
@@ -212,7 +232,7 @@ class Request:
 
     def grow(self) -> None:
         """Ask for twice the room."""
-        self.required = min(2 * self.required, self._limit, len(self.prompt) + self._max_tokens)
+        self.required = max(self.required, self.reserved_next)
 
     def accept(self, token: int, piece: bytes, *, last: bool, logprob: TokenLogprob | None = None) -> bool:
         """Take a token and its bytes; ``last`` if it ends the generation. Return whether that goes on."""

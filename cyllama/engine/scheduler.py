@@ -124,14 +124,8 @@ class Scheduler:
         elif request in self._waiting:
             self._waiting.remove(request)
 
-    def next_batch(self, n_batch: int, *, stop_before_last: bool = False) -> Iterator[Chunk]:
-        """Yield what to evaluate next, of at most ``n_batch`` tokens in all.
-
-        Args:
-            n_batch: Most tokens.
-            stop_before_last: Evaluate the last token of a conversation's prompt in a step of its own, so that a
-                checkpoint can be taken before it.
-        """
+    def next_batch(self, n_batch: int) -> Iterator[Chunk]:
+        """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
         running = self._turns.choose(self.running)
         generating = [request for request in running if request.pending == 1][:n_batch]
         prompts = [request for request in running if request.pending > 1]
@@ -147,10 +141,8 @@ class Scheduler:
         for request in prompts:
             if budget <= 0:
                 break
-            pending, limit = request.pending, min(budget, request.config.n_batch)
-            if stop_before_last and request.conversation is not None:
-                limit = min(limit, pending - 1)
-            tokens = request.next_tokens(limit)
+            pending = request.pending
+            tokens = request.next_tokens(min(budget, request.most_at_once))
             budget -= len(tokens)
             n_prompt += len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)

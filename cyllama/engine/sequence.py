@@ -1,0 +1,89 @@
+"""One sequence of token ids, and where what was computed of it is."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+
+from ..llama.llama_cpp import LlamaState
+from .adapters import AdapterKey
+
+
+class Checkpoint:
+    """What cannot be rolled back of a sequence (recurrent states, sliding windows), as it was after some tokens.
+
+    Attributes:
+        n_tokens: How many tokens.
+        state: What llama.cpp saved.
+        owners: How many sequences may go back to it.
+    """
+
+    __slots__ = ("n_tokens", "owners", "state")
+
+    def __init__(self, n_tokens: int, state: LlamaState) -> None:
+        self.n_tokens = n_tokens
+        self.state = state
+        self.owners = 0
+
+
+class CachedSequence:
+    """Token ids, and where their keys and values are: in the context, in host memory, or nowhere any more.
+
+    Attributes:
+        tokens: Token ids that were evaluated, from position 0.
+        seq_id: Its id in the context, ``None`` if it is not there.
+        state: Its state in host memory, ``None`` if it is not there.
+        checkpoints: Points to go back to, in order, where the memory of the model cannot drop a tail.
+        planned: After how many tokens checkpoints are to be taken, in order.
+        owners: Conversations and requests that go on from it.
+        running: Whether a request is extending it.
+        shareable: Whether other conversations may copy a common prefix.
+        adapters: What its keys and values were computed with.
+        calls: Generations that it has seen.
+        last_used: When the last one ended, on the cache's clock.
+    """
+
+    def __init__(self, *, shareable: bool, adapters: AdapterKey = ()) -> None:
+        self.tokens: list[int] = []
+        self.seq_id: int | None = None
+        self.state: LlamaState | bytes | None = None
+        self.checkpoints: list[Checkpoint] = []
+        self.planned: list[int] = []
+        self.owners = 0
+        self.running = False
+        self.shareable = shareable
+        self.adapters = adapters
+        self.calls = 0
+        self.last_used = 0
+
+    @property
+    def n_before_checkpoint(self) -> int | None:
+        """How many tokens are to be evaluated before the next checkpoint is taken, ``None`` if none is planned."""
+        return self.planned[0] - len(self.tokens) if self.planned else None
+
+    def checkpoint_at_most(self, n: int) -> Checkpoint | None:
+        """Return the last checkpoint within the first ``n`` tokens."""
+        return next((c for c in reversed(self.checkpoints) if c.n_tokens <= n), None)
+
+    def plan_checkpoint(self, n: int) -> None:
+        """Have a checkpoint taken after ``n`` tokens, which were not evaluated yet."""
+        if n > len(self.tokens) and n not in self.planned:
+            insort(self.planned, n)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many elements two lists have in common at their beginning.
+
+    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while low < high:  # a[:low] == b[:low], a[:high] != b[:high]
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
