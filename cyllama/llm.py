@@ -138,7 +138,7 @@ class LLM:
         self._identity = model_identity(self._path)
         self._vocab = self._model.vocab
         self._tokenizer = Tokenizer(self._model)
-        self._chat = ChatTemplates(self._model)
+        self._chat = ChatTemplates(self._model, self._tokenizer.control_text)
         self._name = self._model.metadata.get("general.name") or self._path.stem
         model = self._model
         self._can_generate = model.has_decoder and not model.has_encoder and model.is_causal
@@ -538,9 +538,46 @@ class LLM:
         """
         return self._tokenizer.detokenize(ids)
 
-    def count_tokens(self, text: str) -> int:
-        """Return how many tokens a prompt of ``text`` has."""
-        return len(self.tokenize(text))
+    def count_tokens(
+        self,
+        text: str | Sequence[MessageLike],
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        enable_thinking: bool | None = None,
+        reasoning_effort: ReasoningEffort | None = None,
+    ) -> int:
+        """Return how many tokens a prompt has: of a text, or of a chat with these messages.
+
+        >>> llm.count_tokens([{"role": "user", "content": "What is the capital of France?"}])
+
+        Args:
+            text: The prompt, or messages: dicts in OpenAI's format, or :class:`Message`.
+            tools: Tools that the prompt of the chat describes.
+            chat_template: Jinja source to use instead of the model's own template.
+            chat_template_kwargs: Variables of the template by name, JSON values.
+            enable_thinking: Whether the model reasons, where its template can be told.
+            reasoning_effort: How hard it reasons, where its template can be told.
+
+        Raises:
+            ConfigError: The prompt is a text, and one of the options of a chat is given.
+            CyllamaError: As for :meth:`tokenize`, or as for :meth:`render`.
+        """
+        options: dict[str, Any] = {
+            "tools": tools,
+            "chat_template": chat_template,
+            "chat_template_kwargs": chat_template_kwargs,
+            "enable_thinking": enable_thinking,
+            "reasoning_effort": reasoning_effort,
+        }
+        if isinstance(text, str):
+            if given := [name for name, value in options.items() if value is not None]:
+                raise ConfigError(f"{', '.join(given)}: options of a chat need messages instead of a text")
+            return len(self.tokenize(text))
+        self._check_process()
+        prompt = self._chat.render(text, **options)
+        return len(self._tokenizer.tokenize(prompt, add_bos=self._config.add_bos))
 
     def render(
         self,
@@ -552,9 +589,12 @@ class LLM:
         enable_thinking: bool | None = None,
         reasoning_effort: ReasoningEffort | None = None,
     ) -> str:
-        """Return the prompt of a chat, which ends where the answer begins.
+        """Return the prompt of a chat as text, which ends where the answer begins.
 
         >>> llm(llm.render([{"role": "user", "content": "What is the capital of France?"}]))
+
+        As a prompt, such a text means a control token wherever it spells one, also in what a message says.
+        :meth:`chat` tells them apart: use it for messages that you did not write yourself.
 
         Args:
             messages: Dicts in OpenAI's format, or :class:`Message`.
@@ -571,7 +611,7 @@ class LLM:
             PromptError: A text has lone surrogates.
         """
         self._check_process()
-        return self._chat.render(
+        prompt = self._chat.render(
             messages,
             tools=tools,
             chat_template=chat_template,
@@ -579,6 +619,7 @@ class LLM:
             enable_thinking=enable_thinking,
             reasoning_effort=reasoning_effort,
         )
+        return str(prompt)
 
     # -------------------- embeddings
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from .config import ModelConfig
+from .control_text import decomposes
 from .errors import ContextSizeError, PromptError, PromptTypeError, UnsupportedModelError
 from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaVocabType
-from .tokenizer import Tokenizer, decomposes
+from .tokenizer import Tokenizer
 
 
 def text_tokens(tokenizer: Tokenizer, texts: str | Iterable[str], limit: int, *, truncate: bool) -> list[list[int]]:

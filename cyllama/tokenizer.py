@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from .config import GenerationConfig
+from .control_text import ControlText, RenderedChat, Run, decomposes, escape
 from .engine import Prompt
 from .errors import ConfigError, PromptError, PromptTypeError
-from .llama.llama_cpp import LlamaModel, LlamaVocab, LlamaVocabType
+from .llama.llama_cpp import LlamaModel, LlamaVocab
 
 
 class Tokenizer:
@@ -21,23 +22,42 @@ class Tokenizer:
 
     def __init__(self, model: LlamaModel) -> None:
         self.vocab = model.vocab
+        self.control_text = ControlText(model)
         self._decomposes = decomposes(model)
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool = True) -> list[int]:
-        """Return the token ids of a text: :meth:`LLM.tokenize`."""
+        """Return the token ids of a text, or of the prompt of a chat: :meth:`LLM.tokenize`."""
         if not isinstance(text, str):
             raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
-        if self._decomposes:
-            text = unicodedata.normalize("NFD", text)
-        try:
-            tokens = self.vocab.tokenize(text, add_special=add_bos is None, parse_special=parse_special)
-        except UnicodeEncodeError as error:
-            raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+        if isinstance(text, RenderedChat):
+            tokens = self._tokenize_marked(text.marked, add_special=add_bos is None)
+        else:
+            tokens = self._encode(text, add_special=add_bos is None, parse_special=parse_special)
         if add_bos:
             if self.vocab.bos < 0:
                 raise ConfigError("add_bos: the model has no beginning-of-sequence token")
             tokens.insert(0, self.vocab.bos)
         return tokens
+
+    def _encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        if self._decomposes:
+            text = unicodedata.normalize("NFD", text)
+        try:
+            return self.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+        except UnicodeEncodeError as error:
+            raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+
+    def _tokenize_marked(self, marked: str, *, add_special: bool) -> list[int]:
+        """Return the token ids of a marked text, of which only unbroken control tokens mean the tokens."""
+        runs = self.control_text.runs(marked)
+        if len(runs) <= 1 and all(run.parse_special for run in runs):
+            return self._encode(marked, add_special=add_special, parse_special=True)
+        tokens = [token for run in runs for token in _tokenize_run(self.vocab, run, self._encode)]
+        if not add_special:
+            return tokens
+        ends = self.vocab.tokenize("", add_special=True)  # the tokens that every text begins and ends with
+        n_first = len(ends) if len(ends) == 1 and self.vocab.add_bos else len(ends) // 2
+        return [*ends[:n_first], *tokens, *ends[n_first:]]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids: :meth:`LLM.detokenize`."""
@@ -65,18 +85,25 @@ class Tokenizer:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
         continuation = None
         # What is kept for later does not keep the LLM alive.
-        tokenize_rest = partial(_tokenize_rest, self.vocab, parse_special=config.parse_special)
+        control_text = self.control_text
+        tokenize_rest = partial(_tokenize_rest, control_text, self.vocab, parse_special=config.parse_special)
         if isinstance(prompt, str):
             tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
-            continuation = tokenize_rest(prompt) if append else None
+            text = self._marked(prompt, parse_special=config.parse_special)
+            continuation = tokenize_rest(text) if append else None
         else:
             self._check(prompt)
             tokens = list(prompt)
+            text = None if tokens else ""
             continuation = tokens if append else None
         if not tokens and not append:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
-        text = prompt if isinstance(prompt, str) else None if tokens else ""
-        return Prompt(tokens, text, continuation, tokenize_rest)
+        return Prompt(tokens, text, continuation, tokenize_rest, control_text.mark_alone)
+
+    def _marked(self, prompt: str, *, parse_special: bool) -> str:
+        if isinstance(prompt, RenderedChat):
+            return prompt.marked
+        return escape(prompt) if parse_special else self.control_text.mark_alone(prompt)
 
     def _check(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
@@ -92,22 +119,41 @@ class Tokenizer:
         return f"token id {token} is out of range: the vocabulary has ids 0 to {self.vocab.n_tokens - 1}"
 
 
-def decomposes(model: LlamaModel) -> bool:
-    """Whether texts are to be decomposed (NFD) before they are tokenized.
+def _tokenize_rest(control_text: ControlText, vocab: LlamaVocab, marked: str, *, parse_special: bool) -> list[int]:
+    """Return the tokens of a marked text that follows another one."""
+    tokens: list[int] = []
+    after, alone = partial(_tokenize_after, vocab), vocab.tokenize
+    for i, run in enumerate(control_text.runs(marked)):
+        tokens += _tokenize_run(vocab, run, alone if i else after, parse_special=parse_special)
+    return tokens
 
-    A WordPiece vocabulary that ignores accents was made from such texts, in which a Hangul syllable is several
-    characters. llama.cpp decomposes letters with accents only.
+
+def _tokenize_run(
+    vocab: LlamaVocab, run: Run, tokenize: Callable[..., list[int]], *, parse_special: bool = True
+) -> list[int]:
+    """Return the tokens of a part of a marked text.
+
+    Args:
+        vocab: The vocabulary.
+        run: The part.
+        tokenize: Returns the tokens of what it begins with.
+        parse_special: Whether control tokens that the part does not mark mean the tokens.
     """
-    if model.vocab.type != LlamaVocabType.WPM:
-        return False
-    metadata, prefix = model.metadata, "tokenizer.ggml.normalizer."
-    return metadata.get(f"{prefix}strip_accents", metadata.get(f"{prefix}lowercase", "true")) == "true"
+    tokens = tokenize(run.text, add_special=False, parse_special=parse_special and run.parse_special)
+    if run.parse_special or not any(map(vocab.is_control, tokens)):
+        return tokens
+    # Some tokenizers look for the longest token, or merge two to one, whatever kind of token that is.
+    first, *rest = run.parts
+    tokens = tokenize(first, add_special=False, parse_special=False)
+    for part in rest:
+        tokens += _tokenize_after(vocab, part, add_special=False, parse_special=False)
+    return [token for token in tokens if not vocab.is_control(token)]
 
 
-def _tokenize_rest(vocab: LlamaVocab, text: str, *, parse_special: bool) -> list[int]:
-    """Return the tokens of a text that follows another one."""
-    tokenize = partial(vocab.tokenize, add_special=False, parse_special=parse_special)
-    # A SentencePiece vocabulary puts a space before every text: let that stand before a newline, and take both away.
+def _tokenize_after(vocab: LlamaVocab, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    """Return the tokens of a text that follows another one: without the space that SentencePiece puts before a text."""
+    tokenize = partial(vocab.tokenize, add_special=add_special, parse_special=parse_special)
+    # Let that space stand before a newline, and take both away.
     before = tokenize("\n")
     if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
         return tokens[len(before) :]

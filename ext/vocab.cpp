@@ -166,6 +166,22 @@ void init_vocab(nb::module_ & m) {
             },
             "All tokens that end a generation.")
         .def(
+            "control_tokens",
+            [](const LlamaVocab & self) {
+                ModelUse model(self.handle);
+                model.check_vocab();
+                nb::list tokens;
+                for (llama_token token = 0; token < model.n_vocab(); ++token) {
+                    if (llama_vocab_get_attr(model.vocab(), token) &
+                        (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) {
+                        tokens.append(nb::make_tuple(token, to_str(llama_vocab_get_text(model.vocab(), token))));
+                    }
+                }
+                return tokens;
+            },
+            nb::sig("def control_tokens(self) -> list[tuple[int, str]]"),
+            "The tokens that `tokenize` reads with `parse_special` only, control and unknown ones, with their texts.")
+        .def(
             "suppress_tokens",
             [](const LlamaVocab & self) {
                 ModelUse model(self.handle);

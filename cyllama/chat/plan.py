@@ -14,7 +14,8 @@ class ChatPlan:
     """A chat made into a prompt, and how to generate and read the answer.
 
     Attributes:
-        prompt: The prompt, which ends where the answer begins. Text of control tokens in it means the tokens.
+        prompt: The prompt, which ends where the answer begins: a :class:`RenderedChat`, which tells control tokens of
+            the template from text of messages that only spells them.
         grammar: What the answer is constrained by.
         stop_sequences: Texts that end the answer.
         preserved_tokens: Control tokens whose text the parser has to see.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..control_text import ControlText, RenderedChat
 from ..errors import ChatTemplateError, ConfigError
 from ..grammar import (
     GrammarSpec,
@@ -21,6 +22,7 @@ from ..grammar import (
 )
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
 from . import call_ids, history
+from .marking import Marking
 from .messages import MessageLike, check_messages
 from .parser import Read
 from .plan import ChatPlan
@@ -50,10 +52,12 @@ class ChatTemplates:
 
     Args:
         model: The model.
+        control_text: The texts of its control tokens, if there is one already.
     """
 
-    def __init__(self, model: LlamaModel) -> None:
+    def __init__(self, model: LlamaModel, control_text: ControlText | None = None) -> None:
         self._model = model
+        self.control_text = ControlText(model) if control_text is None else control_text
         self._templates: OrderedDict[str, LlamaChatTemplates] = OrderedDict()
         self._formats: OrderedDict[tuple[Any, ...], LlamaChatParams] = OrderedDict()
 
@@ -92,8 +96,8 @@ class ChatTemplates:
         enable_thinking: bool | None = None,
         reasoning_effort: str | None = None,
         add_generation_prompt: bool = True,
-    ) -> str:
-        """Return the prompt for messages.
+    ) -> RenderedChat:
+        """Return the prompt for messages, which tells its control tokens from text that only spells them.
 
         Args:
             messages: Dicts in OpenAI's format, or :class:`Message`.
@@ -219,7 +223,7 @@ class _Chat:
             messages = call_ids.named_ids(messages)
         self._messages = messages
 
-    def render(self, *, add_generation_prompt: bool = True) -> tuple[str, LlamaChatParams]:
+    def render(self, *, add_generation_prompt: bool = True) -> tuple[RenderedChat, LlamaChatParams]:
         """Render the messages; return the prompt, and how an answer without tools is read."""
         try:
             result = self._render(self._messages, add_generation_prompt)
@@ -241,17 +245,33 @@ class _Chat:
 
     def _render(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+    ) -> tuple[RenderedChat, LlamaChatParams]:
+        control_text = self._templates.control_text
+        marking = Marking(control_text)
+        text, params = self._apply(marking, messages, add_generation_prompt)
+        prompt = control_text.rendered(text)
+        # Some templates write "<" + name + ">". With a mark in every such name, comparisons of them may fail.
+        if inside := control_text.enclosed(prompt, marking.texts):
+            text, _ = self._apply(Marking(control_text, inside), messages, add_generation_prompt)
+            marked = control_text.rendered(text)
+            prompt = marked if marked == prompt else prompt
+        return prompt, params
+
+    def _apply(
+        self, marking: Marking, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
     ) -> tuple[str, LlamaChatParams]:
-        tools = "" if self._own_tools else dump_tools(self._tools)
+        # What our own text says of tools is the template's, what messages and tools say is not.
+        messages, offered = marking.messages(messages), marking.tools(self._tools)
+        tools = "" if self._own_tools else dump_tools(offered)
         if self._own_tools:
-            messages = describe_tools(messages, self._tools)
+            messages = describe_tools(messages, offered)
         options: dict[str, Any] = {
             "messages": json.dumps(messages, ensure_ascii=False),
             "tools": tools,
             "tool_choice": "none",
             "add_generation_prompt": add_generation_prompt,
             "enable_thinking": self._thinking,
-            "chat_template_kwargs": self._variables.others,
+            "chat_template_kwargs": marking.variables(self._variables.others),
         }
         if self._template.specialized:
             return self._render_specialized(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,16 +34,18 @@ class Prompt:
 
     Attributes:
         tokens: Token ids of a whole prompt.
-        text: Its text, if it was given as text.
+        text: Its text, if it was given as text; what only spells control tokens is marked in it.
         continuation: Token ids to use instead where the prompt is appended to a conversation that has begun; ``None``
             where the prompt is the whole history.
         tokenize: Turns a later part of a text into tokens.
+        mark: Marks what only spells control tokens in an answer, but not what begins at the given positions.
     """
 
     tokens: list[int]
     text: str | None
     continuation: list[int] | None
     tokenize: Callable[[str], list[int]]
+    mark: Callable[[str, Sequence[int]], str] = lambda text, _: text
 
 
 class Request:
@@ -292,7 +295,19 @@ class Request:
         answer = self._answer(vocab)
         silent_end = bool(answer) and vocab.is_eog(answer[-1]) and answer[-1] not in self.preserved
         n_reply = len(answer) - silent_end
-        conversation.end_turn(self.prompt, prompt_text, answer, self.text, n_reply)
+        text = self.text if prompt_text is None else given.mark(self.text, self._sampled_control(vocab))
+        conversation.end_turn(self.prompt, prompt_text, answer, text, n_reply)
+
+    def _sampled_control(self, vocab: LlamaVocab) -> list[int]:
+        """Return where in the text control tokens begin that were sampled."""
+        if self.preserved.isdisjoint(self.tokens):
+            return []
+        decoder, positions, n = codecs.getincrementaldecoder("utf-8")(errors="replace"), list[int](), 0
+        for token in self.tokens:
+            if token in self.preserved:
+                positions.append(n)
+            n += len(decoder.decode(vocab.token_to_piece(token, special=token in self.preserved)))
+        return positions
 
     def _answer(self, vocab: LlamaVocab) -> list[int]:
         """Return the tokens of the answer as the caller sees it: without those of a stop string."""

@@ -659,6 +659,11 @@ class LlamaVocab:
     def eog_tokens(self) -> list[int]:
         """All tokens that end a generation."""
 
+    def control_tokens(self) -> list[tuple[int, str]]:
+        """
+        The tokens that `tokenize` reads with `parse_special` only, control and unknown ones, with their texts.
+        """
+
     def suppress_tokens(self) -> list[int]:
         """Tokens that the model says are never to be sampled."""
 

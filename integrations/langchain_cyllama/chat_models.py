@@ -624,10 +624,10 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         converted = to_cyllama(messages)
         definitions = [to_tool(tool) for tool in tools or ()]
         try:
-            prompt = self.client.render(converted, tools=definitions, chat_template=self.chat_template)
+            return self.client.count_tokens(converted, tools=definitions, chat_template=self.chat_template)
         except ChatTemplateError:
-            prompt = "\n".join(json.dumps(message, ensure_ascii=False) for message in [*converted, *definitions])
-        return self.client.count_tokens(prompt)
+            text = "\n".join(json.dumps(message, ensure_ascii=False) for message in [*converted, *definitions])
+            return len(self.client.tokenize(text, parse_special=False))
 
     # -------------------- what LangChain wants to know
 

@@ -1,0 +1,304 @@
+"""Control tokens told from text that only spells them.
+
+A chat template writes control tokens as text, and so can whoever writes a message. Before messages are rendered,
+:class:`ControlText` breaks what spells a control token in them with a character that filters of templates leave alone.
+Afterwards, unbroken control tokens are those that the template wrote.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from .llama.llama_cpp import LlamaModel, LlamaVocabType
+
+# Noncharacters of Unicode, which are for use inside of a program. Where a text has them, they are escaped.
+BREAK = "\ufdd0"
+_ESCAPE = "\ufdd1"
+_ESCAPED = {"\ufdd2": BREAK, "\ufdd3": _ESCAPE}
+_FIRST_STAND_IN = 0xE000  # what follows _ESCAPE in place of a character that is a control token
+
+_MARK = re.compile(f"{BREAK}|{_ESCAPE}(.)", re.DOTALL)
+_TO_ESCAPE = re.compile(f"[{BREAK}{_ESCAPE}]")
+# The same characters as JSON of ASCII has them. After an even number of backslashes, for "\\u" is no escape.
+_ASCII_MARK = re.compile(r"(?<!\\)((?:\\\\)*)(?:\\u(fdd0)|\\u(fdd1)\\u([0-9a-f]{4}))", re.IGNORECASE)
+_ASCII_MARK_IN_TEXT = re.compile(r"\\(?=u[fF][dD][dD][01])")
+
+_LSTRIP, _RSTRIP = 1 << 7, 1 << 8  # llama_token_attr: white space beside the token belongs to it
+_SPACE = " \t\n\v\f\r"
+
+
+class Run(NamedTuple):
+    """A part of a text, to be made into tokens by itself.
+
+    Attributes:
+        text: The text.
+        parts: The same, cut where the marks were; empty if the text of control tokens in it means the tokens.
+    """
+
+    text: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def parse_special(self) -> bool:
+        """Whether the text of control tokens means the tokens."""
+        return not self.parts
+
+
+class RenderedChat(str):
+    """The prompt of a chat, as a text.
+
+    Attributes:
+        marked: The same with what only spells control tokens broken, as :meth:`ControlText.runs` reads it.
+    """
+
+    marked: str
+
+    def __new__(cls, text: str, marked: str) -> RenderedChat:
+        """Return the text of a prompt with its marked form."""
+        result = super().__new__(cls, text)
+        result.marked = marked
+        return result
+
+    def __reduce__(self) -> tuple[type[RenderedChat], tuple[str, str]]:
+        return RenderedChat, (str(self), self.marked)
+
+
+class ControlText:
+    """The texts of a vocabulary's control tokens.
+
+    Args:
+        model: The model that the vocabulary belongs to.
+    """
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._vocab = model.vocab
+        self._decomposes = decomposes(model)
+
+    # -------------------- before rendering
+
+    def mark(self, text: str, inside: Collection[str] = ()) -> str:
+        """Return a text in which nothing spells a control token, alone or together with what stands beside it.
+
+        Args:
+            text: The text.
+            inside: Texts that are marked as well, because a template may write a control token around them.
+        """
+        if self._decomposes:
+            text = unicodedata.normalize("NFD", text)
+        if text in inside:
+            return escape(text) + BREAK
+        if not text or not self._suspicious.search(text):
+            return text
+        text = escape(text)
+        marked = self._break_tokens(text)
+        first = max(0, len(text) - self._longest + 1)
+        if any(text[match.start() :] in self._prefixes for match in self._first.finditer(text, first)):
+            marked += BREAK
+        if any(text[: match.end()] in self._suffixes for match in self._last.finditer(text, 0, self._longest - 1)):
+            marked = BREAK + marked
+        return marked
+
+    def mark_alone(self, text: str, intact: Sequence[int] = ()) -> str:
+        """Return a text in which nothing spells a control token, except what begins at the positions ``intact``."""
+        if not self._suspicious.search(text):
+            return text
+        if not intact:
+            return self._break_tokens(escape(text))
+        return self._break(text, [i for i, _ in self._spans(text) if i not in intact])
+
+    # -------------------- after rendering
+
+    def rendered(self, text: str) -> RenderedChat:
+        """Return the prompt that marked messages were rendered to.
+
+        Marks are left only where there would be a control token without them.
+        """
+        if BREAK not in text and _ESCAPE not in text and "\\ufdd" not in text.lower():
+            return RenderedChat(text, text)
+        text, breaks = self._unmark(_ASCII_MARK.sub(_from_ascii, text))
+        broken = [i for i, end in self._spans(text) if bisect_right(breaks, 2 * i) < bisect_left(breaks, 2 * end)]
+        return RenderedChat(text, self._break(text, broken))
+
+    def enclosed(self, prompt: RenderedChat, texts: Collection[str]) -> frozenset[str]:
+        """Return those of some texts that the template may have made a part of a control token in a prompt."""
+        tokens = {prompt.marked[i:end] for i, end in self._spans(prompt.marked)}
+        inner = "\n".join(token[1:-1] for token in tokens)
+        longest = max(map(len, tokens), default=0)
+        return frozenset(text for text in texts if 0 < len(text) < longest and text in inner)
+
+    def plain(self, marked: str) -> str:
+        """Return a marked text without its marks."""
+        return self._unmark(marked)[0]
+
+    def split(self, marked: str) -> Iterator[str]:
+        """Yield marks and characters, those with the marks that stand for them as one."""
+        i = 0
+        while i < len(marked):
+            length = 2 if marked[i] == _ESCAPE else 1
+            yield marked[i : i + length]
+            i += length
+
+    def runs(self, marked: str) -> list[Run]:
+        """Return the parts of a marked text that are made into tokens by themselves, without marks."""
+        if BREAK not in marked and _ESCAPE not in marked:
+            return [Run(marked)]
+        runs: list[Run] = []
+        start = 0  # of what is to be parsed
+        end, strip_left = 0, False
+        for i, token_end in [*self._spans(marked), (len(marked), len(marked))]:
+            if i < end:
+                continue  # it overlaps with the token before
+            attributes = self._attributes(marked[i:token_end])
+            between = marked[end:i]
+            if BREAK in between or _ESCAPE in between:
+                between = between.lstrip(_SPACE) if strip_left else between
+                between = between.rstrip(_SPACE) if attributes & _LSTRIP else between
+                parts = tuple(self.plain(part) for part in between.split(BREAK))
+                runs += [Run(marked[start:end]), Run("".join(parts), parts)]
+                start = i
+            end, strip_left = token_end, bool(attributes & _RSTRIP)
+        runs.append(Run(marked[start:]))
+        return [run for run in runs if run.text]
+
+    # -------------------- tokens
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {text: token for token, text in self._vocab.control_tokens() if text}
+
+    @cached_property
+    def _stand_ins(self) -> dict[str, str]:
+        """What stands for a control token of one character, which cannot be broken."""
+        single = [text for text in self._ids if len(text) == 1]
+        return {text: _ESCAPE + chr(_FIRST_STAND_IN + i) for i, text in enumerate(single)}
+
+    @cached_property
+    def _characters(self) -> dict[str, str]:
+        return _ESCAPED | {stand_in[1]: character for character, stand_in in self._stand_ins.items()}
+
+    @cached_property
+    def _lengths(self) -> dict[str, list[int]]:
+        """Lengths of the tokens that begin with two characters, or consist of one: longest first."""
+        lengths: dict[str, set[int]] = {}
+        for text in self._ids:
+            lengths.setdefault(text[:2], set()).add(len(text))
+        return {start: sorted(found, reverse=True) for start, found in lengths.items()}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._ids), default=1)
+
+    @cached_property
+    def _prefixes(self) -> frozenset[str]:
+        return frozenset(text[:i] for text in self._ids for i in range(1, len(text)))
+
+    @cached_property
+    def _suffixes(self) -> frozenset[str]:
+        return frozenset(text[i:] for text in self._ids for i in range(1, len(text)))
+
+    @cached_property
+    def _first(self) -> re.Pattern[str]:
+        return _one_of({text[0] for text in self._ids})
+
+    @cached_property
+    def _last(self) -> re.Pattern[str]:
+        return _one_of({text[-1] for text in self._ids})
+
+    @cached_property
+    def _suspicious(self) -> re.Pattern[str]:
+        ends = {text[i] for text in self._ids for i in (0, -1)}
+        return re.compile(f"{_one_of(ends | {BREAK, _ESCAPE}).pattern}|{_ASCII_MARK_IN_TEXT.pattern}")
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where each text of a control token begins and ends; the longest of those that begin together."""
+        lengths, ids = self._lengths, self._ids
+        for match in self._first.finditer(text):
+            i = match.start()
+            for length in lengths.get(text[i : i + 2], ()):
+                if text[i : i + length] in ids:
+                    yield i, i + length
+                    break
+            else:
+                if text[i] in self._stand_ins:
+                    yield i, i + 1
+
+    def _attributes(self, token_text: str) -> int:
+        return self._vocab.get_attr(self._ids[token_text]) if token_text else 0
+
+    # -------------------- marks
+
+    def _break_tokens(self, escaped: str) -> str:
+        return self._insert(escaped, [i for i, _ in self._spans(escaped)])
+
+    def _break(self, text: str, starts: Sequence[int]) -> str:
+        """Return a text with the control tokens that begin at ``starts`` broken."""
+        parts, last = [], 0
+        for i in starts:
+            parts += [escape(text[last:i]), self._insert(text[i], [0])]
+            last = i + 1
+        return "".join([*parts, escape(text[last:])])
+
+    def _insert(self, escaped: str, starts: Sequence[int]) -> str:
+        parts, last = [], 0
+        for i in starts:
+            parts += [escaped[last:i], self._stand_ins.get(escaped[i], escaped[i] + BREAK)]
+            last = i + 1
+        return "".join([*parts, escaped[last:]])
+
+    def _unmark(self, marked: str) -> tuple[str, list[int]]:
+        """Return the text without marks, and where they were: 2n before the character n, 2n + 1 in its place."""
+        parts: list[str] = []
+        breaks: list[int] = []
+        last = n = 0
+        for match in _MARK.finditer(marked):
+            parts.append(marked[last : match.start()])
+            n += match.start() - last
+            last = match.end()
+            if match[1] is None:
+                breaks.append(2 * n)
+                continue
+            character = self._characters.get(match[1], match[0])  # a template may have such characters as well
+            if character in self._stand_ins:
+                breaks.append(2 * n + 1)
+            parts.append(character)
+            n += len(character)
+        return "".join([*parts, marked[last:]]), breaks
+
+
+def decomposes(model: LlamaModel) -> bool:
+    """Whether texts are to be decomposed (NFD) before they are tokenized.
+
+    A WordPiece vocabulary that ignores accents was made from such texts, in which a Hangul syllable is several
+    characters. llama.cpp decomposes letters with accents only.
+    """
+    if model.vocab.type != LlamaVocabType.WPM:
+        return False
+    metadata, prefix = model.metadata, "tokenizer.ggml.normalizer."
+    return metadata.get(f"{prefix}strip_accents", metadata.get(f"{prefix}lowercase", "true")) == "true"
+
+
+def _one_of(characters: set[str]) -> re.Pattern[str]:
+    """Return what finds each of some characters."""
+    return re.compile(f"[{''.join(map(re.escape, sorted(characters)))}]" if characters else r"(?!)")
+
+
+def escape(text: str) -> str:
+    """Return a text, marked, in which all that spells a control token means the token."""
+    if BREAK in text or _ESCAPE in text:
+        text = _TO_ESCAPE.sub(lambda match: f"{_ESCAPE}\ufdd2" if match[0] == BREAK else f"{_ESCAPE}\ufdd3", text)
+    return _ASCII_MARK_IN_TEXT.sub(lambda _: f"\\{BREAK}", text) if "\\" in text else text
+
+
+def is_escaped(part: str) -> bool:
+    """Whether a part, as :meth:`ControlText.split` yields it, stands for a character."""
+    return part[0] == _ESCAPE
+
+
+def _from_ascii(match: re.Match[str]) -> str:
+    mark = BREAK if match[2] else _ESCAPE + chr(int(match[4], 16))
+    return match[1] + mark
