@@ -19,8 +19,9 @@ from .chat import (
     MessageLike,
     ReasoningEffort,
     ToolLike,
-    grammar_sampler,
+    plan_samplers,
     preserved_token_ids,
+    spec_samplers,
 )
 from .chat_stream import AsyncChatStream, ChatStream
 from .config import ConfigLike, GenerationConfig, ModelConfig, as_config
@@ -71,13 +72,13 @@ class _Task(NamedTuple):
 
     Attributes:
         config: Its options.
-        constrain: Makes a sampler of what the text has to fit, if it has to.
+        first: Makes samplers that come before those of the config, such as one of what the text has to fit.
         preserved: Control tokens whose text is part of the answer's.
         response_format: What the value of the text is; that of a chat is its plan's.
     """
 
     config: GenerationConfig
-    constrain: Callable[[], LlamaSampler | None] | None = None
+    first: Callable[[], Sequence[LlamaSampler]] = tuple
     preserved: frozenset[int] = frozenset()
     response_format: ResponseFormat | None = None
 
@@ -410,6 +411,8 @@ class LLM:
                 enable_thinking: Whether the model reasons, where its template can be told.
                 reasoning_effort: How hard it reasons, where its template can be told: "minimal", "low", "medium",
                     "high" or "xhigh"; "none" turns reasoning off.
+                reasoning_budget: Tokens that it may reason with; then the end of the reasoning is forced. -1 for any
+                    number (the default); 0 turns reasoning off.
 
         Returns:
             The answer; with ``stream``, its deltas.
@@ -880,8 +883,8 @@ class LLM:
     ) -> _Task:
         merged = self._merge(config, overrides)
         text, expected = check_constraint(grammar, response_format, self._vocab)
-        constrain = None if text is None else partial(grammar_sampler, self._vocab, GrammarSpec(text))
-        return _Task(merged, constrain, response_format=expected)
+        first = tuple if text is None else partial(spec_samplers, self._vocab, GrammarSpec(text))
+        return _Task(merged, first, response_format=expected)
 
     def _plan_chat(
         self, messages: Sequence[MessageLike], config: ConfigLike, options: Mapping[str, Any]
@@ -895,9 +898,10 @@ class LLM:
     def _chat_task(self, config: ConfigLike, overrides: Mapping[str, Any], plan: ChatPlan) -> _Task:
         merged = self._merge(config, overrides)
         stops = tuple(dict.fromkeys([*merged.stop_sequences, *plan.stop_sequences]))
-        constrain = None if plan.grammar is None else partial(grammar_sampler, self._vocab, plan)
         preserved = preserved_token_ids(self._vocab, plan)
-        return _Task(merged.merge(parse_special=True, stop_sequences=stops), constrain, preserved)
+        return _Task(
+            merged.merge(parse_special=True, stop_sequences=stops), partial(plan_samplers, self._vocab, plan), preserved
+        )
 
     def _stream(
         self,
@@ -994,7 +998,7 @@ class LLM:
             streaming=streaming,
             # Neither keeps the LLM alive.
             size_for=partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells),
-            make_sampler=partial(make_sampler, config, self._vocab, constrain=task.constrain),
+            make_sampler=partial(make_sampler, config, self._vocab, first=task.first),
             preserved=task.preserved,
             chunks=chunks,
             adapters=adapters,

@@ -69,6 +69,7 @@ class ChatOptions(TextOptions, total=False):
     chat_template_kwargs: Mapping[str, Any] | None
     enable_thinking: bool | None
     reasoning_effort: ReasoningEffort | None
+    reasoning_budget: int | None
 
 
 #: The names of those options of a chat that are not options of :class:`GenerationConfig`.

@@ -15,6 +15,7 @@
 #include "context.hpp"
 #include "grammar_sampler.hpp"
 #include "modules.hpp"
+#include "reasoning_sampler.hpp"
 
 SamplerHandle::~SamplerHandle() {
     if (sampler) {
@@ -176,6 +177,9 @@ void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
     bool in_order = true; // whether the i-th candidate is token i
     for (int i = 0; i < llama_sampler_chain_n(handle.sampler); ++i) {
         const std::string name = llama_sampler_name(llama_sampler_chain_get(handle.sampler, i));
+        if (name == "reasoning-budget") {
+            throw nb::value_error("reasoning_budget cannot run in the graph");
+        }
         if (name == "dist" && i + 1 < llama_sampler_chain_n(handle.sampler)) {
             throw nb::value_error("dist in the graph must be the last sampler of its chain");
         }
@@ -216,8 +220,11 @@ llama_token sample(SamplerHandle & handle, const ContextHandle & context, int32_
         if (is_greedy(handle.sampler)) {
             return most_likely(logits, context.n_vocab);
         }
-        token = can_ask_afterwards(handle.sampler) ? sample_before_grammar(handle, logits, context.n_vocab)
-                                                   : select_from(handle, logits, context.n_vocab);
+        token = forced_token(handle.sampler);
+        if (token == LLAMA_TOKEN_NULL) {
+            token = can_ask_afterwards(handle.sampler) ? sample_before_grammar(handle, logits, context.n_vocab)
+                                                       : select_from(handle, logits, context.n_vocab);
+        }
     }
     if (token < 0 || token >= context.n_vocab) {
         throw_not_numbers(); // what the graph makes of them
@@ -348,6 +355,15 @@ LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, co
                           const std::vector<std::string> & patterns, const std::vector<llama_token> & tokens) {
     ModelUse model(vocab.handle);
     return own(make_grammar_sampler(vocab, text, root, true, patterns, tokens), vocab, model.n_vocab());
+}
+
+LlamaSampler reasoning_budget(const LlamaVocab & vocab, const std::string & start, const std::vector<std::string> & ends,
+                              const std::vector<llama_token> & forced, int32_t budget, bool inside, bool anywhere) {
+    ModelUse model(vocab.handle);
+    LlamaSampler result =
+        own(make_reasoning_sampler(vocab, start, ends, forced, budget, inside, anywhere), vocab, model.n_vocab());
+    result.handle->effect.known = true; // what it forces is not selected
+    return result;
 }
 
 // ----------------------------------------------------------------------------------------------------------- more of them
@@ -572,6 +588,13 @@ void init_factories(nb::class_<LlamaSampler> & c) {
         .def_static("grammar_lazy", &grammar_lazy, nb::arg("vocab"), nb::arg("grammar"), nb::arg("root"),
                     nb::arg("trigger_patterns"), nb::arg("trigger_tokens"),
                     "A grammar that begins where a regular expression matches or a token appears (llama.cpp #9639).")
+        .def_static(
+            "reasoning_budget", &reasoning_budget, nb::arg("vocab"), nb::arg("start"), nb::arg("ends"), nb::arg("forced"),
+            nb::arg("budget"), nb::arg("inside") = false, nb::arg("anywhere") = false,
+            "Let nothing but the tokens `forced` follow after `budget` tokens of reasoning, which begins with the\n"
+            "text `start` and ends with one of `ends`.\n\n"
+            "`inside` if the prompt ends within reasoning; `anywhere` if it may begin behind other text as well. In a\n"
+            "chain with a grammar, only what that allows is forced.")
         .def_static("penalties", &penalties, nb::arg("n_vocab"), nb::arg("penalty_last_n"),
                     nb::arg("penalty_repeat") = 1.0f, nb::arg("penalty_freq") = 0.0f, nb::arg("penalty_present") = 0.0f,
                     "Make tokens less likely that are among the last `penalty_last_n` accepted ones.")

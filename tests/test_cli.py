@@ -64,6 +64,20 @@ def test_the_template_is_told_by_options(tmp_path: Path):
     assert "reasoning_effort: options of a chat" in raw.stderr
 
 
+def test_reasoning_ends_after_its_budget(tmp_path: Path):
+    model = write_random_model(tmp_path / "reasons.gguf", "llama", chat_template=REASONING, endless=True)
+    options = ("-m", str(model), "--temperature", "0", "-n", "24", "--json")
+    unlimited = json.loads(run(*options, "Hi").stdout)
+    limited = json.loads(run(*options, "--reasoning-budget", "4", "Hi").stdout)
+    assert unlimited["text"] == ""
+    assert unlimited["reasoning_content"].startswith(limited["reasoning_content"])
+    assert limited["text"]
+    line = run("chat", *options[:-1], "--reasoning-budget", "4", stdin="Hi\n")
+    assert line.stdout.strip() == limited["text"].strip()
+    refused = run("--reasoning-budget", "-5", "Hi")
+    assert (refused.returncode, "-1 for any number" in refused.stderr) == (2, True)
+
+
 def test_a_seed_makes_the_answer_reproducible():
     story = "Tell me a story about a fox."
     assert run("--seed", "7", story).stdout == run("--seed", "7", story).stdout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cyllama.chat import ChatPlan, ChatTemplates, grammar_sampler, preserved_token_ids
+from cyllama.chat import ChatPlan, ChatTemplates, plan_samplers, preserved_token_ids, spec_samplers
 from cyllama.grammar import GrammarSpec
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
 from cyllama.models import TINY_CHAT
@@ -49,13 +49,25 @@ class Writer:
     def _piece(self, token: int, special: bool = False) -> bytes:
         return self._vocab.token_to_piece(token, special=special)
 
-    def __call__(self, plan: Plan, *, max_tokens: int = 300, seed: int | None = None) -> tuple[str, bool]:
-        """Return the text, and whether it came to an end; without a seed the most likely one."""
+    def __call__(
+        self, plan: Plan, *, max_tokens: int = 300, seed: int | None = None, begin: str = ""
+    ) -> tuple[str, bool]:
+        """Return the text, and whether it came to an end; without a seed the most likely one.
+
+        Args:
+            plan: What the text has to fit.
+            max_tokens: Most tokens of it.
+            seed: Of the choice.
+            begin: What the answer begins with, which is not returned.
+        """
         kept = preserved_token_ids(self._vocab, plan) if isinstance(plan, ChatPlan) else frozenset()
         prompt = plan.prompt if isinstance(plan, ChatPlan) else "Hello"
         tokens = self._vocab.tokenize(prompt, add_special=True, parse_special=True)
-        constraint = grammar_sampler(self._vocab, plan)
-        chain = [constraint] if constraint else []
+        chain = plan_samplers(self._vocab, plan) if isinstance(plan, ChatPlan) else spec_samplers(self._vocab, plan)
+        begun = self._vocab.tokenize(begin, add_special=False, parse_special=True)
+        for sampler in chain:
+            sampler.accept(begun)
+        tokens += begun
         if seed is None:
             chain.append(LlamaSampler.greedy())
         else:
@@ -67,7 +79,7 @@ class Writer:
         for n in range(max_tokens):
             token = sampler.sample(self._context)
             if self._vocab.is_eog(token):
-                return data.decode(), True
+                return data.decode(errors="replace"), True
             data += self._piece(token, token in kept)
             self._decode([token], len(tokens) + n)
         return data.decode(errors="replace"), False

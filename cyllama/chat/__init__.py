@@ -3,7 +3,8 @@
 from .messages import Function, Message, MessageLike, Role, ToolCall, check_messages
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
 from .plan import ChatPlan
-from .sampling import grammar_sampler, preserved_token_ids
+from .reasoning import ReasoningBudget
+from .sampling import grammar_sampler, plan_samplers, preserved_token_ids, spec_samplers
 from .template import ChatTemplates, prepare, render
 from .tools import Tool, ToolChoice, ToolChoiceLike, ToolLike, check_tool_choice, check_tools
 from .variables import REASONING_EFFORTS, ReasoningEffort, TemplateVariables, check_variables
@@ -19,6 +20,7 @@ __all__ = [
     "Message",
     "MessageBuilder",
     "MessageLike",
+    "ReasoningBudget",
     "ReasoningEffort",
     "Role",
     "TemplateVariables",
@@ -34,7 +36,9 @@ __all__ = [
     "check_tools",
     "check_variables",
     "grammar_sampler",
+    "plan_samplers",
     "prepare",
     "preserved_token_ids",
     "render",
+    "spec_samplers",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..grammar import GrammarSpec, ResponseFormat
 from .messages import Message
 from .parser import ChatParser, Read
+from .reasoning import ReasoningBudget
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ChatPlan:
         preserved_tokens: Control tokens whose text the parser has to see.
         response_format: What the content has to look like.
         read: Reads an answer.
+        reasoning: How long the model may reason.
     """
 
     prompt: str
@@ -29,6 +31,7 @@ class ChatPlan:
     preserved_tokens: tuple[str, ...]
     response_format: ResponseFormat | None
     read: Read
+    reasoning: ReasoningBudget | None = None
 
     def parser(self) -> ChatParser:
         """Return what reads one answer."""

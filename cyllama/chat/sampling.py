@@ -45,6 +45,26 @@ def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> L
         raise GrammarError(f"the grammar of the answer cannot be used: {error}") from error
 
 
+def spec_samplers(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec) -> list[LlamaSampler]:
+    """Return what a text is sampled with before everything that its config says: a grammar, if there is one.
+
+    Raises:
+        GrammarError: The grammar does not fit the vocabulary, or is too large for llama.cpp.
+    """
+    sampler = grammar_sampler(vocab, plan)
+    return [] if sampler is None else [sampler]
+
+
+def plan_samplers(vocab: LlamaVocab, plan: ChatPlan) -> list[LlamaSampler]:
+    """Return what an answer is sampled with before everything that its config says: a grammar, a budget of reasoning.
+
+    Raises:
+        GrammarError: The grammar does not fit the vocabulary, or is too large for llama.cpp.
+    """
+    budget = [] if plan.reasoning is None else [plan.reasoning.sampler(vocab)]
+    return [*spec_samplers(vocab, plan), *budget]
+
+
 def preserved_token_ids(vocab: LlamaVocab, plan: ChatPlan) -> frozenset[int]:
     """Return the tokens that have to be rendered as text although they are control tokens."""
     found = (vocab.tokenize(text, add_special=False, parse_special=True) for text in plan.preserved_tokens)

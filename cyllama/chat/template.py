@@ -26,6 +26,7 @@ from .marking import Marking
 from .messages import MessageLike, check_messages
 from .parser import Read
 from .plan import ChatPlan
+from .reasoning import budget_of
 from .tools import (
     OWN_TEMPLATE,
     Tool,
@@ -132,6 +133,7 @@ class ChatTemplates:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
         reasoning_effort: str | None = None,
+        reasoning_budget: int | None = None,
     ) -> ChatPlan:
         """Return the prompt for messages, and how to generate and read the answer.
 
@@ -148,6 +150,8 @@ class ChatTemplates:
             chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
             reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
+            reasoning_budget: Tokens that it may reason with; then the end of the reasoning is forced. ``None`` or -1
+                for any number; 0 turns reasoning off.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
@@ -167,7 +171,7 @@ class ChatTemplates:
             raise ConfigError(
                 "an answer has one form: pass only one of tools, response_format and grammar, or tool_choice='none'"
             )
-        variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort)
+        variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort, reasoning_budget)
         chat = _Chat(self, check_messages(messages), checked, chat_template, variables)
         if choice.mode != "none":
             return chat.with_tools(choice, parallel_tool_calls)
@@ -303,18 +307,18 @@ class _Chat:
         prompt, rendered = self.render()
         if grammar is None:
             marked = self._template.specialized or rendered.supports_thinking or rendered.preserved_tokens
-            return _plan(prompt, rendered, rendered, None, rendered.parse if marked else _as_content)
-        return _plan(prompt, rendered, rendered, GrammarSpec(grammar), _as_content)
+            return self._plan(prompt, rendered, rendered, None, rendered.parse if marked else _as_content)
+        return self._plan(prompt, rendered, rendered, GrammarSpec(grammar), _as_content)
 
     def with_format(self, expected: ResponseFormat) -> ChatPlan:
         """Plan an answer in JSON."""
         prompt, rendered = self.render()
         params = self._format(rendered, "", "none", json_schema=expected.dump())
         if params is None or not params.grammar:
-            return _plan(prompt, rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
+            return self._plan(prompt, rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
         text = _FENCE_OR_SPACE.sub("response-format", finish_grammar(params.grammar, [expected.conversion]))
         spec = GrammarSpec(text, prefix=params.generation_prompt)
-        return _plan(prompt, rendered, params, spec, params.parse, expected)
+        return self._plan(prompt, rendered, params, spec, params.parse, expected)
 
     def with_tools(self, choice: ToolChoice, parallel: bool) -> ChatPlan:
         """Plan an answer that may or has to call tools."""
@@ -339,7 +343,21 @@ class _Chat:
             if mode == "auto" and rendered.supports_thinking:
                 read = _after_reasoning(rendered.parse, params.parse)
         text = _only_calls(finish_grammar(spec.text, conversions.values()), parallel)
-        return _plan(prompt, rendered, params, replace(spec, text=text), read)
+        return self._plan(prompt, rendered, params, replace(spec, text=text), read)
+
+    def _plan(
+        self,
+        prompt: str,
+        rendered: LlamaChatParams,
+        params: LlamaChatParams,
+        grammar: GrammarSpec | None,
+        read: Read,
+        expected: ResponseFormat | None = None,
+    ) -> ChatPlan:
+        preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
+        stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
+        budget = None if read is _as_content else budget_of(self._variables.budget, rendered)
+        return ChatPlan(prompt, grammar, tuple(stops), tuple(preserved), expected, read, budget)
 
     def _native_grammar(
         self, rendered: LlamaChatParams, params: LlamaChatParams, tools: str, parallel: bool
@@ -441,19 +459,6 @@ def _after_reasoning(first: Read, then: Read) -> Read:
         return content, reasoning, calls
 
     return read
-
-
-def _plan(
-    prompt: str,
-    rendered: LlamaChatParams,
-    params: LlamaChatParams,
-    grammar: GrammarSpec | None,
-    read: Read,
-    expected: ResponseFormat | None = None,
-) -> ChatPlan:
-    preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
-    stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
-    return ChatPlan(prompt, grammar, tuple(stops), tuple(preserved), expected, read)
 
 
 def _reason(error: Exception) -> str:

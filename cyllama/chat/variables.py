@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import ConfigError, ConfigTypeError, PromptError
+from .reasoning import check_budget
 
 #: How hard a model reasons, by OpenAI's names. "none" turns reasoning off.
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -30,10 +31,12 @@ class TemplateVariables:
     Attributes:
         thinking: Whether the model reasons, where its template can be told.
         others: More variables by name, each as JSON text.
+        budget: Tokens that the model may reason with; ``None`` for any number. No template is told.
     """
 
     thinking: bool = True
     others: dict[str, str] = field(default_factory=dict)
+    budget: int | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -45,6 +48,7 @@ def check_variables(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     enable_thinking: bool | None = None,
     reasoning_effort: str | None = None,
+    reasoning_budget: int | None = None,
 ) -> TemplateVariables:
     """Return what a template is told.
 
@@ -54,6 +58,7 @@ def check_variables(
         enable_thinking: Whether the model reasons. ``None`` as ``chat_template_kwargs`` says, else it does.
         reasoning_effort: How hard it reasons, by OpenAI's names; the template's variable of that name. "none" turns
             reasoning off.
+        reasoning_budget: Tokens that it may reason with. 0 turns reasoning off.
 
     Raises:
         ConfigTypeError: An argument has the wrong type.
@@ -63,7 +68,10 @@ def check_variables(
     variables = _check_kwargs(chat_template_kwargs)
     if enable_thinking is not None and not isinstance(enable_thinking, bool):
         raise ConfigTypeError(f"enable_thinking is a bool, not {enable_thinking!r:.80}")
-    effort = _check_effort(reasoning_effort)
+    budget, effort = check_budget(reasoning_budget), _check_effort(reasoning_effort)
+    if budget == 0:
+        _agree(_THINKING, False, enable_thinking, "reasoning_budget=0", "enable_thinking=True")
+        enable_thinking = False
     if effort == "none":
         _agree(_THINKING, False, enable_thinking, "reasoning_effort='none'", "enable_thinking=True")
         enable_thinking = False
@@ -76,7 +84,8 @@ def check_variables(
     if enable_thinking is not None:
         _agree(_THINKING, enable_thinking, in_kwargs, f"enable_thinking={enable_thinking}", "chat_template_kwargs")
     thinking = enable_thinking if enable_thinking is not None else in_kwargs
-    return TemplateVariables(thinking is not False, {name: _dump(name, value) for name, value in variables.items()})
+    others = {name: _dump(name, value) for name, value in variables.items()}
+    return TemplateVariables(thinking is not False, others, budget)
 
 
 def _check_kwargs(given: object) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..llm import LLM
 from ..response import ChatResponse
 from .conversation import Conversation
 from .options import (
+    BudgetOption,
     ContextOption,
     EffortOption,
     ModelOption,
@@ -54,6 +55,7 @@ def chat(
     n_ctx: ContextOption = None,
     thinking: ThinkingOption = None,
     reasoning_effort: EffortOption = None,
+    reasoning_budget: BudgetOption = None,
     chat_template_kwargs: VariablesOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
     verbose: VerboseOption = False,
@@ -61,7 +63,10 @@ def chat(
     """Chat with a model: every line is a message. Type /help for what else there is."""
     options = {"temperature": temperature, "seed": seed, "n_ctx": n_ctx}
     of_chat = chat_options(
-        enable_thinking=thinking, reasoning_effort=reasoning_effort, chat_template_kwargs=chat_template_kwargs
+        enable_thinking=thinking,
+        reasoning_effort=reasoning_effort,
+        reasoning_budget=reasoning_budget,
+        chat_template_kwargs=chat_template_kwargs,
     )
     with load(model, verbose=verbose, config={"max_tokens": max_tokens}, **options) as llm:
         if llm.model.chat_template() is None:

@@ -14,6 +14,7 @@ from ..llama import llama_cpp
 from ..llm import LLM
 from ..response import ChatResponse, Response
 from .options import (
+    BudgetOption,
     ContextOption,
     EffortOption,
     ModelOption,
@@ -42,6 +43,7 @@ def generate(
     n_ctx: ContextOption = None,
     thinking: ThinkingOption = None,
     reasoning_effort: EffortOption = None,
+    reasoning_budget: BudgetOption = None,
     chat_template_kwargs: VariablesOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
@@ -56,7 +58,10 @@ def generate(
         prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "n_ctx": n_ctx}
     of_chat = chat_options(
-        enable_thinking=thinking, reasoning_effort=reasoning_effort, chat_template_kwargs=chat_template_kwargs
+        enable_thinking=thinking,
+        reasoning_effort=reasoning_effort,
+        reasoning_budget=reasoning_budget,
+        chat_template_kwargs=chat_template_kwargs,
     )
     with load(model, verbose=verbose, **options) as llm:
         if not raw and llm.model.chat_template() is not None:

@@ -35,6 +35,9 @@ ThinkingOption: TypeAlias = Annotated[
 EffortOption: TypeAlias = Annotated[
     str | None, typer.Option("--reasoning-effort", help="How hard it reasons: none, minimal, low, medium, high, xhigh.")
 ]
+BudgetOption: TypeAlias = Annotated[
+    int | None, typer.Option("--reasoning-budget", help="Most tokens to reason with; -1 for any number, 0 for none.")
+]
 VariablesOption: TypeAlias = Annotated[
     Any,
     typer.Option(

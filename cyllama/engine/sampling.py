@@ -16,7 +16,7 @@ def make_sampler(
     vocab: LlamaVocab,
     n_ctx: int,
     prompt: Sequence[int],
-    constrain: Callable[[], LlamaSampler | None] | None = None,
+    first: Callable[[], Sequence[LlamaSampler]] = tuple,
 ) -> LlamaSampler:
     """Return the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
 
@@ -25,17 +25,14 @@ def make_sampler(
         vocab: The vocabulary of the model.
         n_ctx: What a look-back of -1 stands for.
         prompt: Tokens that penalties count as seen.
-        constrain: Returns a sampler that keeps the tokens which may come next, if not all may.
+        first: Returns samplers that come before all others, such as one that keeps the tokens which may come next.
     """
     samplers = list(_samplers(config, vocab, n_ctx))
     look_back = _look_back(config, n_ctx)
     if look_back:
         for sampler in samplers:
             sampler.accept(list(prompt[-look_back:]))
-    constraint = constrain() if constrain is not None else None
-    if constraint is not None:  # it has seen of the prompt what it has to
-        samplers.insert(0, constraint)
-    return LlamaSampler.chain(samplers)
+    return LlamaSampler.chain([*first(), *samplers])  # the first ones have seen of the prompt what they have to
 
 
 def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:

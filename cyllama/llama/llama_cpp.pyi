@@ -1332,6 +1332,16 @@ class LlamaSampler:
         """
 
     @staticmethod
+    def reasoning_budget(vocab: LlamaVocab, start: str, ends: Sequence[str], forced: Sequence[int], budget: int, inside: bool = False, anywhere: bool = False) -> LlamaSampler:
+        """
+        Let nothing but the tokens `forced` follow after `budget` tokens of reasoning, which begins with the
+        text `start` and ends with one of `ends`.
+
+        `inside` if the prompt ends within reasoning; `anywhere` if it may begin behind other text as well. In a
+        chain with a grammar, only what that allows is forced.
+        """
+
+    @staticmethod
     def penalties(n_vocab: int, penalty_last_n: int, penalty_repeat: float = 1.0, penalty_freq: float = 0.0, penalty_present: float = 0.0) -> LlamaSampler:
         """
         Make tokens less likely that are among the last `penalty_last_n` accepted ones.

@@ -12,7 +12,14 @@ from cyllama import ConfigError, GenerationConfig, ModelConfig
 GENERATION = frozenset(GenerationConfig.model_fields)
 LOADING = frozenset(ModelConfig.model_fields)
 CHAT_OPTIONS = frozenset(
-    {"chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort", "parallel_tool_calls"}
+    {
+        "chat_template",
+        "chat_template_kwargs",
+        "enable_thinking",
+        "parallel_tool_calls",
+        "reasoning_budget",
+        "reasoning_effort",
+    }
 )
 CALL_OPTIONS = frozenset({"grammar", "response_format"}) | CHAT_OPTIONS
 
@@ -205,6 +212,9 @@ def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+_NO_REASONING = {"reasoning_effort": "none", "reasoning_budget": 0}
+
+
 def override(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with those of a call put over them, which win also where two options contradict each other.
 
@@ -215,9 +225,9 @@ def override(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         own.pop("grammar", None)
         own.pop("response_format", None)
     told = {**over.get("chat_template_kwargs", {}), **over}
-    if told.get("enable_thinking") and own.get("reasoning_effort") == "none":
-        del own["reasoning_effort"]
-    if told.get("reasoning_effort") == "none":
+    if told.get("enable_thinking"):
+        own = {name: value for name, value in own.items() if _NO_REASONING.get(name, _NO_REASONING) != value}
+    if any(told.get(name) == value for name, value in _NO_REASONING.items()):
         own.pop("enable_thinking", None)
     variables = {name: value for name, value in own.pop("chat_template_kwargs", {}).items() if name not in told}
     own = {name: value for name, value in own.items() if name not in told}

@@ -261,6 +261,12 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     "none" turns reasoning off, as `enable_thinking=False` does.
     """
 
+    reasoning_budget: int | None = None
+    """Tokens that the model may reason with; then the end of its reasoning is forced.
+
+    -1 for any number, 0 turns reasoning off. (Default: `-1`)
+    """
+
     reasoning: bool | str | dict[str, Any] | None = None
     """Another name for `enable_thinking` with a `bool`, and for `reasoning_effort` with a level."""
 
