@@ -107,7 +107,7 @@ def test_what_is_no_grammar_is_refused_and_nothing_is_evaluated(llm: LLM):
     with pytest.raises(GrammarError):
         llm(START, grammar="")
     with pytest.raises(SchemaError):
-        llm(START, response_format={"type": "object", "properties": {"a": {"not": {}}}})
+        llm(START, response_format={"type": "object", "properties": {"a": {"not": {}}}, "required": ["a"]})
     with pytest.raises(SchemaError, match="response_format"):
         llm(START, response_format="yaml")
     with pytest.raises(ConfigError, match="either grammar or response_format"):

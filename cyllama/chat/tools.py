@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
-from ..errors import SchemaError, ToolError
+from ..errors import ToolError
 from ..grammar import Conversion, convert, model_schema
 
 MAX_TOOLS = 128
@@ -51,13 +51,9 @@ class Tool:
         parameters = self.parameters
         if not parameters.get("properties") and not parameters.keys() & _MORE_THAN_PROPERTIES:
             parameters = {"type": "object", "additionalProperties": False}  # a function without arguments
-        try:
-            conversion = convert(parameters, name=f"parameters of the tool {self.name!r}", number=index)
-        except SchemaError as error:
-            raise SchemaError(f"{error}; leave it out, or pass tool_choice='none'", error.path) from error
-        if conversion.schema.get("type") != "object":
-            raise SchemaError(f"parameters of the tool {self.name!r}: #: arguments are an object", "#")
-        return conversion
+        return convert(
+            parameters | {"type": "object"}, name=f"parameters of the tool {self.name!r}", number=index, tolerant=True
+        )
 
 
 _MORE_THAN_PROPERTIES = frozenset(

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, GrammarError, OutputError, SchemaError
-from ..llama.llama_cpp import LlamaSampler, LlamaVocab, json_schema_to_grammar
+from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..llama.llama_cpp import check_grammar as check_gbnf
-from .schema import Conversion, convert, finish_grammar, model_schema
+from .schema import Conversion, conversion_grammar, convert, model_schema
 
 #: "json", "text", a JSON schema, OpenAI's dict, or a pydantic model.
 ResponseFormatLike: TypeAlias = str | Mapping[str, Any] | type[BaseModel] | None
@@ -37,15 +37,11 @@ class ResponseFormat:
     @property
     def grammar(self) -> str:
         """The GBNF grammar of the answer alone, without reasoning before it."""
-        try:
-            grammar = json_schema_to_grammar(self.dump())
-        except ValueError as error:
-            raise SchemaError(f"response_format: {error}") from error
-        return finish_grammar(grammar, [self.conversion])
+        return conversion_grammar(self.conversion)
 
     def dump(self) -> str:
-        """Return the schema in llama.cpp's words, as JSON text."""
-        return json.dumps(self.conversion.schema, ensure_ascii=False)
+        """Return what llama.cpp is given in place of the schema, as JSON text."""
+        return json.dumps({"const": self.conversion.constant})
 
     def parse(self, text: str) -> Any:
         """Return the value of an answer: an instance of the model, or what the JSON means.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from cyllama import ChatTemplateError, CyllamaError, MessageError, PromptError, SchemaError, ToolError
+from cyllama import ChatTemplateError, CyllamaError, MessageError, PromptError, ToolError
 from cyllama.chat import (
     ChatTemplates,
     Function,
@@ -181,12 +181,17 @@ def test_what_is_no_tool_is_refused(tools: Any, match: str, templates: ChatTempl
         templates.prepare([USER], tools=tools)
 
 
-def test_parameters_that_cannot_be_converted_are_refused_with_their_place(templates: ChatTemplates):
-    tools = [{"name": "f", "parameters": {"properties": {"a/b": {"not": {}}}}}]
-    with pytest.raises(SchemaError, match=r"tool 'f': #/properties/a~1b/not: .* leave it out") as caught:
-        templates.prepare([USER], tools=tools)
-    assert caught.value.path == "#/properties/a~1b/not"
-    assert templates.prepare([USER], tools=tools, tool_choice="none").grammar is None
+def test_parameters_that_no_grammar_can_say_are_no_reason_to_refuse_a_tool(
+    templates: ChatTemplates, caplog: pytest.LogCaptureFixture
+):
+    tools = [{"name": "f", "parameters": {"properties": {"a/b": {"not": {"pattern": "x"}}, "c": 5}}}]
+    for choice in ("auto", "required", "f"):
+        plan = templates.prepare([USER], tools=tools, tool_choice=choice)
+        assert plan.grammar is not None
+        assert '"a/b\\"' in plan.grammar.text
+    assert [record.getMessage() for record in caplog.records if "grammar" in record.name] == [
+        "parameters of the tool 'f': the grammar does not enforce #/properties/c, #/properties/a~1b/not"
+    ]
 
 
 def test_the_same_name_may_mean_different_things_in_different_tools(templates: ChatTemplates):
@@ -199,7 +204,7 @@ def test_the_same_name_may_mean_different_things_in_different_tools(templates: C
     ]
     plan = templates.prepare([USER], tools=tools, tool_choice="required")
     assert plan.grammar is not None
-    assert '"\\"one\\"" | "\\"two\\""' in plan.grammar.text
+    assert '( "one\\"" | "two\\"" )' in plan.grammar.text
     assert "[5-7]" in plan.grammar.text
 
 

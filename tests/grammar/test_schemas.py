@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from cyllama import ConfigError, GrammarError, OutputError, SchemaError
 from cyllama.chat import ChatTemplates
 from cyllama.grammar import GrammarSpec, check_response_format, schema_grammar
-from cyllama.grammar.numbers import decimals, integers
+from cyllama.grammar.numbers import Interval, decimals, integers
 
 from ..chat.families import FAMILIES, TOOLS
 from ..writing import Writer
@@ -176,7 +176,7 @@ def test_ranges_of_integers_are_exact(low: int, width: int, others: list[int]):
 )
 def test_ranges_of_decimals_are_exact(low: Decimal, width: Decimal, others: list[Decimal], above: bool, below: bool):
     high = low + width
-    grammar = decimals(low, high, above=above, below=below)
+    grammar = decimals(Interval(low, high, above, below))
     pattern = as_regex(grammar) if grammar else None
     for number in (low, high, *others):
         text = f"{number:f}"
@@ -198,64 +198,49 @@ for _ in range(3000):
 REFUSED: list[tuple[Any, str | None]] = [
     (5, "#"),
     (False, "#"),
-    ({"not": {"type": "string"}}, "#/not"),
-    ({"if": {}, "then": {}}, "#/if"),
-    ({"patternProperties": {}}, "#/patternProperties"),
     ({"type": "object", "properties": {"a": {"items": {"type": "colour"}}}}, "#/properties/a/items/type"),
     ({"type": 5}, "#/type"),
     ({"type": []}, "#/type"),
     ({"type": "object", "properties": 5}, "#/properties"),
     ({"type": "object", "properties": {"a": 5}}, "#/properties/a"),
+    ({"type": "object", "properties": {"~/": {"not": {}}}, "required": ["~/"]}, "#/properties/~0~1"),
+    ({"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 3}, "#/minProperties"),
+    ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "#/items"),
+    ({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "minItems": 3}, "#/minItems"),
+    ({"type": "string", "pattern": "^a$", "minLength": 3}, "#/pattern"),
+    ({"type": "integer", "multipleOf": 7, "minimum": 1, "maximum": 6}, "#"),
+    ({"type": "integer", "multipleOf": 0}, "#/multipleOf"),
+    ({"allOf": [{"pattern": "^a$"}, {"pattern": "^b$"}]}, "#/pattern"),
+    ({"not": {}}, "#"),
     ({"type": "object", "required": "a"}, "#/required"),
-    ({"type": "object", "properties": {"~/": {"not": {}}}}, "#/properties/~0~1/not"),
     ({"type": "object", "required": ["a"], "additionalProperties": False}, "#/required"),
-    ({"type": "object", "properties": {"x" * 1000: {}}}, "#/properties/" + "x" * 187),
-    ({"type": "object", "properties": {f"p{i}": {} for i in range(1000)}}, "#/properties"),
-    ({"type": "object", "properties": {f"p{i}": {} for i in range(100)}}, "#/properties"),
-    ({"type": "object", "minProperties": 3}, "#"),
-    ({"type": "array", "items": {}, "uniqueItems": True}, "#/uniqueItems"),
-    ({"type": "array", "items": {}, "maxItems": 10**6}, "#/maxItems"),
     ({"type": "array", "minItems": 5, "maxItems": 3}, "#/minItems"),
     ({"type": "array", "minItems": -1}, "#/minItems"),
     ({"type": "string", "minLength": 5, "maxLength": 3}, "#/minLength"),
     ({"type": "string", "minLength": "5"}, "#/minLength"),
-    ({"type": "string", "maxLength": 10**9}, "#/maxLength"),
     ({"type": "string", "pattern": "("}, "#/pattern"),
     ({"type": "string", "pattern": "(?=a)b"}, "#/pattern"),
-    ({"type": "string", "pattern": r"(a)\1"}, "#/pattern"),
     ({"type": "string", "pattern": "a^b"}, "#/pattern"),
-    ({"type": "string", "pattern": "(?i)a"}, "#/pattern"),
-    ({"type": "string", "pattern": "(a" * 200 + ")" * 200}, "#/pattern"),
-    ({"type": "string", "pattern": "a{9999999}"}, "#/pattern"),
     ({"type": "string", "pattern": 5}, "#/pattern"),
-    ({"type": "string", "pattern": "a", "maxLength": 3}, "#/pattern"),
     ({"type": "integer", "minimum": 5, "maximum": 4}, "#"),
     ({"type": "integer", "minimum": 4.2, "maximum": 4.8}, "#"),
     ({"type": "number", "minimum": 1, "exclusiveMaximum": 1}, "#"),
     ({"type": "number", "minimum": "1"}, "#/minimum"),
-    ({"type": "number", "minimum": 1e300}, "#/minimum"),
     ({"type": "number", "maximum": float("nan")}, "#/maximum"),
-    ({"type": "number", "multipleOf": 0.1}, "#/multipleOf"),
     ({"enum": []}, "#"),
     ({"enum": 5}, "#/enum"),
     ({"enum": [float("inf")]}, "#/enum"),
     ({"enum": ["\ud800"]}, "#/enum"),
     ({"enum": [{1, 2}]}, "#/enum"),
-    ({"enum": list(range(2000))}, "#/enum"),
     ({"type": "string", "enum": [1, 2]}, "#"),
     ({"anyOf": []}, "#/anyOf"),
     ({"anyOf": [False, False]}, "#/anyOf/0"),
-    ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/oneOf"),
-    ({"oneOf": [{"properties": {"a": {}}}, {"type": "object"}]}, "#/oneOf"),
     ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "#/allOf/1"),
     ({"allOf": [{"const": 1}, {"const": 2}]}, "#/allOf/1"),
-    ({"allOf": [{"pattern": "a"}, {"pattern": "b"}]}, "#/allOf/1"),
-    ({"$ref": "https://example.com/schema"}, "#/$ref"),
     ({"$ref": "#/$defs/none"}, "#/$ref"),
     ({"$ref": 5}, "#/$ref"),
     ({"$ref": "#"}, "#"),
     ({"allOf": [{"$ref": "#"}]}, None),
-    ({"anyOf": [{"$ref": "#"}, {"type": "string"}]}, "#"),
     ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, None),
     ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#"),
     (DEEP, None),

@@ -1,0 +1,71 @@
+"""Schemas that llama.cpp is given in place of those that we convert: it needs to know of properties and types only.
+
+Formats of tool calls that write each argument in tags look at the properties, and write text as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from .nodes import Array, Graph
+from .normalize import Schema
+from .objects import Shape
+
+_MAX_DEPTH = 6
+_MAX_WORDS = 5000
+
+
+def words(graph: Graph, root: str, number: int) -> tuple[Schema, int, dict[str, str]]:
+    """Return a schema for llama.cpp, a constant for all of it, and the rules that the constants stand for.
+
+    Args:
+        graph: The nodes of the schema.
+        root: The name of the node of a value.
+        number: Tells the constants from those of other schemas.
+    """
+    stand_ins: dict[str, str] = {}
+    constants: dict[tuple[str, bool], Any] = {}
+
+    def stand_in(name: str, *, text: bool) -> Any:
+        """Return the constant of a rule: a text where llama.cpp has to take the value for one."""
+        if (name, text) not in constants:
+            index = len(constants)
+            constant = (
+                f"\ue000stand-in:{number}:{index}" if text else 7_205_700_000_000_000 + number * 10_000_000 + index
+            )
+            constants[name, text] = constant
+            stand_ins[f'"\\"{constant}\\""' if text else f'"{constant}"'] = name
+        return constants[name, text]
+
+    whole = stand_in(root, text=False)
+    return _words(graph, root, stand_in, 0, [_MAX_WORDS]), whole, stand_ins
+
+
+def _words(graph: Graph, name: str, stand_in: Callable[..., Any], depth: int, budget: list[int]) -> Schema:
+    name = graph.resolved(name)
+    kinds = graph.kinds(name)
+    budget[0] -= 1
+    if kinds == {"string"}:
+        return {"type": "string", "const": stand_in(name, text=True)}
+    options = graph.options(name)
+    if "string" in kinds and options != [name]:
+        if depth > _MAX_DEPTH or budget[0] < 0:
+            return {"const": stand_in(name, text=True)}
+        return {"anyOf": [_words(graph, option, stand_in, depth + 1, budget) for option in options]}
+    schema: Schema = {"const": stand_in(name, text=False)}
+    if len(kinds) == 1:
+        schema["type"] = next(iter(kinds))
+    node = graph.nodes.get(options[0]) if len(options) == 1 else None
+    if depth > _MAX_DEPTH or budget[0] < 0:
+        return schema
+    if isinstance(node, Shape):
+        schema["properties"] = {
+            json.loads(key[:-1]): _words(graph, rule, stand_in, depth + 1, budget) for key, _, rule in node.properties
+        }
+        schema["required"] = [json.loads(key[:-1]) for key, required, _ in node.properties if required]
+        schema["additionalProperties"] = False
+    elif isinstance(node, Array) and node.rest is not None and not node.first:
+        schema["items"] = _words(graph, node.rest, stand_in, depth + 1, budget)
+    return schema
