@@ -15,6 +15,7 @@ from .errors import (
     AdapterLoadError,
     AdapterNotFoundError,
     ConfigError,
+    ForkedError,
     ModelAccessError,
     ModelLoadError,
     ModelNotFoundError,
@@ -102,7 +103,10 @@ def load_adapter(name: str, path: str, model: LlamaModel) -> Adapter:
 
 
 def _check_devices(config: ModelConfig) -> None:
-    names = [device.name for device in devices()]
+    try:
+        names = [device.name for device in devices()]
+    except RuntimeError as error:
+        raise ForkedError(str(error)) from error
     for name in config.devices:
         if name not in names:
             raise ConfigError(f"there is no device {name!r}: this build has {', '.join(names)}")

@@ -2,6 +2,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "backend.hpp"
 #include "build-info.h"
 #include "guard.hpp"
 #include "llama.h"
@@ -26,6 +27,7 @@ const char * type_name(enum ggml_backend_dev_type type) {
 }
 
 std::vector<LlamaDevice> devices() {
+    check_gpus_after_fork();
     std::vector<LlamaDevice> result;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
@@ -47,6 +49,26 @@ std::vector<std::string> backends() {
 }
 
 } // namespace
+
+int64_t gpu_memory() {
+    int64_t result = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        if (ggml_backend_dev_type(ggml_backend_dev_get(i)) == GGML_BACKEND_DEVICE_TYPE_GPU) {
+            size_t free = 0, total = 0;
+            ggml_backend_dev_memory(ggml_backend_dev_get(i), &free, &total);
+            result += static_cast<int64_t>(total);
+        }
+    }
+    return result;
+}
+
+void check_gpus_after_fork() {
+    static const long first_user = current_process();
+    if (current_process() != first_user && llama_supports_gpu_offload()) {
+        throw std::runtime_error("a GPU cannot be used in a child of os.fork() whose parent used it: start the process by "
+                                 "multiprocessing's \"spawn\" method, or load models in children only");
+    }
+}
 
 void init_backend(nb::module_ & m) {
     llama_backend_init();

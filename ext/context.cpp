@@ -20,6 +20,7 @@
 #include <unistd.h>
 #endif
 
+#include "backend.hpp"
 #include "sampler.hpp"
 
 // ---------------------------------------------------------------------------------------------------------------- handle
@@ -150,14 +151,15 @@ void check_embeddings(bool embeddings, int64_t n_outputs_max, int64_t n_ubatch) 
     }
 }
 
-// Refuses a KV cache larger than the machine's memory: Linux would grant it on credit, and kill the process when llama.cpp
-// fills it with zeros. Only where all of it lies in host memory.
+// Refuses a KV cache larger than the machine's memory, that of its GPUs included: Linux would grant it on credit, and kill the
+// process when llama.cpp fills it with zeros.
 void check_memory(const LlamaContextParams & params, const llama_model * model) {
 #ifndef _WIN32
     const int64_t n_ctx = params.n_ctx ? params.n_ctx : llama_model_n_ctx_train(model);
     const std::optional<int64_t> needed = kv_cache_bytes(model, n_ctx, params.type_k, params.type_v);
-    const int64_t total = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-    if (needed && total > 0 && *needed > total && !llama_supports_gpu_offload()) {
+    const int64_t host = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+    const int64_t total = host + gpu_memory();
+    if (needed && host > 0 && *needed > total) {
         const std::string text = "n_ctx=" + std::to_string(n_ctx) + " needs about " + std::to_string(*needed >> 30) +
                                  " GiB for its KV cache, more than the machine's memory of " + std::to_string(total >> 30) +
                                  " GiB";

@@ -12,6 +12,7 @@
 #include <optional>
 #include <system_error>
 
+#include "backend.hpp"
 #include "context.hpp"
 #include "guard.hpp"
 #include "modules.hpp"
@@ -315,6 +316,7 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
     params.progress_callback = on_progress;
     params.progress_callback_user_data = &load;
 
+    check_gpus_after_fork();
     clear_logged_errors();
     llama_model * model = nullptr;
     {

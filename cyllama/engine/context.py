@@ -296,11 +296,14 @@ def _in_host_memory(config: ModelConfig) -> bool:
 def max_idle_cells(config: ModelConfig) -> int:
     """Return how many cells sequences may keep in the context that nobody extends, while others run.
 
-    Attention passes over them: where llama.cpp/flash_attention.cpp does that, 4096 cost one idle step in 30; elsewhere
-    eight times as much.
+    Attention passes over them. With llama.cpp/flash_attention.cpp, 4096 idle cells cost 3 % of a step; with ggml's own
+    kernels on the CPU, eight times as much. On a GPU a step hardly notices them, and moving 500 tokens of an 8B model
+    to host memory takes as long as 30 steps (benchmarks/gpu.py).
     """
+    if not _in_host_memory(config):
+        return 4096
     skips = config.flash_attn != "disabled" and config.type_k == config.type_v == "f16"
-    return 4096 if skips and _in_host_memory(config) else 512
+    return 4096 if skips else 512
 
 
 def _ggml_type(name: str) -> GGMLType:
