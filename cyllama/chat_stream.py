@@ -61,6 +61,11 @@ class _Answer:
         )
         return _join(delta, last, (response.logprobs or ())[self._n_logprobs :])
 
+    def _check(self) -> None:
+        """Validate the calls of strict tools, in an answer that came to its end by itself."""
+        if self.response.finish_reason == "tool_calls":
+            self._plan.check(self.response.message)
+
 
 class ChatStream(_Answer, Iterator[ChatDelta]):
     """The pieces of a message, as soon as they are certain; together they are the message.
@@ -84,6 +89,7 @@ class ChatStream(_Answer, Iterator[ChatDelta]):
                 return delta
         if self._response is None and (delta := self._finish(self._stream.response)):
             return delta
+        self._check()
         raise StopIteration
 
     def read(self) -> ChatResponse:
@@ -126,6 +132,7 @@ class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
                 return delta
         if self._response is None and (delta := self._finish(self._stream.response)):
             return delta
+        self._check()
         raise StopAsyncIteration
 
     async def read(self) -> ChatResponse:

@@ -7,12 +7,13 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, overload
 
 from typing_extensions import Self, Unpack
 
+from .attempts import MAX_SEED, attempts, check_attempts, is_valid
 from .chat import (
     ChatPlan,
     ChatTemplates,
@@ -47,6 +48,7 @@ from .errors import (
     ConfigError,
     ConfigTypeError,
     ForkedError,
+    OutputError,
     PromptTypeError,
     SessionError,
     SessionFileError,
@@ -57,7 +59,7 @@ from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
-from .options import ChatOptions, GenerationOptions, TextOptions, split_chat_options
+from .options import AttemptOptions, ChatOptions, GenerationOptions, TextOptions, split_chat_options
 from .recommended import RecommendedSampling
 from .response import ChatResponse, Response
 from .session import Session
@@ -166,7 +168,7 @@ class LLM:
         session: str | None = None,
         stream: Literal[False] = False,
         on_token: Callable[[str], object] | None = None,
-        **options: Unpack[TextOptions],
+        **options: Unpack[AttemptOptions],
     ) -> Response: ...
 
     @overload
@@ -214,6 +216,7 @@ class LLM:
         on_token: Callable[[str], object] | None = None,
         grammar: str | None = None,
         response_format: ResponseFormatLike = None,
+        max_attempts: int = 1,
         **overrides: Unpack[GenerationOptions],
     ) -> Response | Stream | list[Response]:
         """Continue ``prompt``.
@@ -235,6 +238,9 @@ class LLM:
             grammar: GBNF that the text has to fit.
             response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the text has to be. It is
                 better if the prompt asks for it as well.
+            max_attempts: How often to sample until the text is valid under what of ``response_format`` no grammar can
+                say. Later attempts have other seeds, and a temperature of 0.7 where it was 0. One that was cut is not
+                repeated; the last one is returned, valid or not: see :attr:`Response.parsed`.
             **overrides: Options of :class:`GenerationConfig` by name.
 
         Returns:
@@ -254,11 +260,12 @@ class LLM:
             ConfigError: An option has a value out of its range.
             ConfigTypeError: There is no such option, or the config has the wrong type.
         """
+        check_attempts(max_attempts, n=n is not None, stream=stream, on_token=on_token is not None)
         task = self._text_task(config, overrides, grammar, response_format)
+        if n is None and stream:
+            return self._stream(prompt, task, session=session, on_token=on_token)
         if n is None:
-            streaming = stream or on_token is not None
-            chunks = self._stream(prompt, task, session=session, streaming=streaming, on_token=on_token)
-            return chunks if stream else chunks.read()
+            return self._first_valid(prompt, task, max_attempts, session=session, on_token=on_token)
         _check_alone(n, session=session, stream=stream, on_token=on_token)
         requests = self._submit_group(prompt, task, n)
         streams = [Stream(self, request, response_format=task.response_format) for request in requests]
@@ -277,7 +284,7 @@ class LLM:
         *,
         session: str | None = None,
         on_token: Callable[[str], object] | None = None,
-        **options: Unpack[TextOptions],
+        **options: Unpack[AttemptOptions],
     ) -> Response: ...
 
     @overload
@@ -295,6 +302,7 @@ class LLM:
         on_token: Callable[[str], object] | None = None,
         grammar: str | None = None,
         response_format: ResponseFormatLike = None,
+        max_attempts: int = 1,
         **overrides: Unpack[GenerationOptions],
     ) -> Response | list[Response]:
         """Continue ``prompt`` without blocking the event loop; no thread waits meanwhile.
@@ -304,9 +312,10 @@ class LLM:
         Cancelling the task ends the generation within one step. Arguments, results and errors are those of a call;
         ``on_token`` may also return something to await.
         """
+        check_attempts(max_attempts, n=n is not None, on_token=on_token is not None)
         task = self._text_task(config, overrides, grammar, response_format)
         if n is None:
-            return await self._astream(prompt, task, session=session, on_token=on_token).read()
+            return await self._afirst_valid(prompt, task, max_attempts, session=session, on_token=on_token)
         _check_alone(n, session=session, on_token=on_token)
         outlets: list[LoopOutlet] = []
 
@@ -406,6 +415,9 @@ class LLM:
                 parallel_tool_calls: Whether one answer may call several tools.
                 response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
                 grammar: GBNF that the answer has to fit.
+                max_attempts: How often to sample until the content is valid under what of ``response_format``, and a
+                    call under what of a tool with ``strict``, no grammar can say. As for a call, but where no call of
+                    a strict tool was valid, :class:`OutputError` is raised.
                 chat_template: Jinja source to use instead of the model's own template.
                 chat_template_kwargs: Variables of the template by name; the values are JSON.
                 enable_thinking: Whether the model reasons, where its template can be told.
@@ -423,11 +435,24 @@ class LLM:
             ToolError: A tool is not defined as one, or ``tool_choice`` is none.
             SchemaError: A schema cannot be converted to a grammar.
             GrammarError: ``grammar`` is none.
+            OutputError: The arguments of a tool with ``strict`` are not valid.
             CyllamaError: As for a call.
         """
+        max_attempts = check_attempts(options.pop("max_attempts", 1), stream=stream)
         plan, task = self._plan_chat(messages, config, options)
-        answer = ChatStream(self._stream(plan.prompt, task, session=session), plan)
-        return answer if stream else answer.read()
+        if stream:
+            return ChatStream(self._stream(plan.prompt, task, session=session), plan)
+        for n, each in enumerate(self._attempts(task, max_attempts), 1):
+            answer = ChatStream(self._stream(plan.prompt, each, session=session), plan)
+            try:
+                response = answer.read()
+            except OutputError:  # a call of a strict tool
+                if n == max_attempts:
+                    raise
+            else:
+                if n == max_attempts or is_valid(response):
+                    return response
+        raise AssertionError("there is one attempt at least")
 
     async def achat(
         self,
@@ -438,7 +463,19 @@ class LLM:
         **options: Unpack[ChatOptions],
     ) -> ChatResponse:
         """Answer a chat without blocking the event loop. Arguments and errors are those of :meth:`chat`."""
-        return await self.astream_chat(messages, config, session=session, **options).read()
+        max_attempts = check_attempts(options.pop("max_attempts", 1))
+        plan, task = self._plan_chat(messages, config, options)
+        for n, each in enumerate(self._attempts(task, max_attempts), 1):
+            answer = AsyncChatStream(self._astream(plan.prompt, each, session=session), plan)
+            try:
+                response = await answer.read()
+            except OutputError:  # a call of a strict tool
+                if n == max_attempts:
+                    raise
+            else:
+                if n == max_attempts or is_valid(response):
+                    return response
+        raise AssertionError("there is one attempt at least")
 
     def astream_chat(
         self,
@@ -449,6 +486,7 @@ class LLM:
         **options: Unpack[ChatOptions],
     ) -> AsyncChatStream:
         """Answer a chat, and return the deltas for an event loop. Arguments and errors are those of :meth:`chat`."""
+        check_attempts(options.pop("max_attempts", 1), stream=True)
         plan, task = self._plan_chat(messages, config, options)
         return AsyncChatStream(self._astream(plan.prompt, task, session=session), plan)
 
@@ -903,6 +941,44 @@ class LLM:
             merged.merge(parse_special=True, stop_sequences=stops), partial(plan_samplers, self._vocab, plan), preserved
         )
 
+    @staticmethod
+    def _attempts(task: _Task, max_attempts: int) -> Iterator[_Task]:
+        """Yield how each attempt is sampled."""
+        return (task._replace(config=config) for config in attempts(task.config, max_attempts))
+
+    def _first_valid(
+        self,
+        prompt: str | Sequence[int],
+        task: _Task,
+        max_attempts: int,
+        *,
+        session: str | None,
+        on_token: Callable[[str], object] | None,
+    ) -> Response:
+        """Return the first valid answer, or the last one."""
+        for n, each in enumerate(self._attempts(task, max_attempts), 1):
+            streaming = on_token is not None
+            answer = self._stream(prompt, each, session=session, streaming=streaming, on_token=on_token).read()
+            if n == max_attempts or is_valid(answer):
+                return answer
+        raise AssertionError("there is one attempt at least")
+
+    async def _afirst_valid(
+        self,
+        prompt: str | Sequence[int],
+        task: _Task,
+        max_attempts: int,
+        *,
+        session: str | None,
+        on_token: Callable[[str], object] | None,
+    ) -> Response:
+        """Return the first valid answer, or the last one, for an event loop."""
+        for n, each in enumerate(self._attempts(task, max_attempts), 1):
+            answer = await self._astream(prompt, each, session=session, on_token=on_token).read()
+            if n == max_attempts or is_valid(answer):
+                return answer
+        raise AssertionError("there is one attempt at least")
+
     def _stream(
         self,
         prompt: str | Sequence[int],
@@ -1187,7 +1263,6 @@ class LLM:
         return repr([*key, *adapters])
 
 
-MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
 MAX_CONTINUATIONS = 1024
 _alive: weakref.WeakSet[LLM] = weakref.WeakSet()
 

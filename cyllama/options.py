@@ -59,7 +59,13 @@ class TextOptions(GenerationOptions, total=False):
     response_format: ResponseFormatLike
 
 
-class ChatOptions(TextOptions, total=False):
+class AttemptOptions(TextOptions, total=False):
+    """What calls take that wait for a whole text."""
+
+    max_attempts: int
+
+
+class ChatOptions(AttemptOptions, total=False):
     """What calls take that answer a chat."""
 
     tools: Sequence[ToolLike] | None

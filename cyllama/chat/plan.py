@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from ..grammar import GrammarSpec, ResponseFormat
+from ..grammar import Conversion, GrammarSpec, ResponseFormat, check_json
 from .messages import Message
 from .parser import ChatParser, Read
 from .reasoning import ReasoningBudget
@@ -23,6 +24,7 @@ class ChatPlan:
         response_format: What the content has to look like.
         read: Reads an answer.
         reasoning: How long the model may reason.
+        strict: The schemas of the arguments of tools whose calls have to be valid, by the tools' names.
     """
 
     prompt: str
@@ -32,6 +34,20 @@ class ChatPlan:
     response_format: ResponseFormat | None
     read: Read
     reasoning: ReasoningBudget | None = None
+    strict: Mapping[str, Conversion] = field(default_factory=dict, repr=False, compare=False)
+
+    def check(self, message: Message) -> None:
+        """Validate the calls of strict tools, where the grammar left something out.
+
+        Raises:
+            OutputError: The arguments of a call are not valid.
+        """
+        for call in message.tool_calls:
+            conversion = self.strict.get(call.function.name)
+            if conversion is not None and conversion.left_out:
+                check_json(
+                    call.function.arguments, conversion.normalized, f"the call of the tool {call.function.name!r}"
+                )
 
     def parser(self) -> ChatParser:
         """Return what reads one answer."""

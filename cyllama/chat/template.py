@@ -343,7 +343,13 @@ class _Chat:
             if mode == "auto" and rendered.supports_thinking:
                 read = _after_reasoning(rendered.parse, params.parse)
         text = _only_calls(finish_grammar(spec.text, conversions.values()), parallel)
-        return self._plan(prompt, rendered, params, replace(spec, text=text), read)
+        plan = self._plan(prompt, rendered, params, replace(spec, text=text), read)
+        return replace(
+            plan,
+            strict={
+                tool.name: conversions[tool.name] for tool in self._tools if tool.strict and tool.name in conversions
+            },
+        )
 
     def _plan(
         self,

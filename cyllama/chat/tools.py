@@ -31,11 +31,13 @@ class Tool:
         name: Its name.
         description: What it does.
         parameters: JSON schema of its arguments, an object.
+        strict: Whether a call has to be valid under it, also where no grammar can say how.
     """
 
     name: str
     description: str
     parameters: dict[str, Any]
+    strict: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tool as OpenAI's API has it."""
@@ -43,11 +45,7 @@ class Tool:
         return {"type": "function", "function": function}
 
     def convert(self, index: int) -> Conversion:
-        """Return the schema of the arguments in words that llama.cpp takes exactly.
-
-        Raises:
-            SchemaError: It cannot be converted.
-        """
+        """Return the schema of the arguments as a grammar: of all valid ones, whatever the schema says."""
         parameters = self.parameters
         if not parameters.get("properties") and not parameters.keys() & _MORE_THAN_PROPERTIES:
             parameters = {"type": "object", "additionalProperties": False}  # a function without arguments
@@ -56,6 +54,8 @@ class Tool:
         )
 
 
+_PARAMETERS = ("parameters", "inputSchema", "input_schema")  # OpenAI, MCP, Anthropic
+_OTHER_TYPES = ("string", "number", "integer", "boolean", "array")
 _MORE_THAN_PROPERTIES = frozenset(
     ("additionalProperties", "$ref", "anyOf", "oneOf", "allOf", "required", "enum", "const")
 )
@@ -135,12 +135,12 @@ def _check_tool(tool: object, where: str) -> Tool:
         description = ""
     if not isinstance(description, str):
         raise ToolError(f"the description of the tool {name!r} is a str, not {type(description).__name__}")
-    parameters = function.get("parameters")
+    parameters = next((function[key] for key in _PARAMETERS if function.get(key) is not None), None)
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+    if not isinstance(parameters, Mapping) or parameters.get("type") in _OTHER_TYPES:
         raise ToolError(f"the parameters of the tool {name!r} are no JSON schema of an object: {parameters!r:.80}")
-    return Tool(name, description, dict(parameters))
+    return Tool(name, description, dict(parameters), (function.get("strict") or tool.get("strict")) is True)
 
 
 def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Tool]) -> ToolChoice:

@@ -1,5 +1,6 @@
 """What a text has to fit: grammars, JSON schemas as grammars, formats of answers."""
 
+from .check import check_json
 from .response_format import (
     ResponseFormat,
     ResponseFormatLike,
@@ -18,6 +19,7 @@ __all__ = [
     "Trigger",
     "check_constraint",
     "check_grammar",
+    "check_json",
     "check_response_format",
     "convert",
     "finish_grammar",

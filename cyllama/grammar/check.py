@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OutputError
 from .algebra import matches
 from .formats import PATTERNS
 
@@ -42,6 +44,27 @@ def problem(value: Any, schema: Mapping[str, Any]) -> str | None:
 
     error = best_match(validator(schema).iter_errors(value))
     return None if error is None else f"{error.json_path}: {error.message:.500}"
+
+
+def check_json(text: str, schema: Mapping[str, Any], what: str) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        schema: The normalized schema that it has to be valid under.
+        what: What errors call it.
+
+    Raises:
+        OutputError: It is not JSON, or not valid.
+    """
+    try:
+        value = json.loads(text)
+        reason = problem(value, schema)
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{what} is not JSON: {error}", text) from error
+    if reason is not None:
+        raise OutputError(f"{what} is not valid: {reason}", text)
+    return value
 
 
 def _pattern(_validator: Validator, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:

@@ -293,7 +293,7 @@ class Converter:
     # -------------------- numbers
 
     def _number(self, schema: Schema, path: str, *, integer: bool) -> str:
-        interval = self._interval(schema, path)
+        interval = self._interval(schema, path, integer=integer)
         step = Decimal(str(schema["multipleOf"])) if "multipleOf" in schema else None
         kind = "integer" if integer else "number"
         if step is None and interval.is_open:
@@ -318,15 +318,19 @@ class Converter:
             raise self._impossible(path, "there is no number in its range")
         return self.graph.add(Leaf(kind, body))
 
-    def _interval(self, schema: Schema, path: str) -> numbers.Interval:
+    def _interval(self, schema: Schema, path: str, *, integer: bool) -> numbers.Interval:
         values: dict[str, Decimal] = {}
         for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
             if key in schema:
                 value = Decimal(str(schema[key]))
-                if abs(value) > numbers.MOST or (value and abs(value) < 1 / numbers.MOST):
+                if abs(value) > (numbers.MOST if integer else numbers.HUGE_FROM):
                     self._leave_out(path, key)
-                else:
-                    values[key] = value
+                    continue
+                if 0 < abs(value) < numbers.TINY_TO:
+                    self._leave_out(path, key)
+                    outward = (value > 0) == key.lower().endswith("maximum")
+                    value = numbers.TINY_TO.copy_sign(value) if outward else Decimal(0)
+                values[key] = value
         low, high = values.get("minimum"), values.get("maximum")
         more, less = values.get("exclusiveMinimum"), values.get("exclusiveMaximum")
         above = more is not None and (low is None or more >= low)

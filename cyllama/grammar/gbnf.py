@@ -28,7 +28,7 @@ NUMBER_BODY = f'"-"? {_INTEGRAL} {_FRACTION} ( [eE] ( "-" [0-9]{{1,3}} | "+"? [0
 
 #: A character of a JSON string, without halves of surrogate pairs: one escape is one character.
 CHAR_BODY = (
-    r'[\x20-\x21\x23-\x5B\x5D-\x7E\u0080-\uD7FF\uE000-\U0010FFFF] | "\\" ( ["\\/bfnrt] | "u" '
+    r'[\x20-\x21\x23-\x5B\x5D-\uD7FF\uE000-\U0010FFFF] | "\\" ( ["\\/bfnrt] | "u" '
     r"( [0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2} ) )"
 )
 

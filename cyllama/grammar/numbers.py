@@ -24,7 +24,8 @@ _TINY = (
     '( "0"? [5-9] | [1-9] [0-9] | [12] [0-9]{2} | "3" ( [01] [0-9] | "2" [0-3] ) ) | [5-9] [eE] "-324" )'
 )
 _HUGE = '[1-9] ( "." [0-9]{1,17} )? [eE] "+"? ( "1" [6-9] | [2-9] [0-9] )'
-_HUGE_FROM, _TINY_TO = Decimal(10) ** 16, Decimal("1e-4")
+#: Numbers that are written without an exponent are between these, by Python and by JavaScript.
+HUGE_FROM, TINY_TO = Decimal(10) ** 16, Decimal("1e-4")
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,13 @@ def decimals(interval: Interval, *, most_places: int = _PLACES) -> str | None:
 def _with_exponents(interval: Interval) -> Iterator[str]:
     """Yield the GBNF of tiny and huge numbers, as Python and JavaScript write them."""
     low, high = interval.low, interval.high
-    if (low is None or low <= 0) and (high is None or high >= _TINY_TO):
+    if (low is None or low <= 0) and (high is None or high >= TINY_TO):
         yield _TINY
-    if (high is None or high >= 0) and (low is None or low <= -_TINY_TO):
+    if (high is None or high >= 0) and (low is None or low <= -TINY_TO):
         yield f'"-" {_TINY}'
-    if high is None and (low is None or low <= _HUGE_FROM):
+    if high is None and (low is None or low <= HUGE_FROM):
         yield _HUGE
-    if low is None and (high is None or high >= -_HUGE_FROM):
+    if low is None and (high is None or high >= -HUGE_FROM):
         yield f'"-" {_HUGE}'
 
 

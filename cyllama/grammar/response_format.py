@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import ConfigError, GrammarError, OutputError, SchemaError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..llama.llama_cpp import check_grammar as check_gbnf
+from .check import check_json
 from .schema import Conversion, conversion_grammar, convert, model_schema
 
 #: "json", "text", a JSON schema, OpenAI's dict, or a pydantic model.
@@ -47,10 +48,16 @@ class ResponseFormat:
         """Return the value of an answer: an instance of the model, or what the JSON means.
 
         Raises:
-            OutputError: The text is no such JSON: it was cut.
+            OutputError: The text is not such JSON: it was cut, or is not valid under what the grammar left out.
         """
         try:
-            return json.loads(text) if self.model is None else self.model.model_validate_json(text)
+            if self.model is not None:
+                return self.model.model_validate_json(text)
+            if self.conversion.left_out:
+                return check_json(text, self.conversion.normalized, "the answer")
+            return json.loads(text)
+        except OutputError:
+            raise
         except (ValueError, RecursionError) as error:
             reason = str(error) if not isinstance(error, ValidationError) else f"{error.error_count()} errors: {error}"
             raise OutputError(f"the answer does not fit the response format: {reason}", text) from error

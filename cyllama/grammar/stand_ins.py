@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .nodes import Array, Graph
+from .nodes import Array, Graph, Union
 from .normalize import Schema
 from .objects import Shape
 
@@ -57,15 +57,29 @@ def _words(graph: Graph, name: str, stand_in: Callable[..., Any], depth: int, bu
     schema: Schema = {"const": stand_in(name, text=False)}
     if len(kinds) == 1:
         schema["type"] = next(iter(kinds))
-    node = graph.nodes.get(options[0]) if len(options) == 1 else None
     if depth > _MAX_DEPTH or budget[0] < 0:
         return schema
-    if isinstance(node, Shape):
+    nodes = [graph.nodes.get(option) for option in options]
+    shapes = [node for node in nodes if isinstance(node, Shape)]
+    node = nodes[0] if len(nodes) == 1 else None
+    if shapes and len(shapes) == len(nodes):
+        properties, required = _properties(graph, shapes)
         schema["properties"] = {
-            json.loads(key[:-1]): _words(graph, rule, stand_in, depth + 1, budget) for key, _, rule in node.properties
+            json.loads(key[:-1]): _words(graph, rule, stand_in, depth + 1, budget) for key, rule in properties.items()
         }
-        schema["required"] = [json.loads(key[:-1]) for key, required, _ in node.properties if required]
+        schema["required"] = [json.loads(key[:-1]) for key in required]
         schema["additionalProperties"] = False
     elif isinstance(node, Array) and node.rest is not None and not node.first:
         schema["items"] = _words(graph, node.rest, stand_in, depth + 1, budget)
     return schema
+
+
+def _properties(graph: Graph, shapes: list[Shape]) -> tuple[dict[str, str], list[str]]:
+    """Return the names of the properties of several objects, with the rules of their values, and which all require."""
+    rules: dict[str, dict[str, None]] = {}
+    for shape in shapes:
+        for key, _, rule in shape.properties:
+            rules.setdefault(key, {})[rule] = None
+    needed = [{key for key, required, _ in shape.properties if required} for shape in shapes]
+    found = {key: next(iter(each)) if len(each) == 1 else graph.add(Union(tuple(each))) for key, each in rules.items()}
+    return found, [key for key in rules if all(key in names for names in needed)]
