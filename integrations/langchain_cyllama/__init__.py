@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._unused import UnusedArgumentWarning
     from .chat_models import ChatCyllama
     from .embeddings import CyllamaEmbeddings
-    from .errors import ConversationSizeError, OutputParsingError
+    from .errors import ConversationSizeError, OutputParsingError, UnreadableContentWarning
     from .llms import CyllamaLLM
     from .rerankers import CyllamaReranker
 
@@ -35,6 +35,7 @@ _MODULES = {
     "CyllamaLLM": "llms",
     "CyllamaReranker": "rerankers",
     "OutputParsingError": "errors",
+    "UnreadableContentWarning": "errors",
     "UnusedArgumentWarning": "_unused",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "CyllamaLLM",
     "CyllamaReranker",
     "OutputParsingError",
+    "UnreadableContentWarning",
     "UnusedArgumentWarning",
     "__version__",
 ]

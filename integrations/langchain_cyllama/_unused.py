@@ -106,10 +106,10 @@ def warn_unused(owner: str, name: str, value: Any, reason: str) -> None:
     """Say that an argument makes no difference, at the line of the program that gave it."""
     shown = "..." if name in _MAY_BE_SECRET else f"{value!r:.80}"
     message = f"{owner}({name}={shown}) makes no difference: {reason}"
-    warnings.warn(message, UnusedArgumentWarning, stacklevel=_levels_to_the_program() + 1)
+    warnings.warn(message, UnusedArgumentWarning, stacklevel=levels_to_the_program() + 1)
 
 
-def _levels_to_the_program() -> int:
+def levels_to_the_program() -> int:
     """Return how many frames above the caller the first one is that belongs to no library of this stack."""
     levels, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:

@@ -36,8 +36,9 @@ from ._schemas import read_schema, to_tool
 from ._serialization import register
 from ._shared import SharedLLM, share
 from ._structured import AnswerParser, structured
+from .answers import MODEL_PROVIDER, AnswerChunk, to_chunk, to_langchain, to_last_chunk
 from .errors import ConversationSizeError
-from .messages import MODEL_PROVIDER, to_chunk, to_cyllama, to_langchain, to_last_chunk
+from .messages import to_cyllama
 from .sessions import SessionKey, conversations_of, find_session, fingerprint, opening
 
 _CALL = "cyllama_call"  # the argument that a call's session travels in, from where the config is known
@@ -412,7 +413,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         with self._open(messages, stop, kwargs) as (stream, call):
             for delta in stream:
-                chunk = ChatGenerationChunk(message=to_chunk(delta))
+                chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -428,7 +429,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         async with self._aopen(messages, stop, kwargs) as (stream, call):
             async for delta in stream:
-                chunk = ChatGenerationChunk(message=to_chunk(delta))
+                chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -751,7 +752,7 @@ def _to_result(response: ChatResponse, model_name: str | None) -> ChatResult:
 
 def _to_last_chunk(response: ChatResponse, model_name: str | None) -> ChatGenerationChunk:
     info = {"finish_reason": response.finish_reason}
-    return ChatGenerationChunk(message=to_last_chunk(response, model_name), generation_info=info)
+    return AnswerChunk(message=to_last_chunk(response, model_name), generation_info=info)
 
 
 def _check_tool_choice(choice: dict[str, Any] | str | bool, tools: Sequence[Mapping[str, Any]]) -> Any:

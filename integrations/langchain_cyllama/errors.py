@@ -27,3 +27,7 @@ class OutputParsingError(OutputError, OutputParserException):
         self.observation: str | None = None
         self.llm_output: str | None = text
         self.send_to_llm = False
+
+
+class UnreadableContentWarning(UserWarning):
+    """Something in a message is not text, and was left out of what the model reads."""

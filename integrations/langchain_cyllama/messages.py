@@ -1,62 +1,39 @@
-"""LangChain's messages as cyllama's, and cyllama's answers as LangChain's."""
+"""LangChain's messages as cyllama's."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessage,
     ChatMessage,
     FunctionMessage,
     HumanMessage,
-    InvalidToolCall,
     RemoveMessage,
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages import ToolCall as LangChainToolCall
-from langchain_core.messages import content as types
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.messages.block_translators import register_translator
-from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
 
-from cyllama import ChatDelta, ChatResponse, MessageError, TokenLogprob, ToolCall, Usage
+from cyllama import MessageError
 
-MODEL_PROVIDER = "cyllama"
-
-# ------------------------------------------------------------------------------------------------ LangChain to cyllama
+from ._blocks import Part, call_of, read_block
+from ._unused import levels_to_the_program
+from .errors import UnreadableContentWarning
 
 _ROLES = {"human": "user", "ai": "assistant", "function": "tool"}
-_MEDIA = {
-    "image": "an image",
-    "image_url": "an image",
-    "input_image": "an image",
-    "audio": "audio",
-    "input_audio": "audio",
-    "video": "a video",
-    "document": "a document",
-    "file": "a file",
-    "input_file": "a file",
-    "media": "a file",
-}
-_TEXTS = frozenset(("text", "input_text", "output_text", "text-plain"))
-_REASONING = frozenset(("reasoning", "thinking"))
-_CALLS = frozenset(("tool_call", "tool_use"))
-#: What an assistant's content may hold beside its text, and what is taken from elsewhere, or was for its provider only.
-_NOT_TEXT = (
-    _REASONING
-    | _CALLS
-    | frozenset(("redacted_thinking", "tool_call_chunk", "invalid_tool_call", "function_call", "non_standard"))
-    | frozenset(("server_tool_call", "server_tool_call_chunk", "server_tool_result"))
-)
+_SAID = ("text", "words", "reasoning")
+_SHOWN = 5  # places that a warning names
 
 
 def to_cyllama(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Return messages as `cyllama.LLM.chat` takes them.
+
+    What other providers put into a content is written as text where it holds text or JSON. The rest (images, audio,
+    encrypted reasoning) is left out, with one `UnreadableContentWarning`.
 
     Args:
         messages: The whole history.
@@ -65,81 +42,134 @@ def to_cyllama(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         Dicts in OpenAI's format.
 
     Raises:
-        MessageError: One of them cannot be read by a language model: it has an image, audio, a video or a file, or it
-            is no message but a command, such as `RemoveMessage`.
+        MessageError: One of them is not a message but a command, such as `RemoveMessage`.
     """
-    return [converted for i, message in enumerate(messages) for converted in _convert(message, f"message {i}")]
+    left_out: list[str] = []
+    converted = [each for i, message in enumerate(messages) for each in _convert(message, f"message {i}", left_out)]
+    if left_out:
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        warnings.warn(
+            f"left out of the prompt, since this model reads only text: {', '.join(left_out[:_SHOWN])}{more}. Put into "
+            "words what they show",
+            UnreadableContentWarning,
+            stacklevel=levels_to_the_program() + 1,
+        )
+    return converted
 
 
-def _convert(message: BaseMessage, where: str) -> Iterator[dict[str, Any]]:
-    if isinstance(message, AIMessage):
-        yield _assistant(message, where)
-    elif isinstance(message, HumanMessage):
-        yield from _user(message, where)
-    elif isinstance(message, SystemMessage):
-        role = message.additional_kwargs.get("__openai_role__", "system")
-        yield _message(role, message, where)
-    elif isinstance(message, ToolMessage):
-        yield _message("tool", message, where, tool_call_id=message.tool_call_id) | {"content": _result(message, where)}
-    elif isinstance(message, FunctionMessage):
-        yield _message("tool", message, where)
-    elif isinstance(message, ChatMessage):
-        yield _message(_ROLES.get(message.role, message.role), message, where)
-    elif isinstance(message, RemoveMessage):
+def _convert(message: BaseMessage, where: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
+    if isinstance(message, RemoveMessage):
         raise MessageError(
             f"{where} is a RemoveMessage, which tells a graph to forget the message {message.id!r}, and nothing that a "
             f"model can read: let the graph's state apply it (add_messages), and pass what is left"
         )
+    parts = [] if isinstance(message, HumanMessage) else _read(message.content, where, left_out)
+    if isinstance(message, AIMessage):
+        yield _assistant(message, parts)
+    elif isinstance(message, HumanMessage):
+        yield from _user(message, where, left_out)
+    elif isinstance(message, SystemMessage):
+        yield _message(message.additional_kwargs.get("__openai_role__", "system"), message, _content(message, parts))
+    elif isinstance(message, ToolMessage):
+        content = _result(message, _content(message, parts))
+        yield _message("tool", message, content, tool_call_id=message.tool_call_id)
+    elif isinstance(message, FunctionMessage):
+        yield _message("tool", message, _content(message, parts))
+    elif isinstance(message, ChatMessage):
+        yield _message(_ROLES.get(message.role, message.role), message, _content(message, parts))
     else:
-        raise MessageError(f"{where} is a {type(message).__name__}, which is none of LangChain's kinds of messages")
+        raise MessageError(f"{where} is a {type(message).__name__}, which is not one of LangChain's kinds of messages")
 
 
-def _message(role: str, message: BaseMessage, where: str, **more: Any) -> dict[str, Any]:
-    result: dict[str, Any] = {"role": role, "content": _content(message.content, where)}
+def _read(content: Any, where: str, left_out: list[str]) -> list[Part]:
+    """Return what can be read of a content, and note what cannot."""
+    blocks = [content] if isinstance(content, (str, Mapping)) else content
+    parts = [read_block(block) for block in blocks]
+    left_out += [f"{part.text} in {where}" for part in parts if part.kind == "unreadable"]
+    return parts
+
+
+def _content(message: BaseMessage, parts: Sequence[Part]) -> str | list[dict[str, str]]:
+    if isinstance(message.content, str):
+        return message.content
+    return _joined([part.text for part in parts if part.kind in _SAID])
+
+
+def _joined(texts: Sequence[str]) -> str | list[dict[str, str]]:
+    """Return texts as a content that keeps them apart."""
+    return "".join(texts) if len(texts) < 2 else [_text(text) for text in texts]
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def _message(role: str, message: BaseMessage, content: str | list[dict[str, str]], **more: Any) -> dict[str, Any]:
+    result: dict[str, Any] = {"role": role, "content": content}
     if message.name:
         result["name"] = message.name
     return result | {key: value for key, value in more.items() if value}
 
 
-def _user(message: HumanMessage, where: str) -> Iterator[dict[str, Any]]:
-    """Yield a user's message, after the tool results that Anthropic's format has in it."""
-    if isinstance(message.content, str):
-        yield _message("user", message, where)
-        return
-    rest = []
-    for block in message.content:
-        if isinstance(block, dict) and block.get("type") == "tool_result":
-            yield {
-                "role": "tool",
-                "content": _content(block.get("content") or "", where),
-                "tool_call_id": block.get("tool_use_id"),
-            }
-        else:
+def _user(message: HumanMessage, where: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield a user's message, after the tool results that Anthropic's and Amazon's formats have in it."""
+    rest: list[Any] = []
+    for block in message.content if isinstance(message.content, list) else [message.content]:
+        result = _result_in(block)
+        if result is None:
             rest.append(block)
+            continue
+        texts = [part.text for part in _read(result[1], where, left_out) if part.kind in _SAID]
+        yield {"role": "tool", "content": _joined(texts), "tool_call_id": result[0]}
     if rest or not message.content:
-        yield _message("user", message.model_copy(update={"content": rest}), where)
+        yield _message("user", message, _content(message, _read(rest, where, left_out)))
 
 
-def _result(message: ToolMessage, where: str) -> str | list[dict[str, str]]:
-    content = _content(message.content, where)
+def _result_in(block: Any) -> tuple[str, Any] | None:
+    """Return the id of a call and the content of its result, where a block of a user's message is one."""
+    if not isinstance(block, Mapping):
+        return None
+    if block.get("type") == "tool_result":
+        return str(block.get("tool_use_id") or ""), block.get("content") or ""
+    inner = block.get("toolResult")
+    return (str(inner.get("toolUseId") or ""), inner.get("content") or "") if isinstance(inner, Mapping) else None
+
+
+def _result(message: ToolMessage, content: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
     if message.status != "error" or "error" in json.dumps(content).lower():
         return content
     return f"Error: {content}" if isinstance(content, str) else [_text("Error:"), *content]
 
 
-def _assistant(message: AIMessage, where: str) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "role": "assistant",
-        # One text again, as it was generated: what a session holds of it stays of use.
-        "content": "".join(_texts(message.content, where, ignored=_NOT_TEXT)),
-    }
+# ------------------------------------------------------------------------------------------------- what a model wrote
+
+
+def _assistant(message: AIMessage, parts: Sequence[Part]) -> dict[str, Any]:
+    result: dict[str, Any] = {"role": "assistant", "content": _said(parts) or _said_elsewhere(message)}
     if calls := list(_calls(message)):
         result["tool_calls"] = calls
-    if reasoning := _reasoning(message):
+    if reasoning := _reasoning(message, parts):
         result["reasoning_content"] = reasoning
     if message.name:
         result["name"] = message.name
     return result
+
+
+def _said(parts: Sequence[Part]) -> str:
+    """Return one text again, as it was generated: what a session holds of it stays of use. Other words have lines."""
+    said = [part for part in parts if part.kind in ("text", "words")]
+    lines = [
+        "\n" if i and "words" in (part.kind, said[i - 1].kind) and not said[i - 1].text.endswith("\n") else ""
+        for i, part in enumerate(said)
+    ]
+    return "".join(line + part.text for line, part in zip(lines, said, strict=True))
+
+
+def _said_elsewhere(message: AIMessage) -> str:
+    """Return what OpenAI's API has beside a content that is empty."""
+    audio = message.additional_kwargs.get("audio")
+    spoken = audio.get("transcript") if isinstance(audio, Mapping) else None
+    return str(message.additional_kwargs.get("refusal") or spoken or "")
 
 
 def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
@@ -147,216 +177,32 @@ def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
     for call in message.tool_calls:
         yield _call(call["id"], call["name"], call["args"])
     for call in message.invalid_tool_calls:
-        yield _call(call["id"], call["name"] or "unknown", _as_object(call["args"]))
+        yield _call(call["id"], call["name"], call["args"] or "{}")
     if message.tool_calls or message.invalid_tool_calls:
         return
     for block in message.content if isinstance(message.content, list) else ():
-        if isinstance(block, dict) and block.get("type") in _CALLS:
-            yield _call(block.get("id"), block.get("name"), block.get("args", block.get("input")))
+        if isinstance(block, Mapping) and read_block(block).kind == "call":
+            yield _call(*call_of(block))
     function = message.additional_kwargs.get("function_call")
     if isinstance(function, Mapping):
-        yield _call(None, function.get("name"), _as_object(function.get("arguments")))
+        yield _call(None, function.get("name"), function.get("arguments") or "{}")
 
 
 def _call(call_id: str | None, name: Any, arguments: Any) -> dict[str, Any]:
-    return {"id": call_id or "", "type": "function", "function": {"name": name, "arguments": arguments}}
+    function = {"name": name or "unknown", "arguments": _as_object(arguments)}
+    return {"id": call_id or "", "type": "function", "function": function}
 
 
-def _as_object(arguments: str | None) -> dict[str, Any]:
+def _as_object(arguments: Any) -> dict[str, Any]:
     """Return arguments that templates can read, also where a model broke them: it shall see what it wrote."""
     try:
-        value = json.loads(arguments or "{}")
+        value = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
         value = None
     return value if isinstance(value, dict) else {"invalid_arguments": arguments}
 
 
-def _reasoning(message: AIMessage) -> str:
-    blocks = message.content if isinstance(message.content, list) else ()
-    found = (
-        block.get("reasoning") or block.get("thinking") or ""
-        for block in blocks
-        if isinstance(block, dict) and block.get("type") in _REASONING
-    )
+def _reasoning(message: AIMessage, parts: Sequence[Part]) -> str:
     given = message.additional_kwargs.get("reasoning_content")
-    return "".join(found) or (given if isinstance(given, str) else "")
-
-
-def _content(content: str | Sequence[str | dict[str, Any]], where: str) -> str | list[dict[str, str]]:
-    if isinstance(content, str):
-        return content
-    texts = list(_texts(content, where))
-    return texts[0] if len(texts) == 1 else [_text(text) for text in texts]
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"type": "text", "text": text}
-
-
-def _texts(
-    content: str | Iterable[str | dict[str, Any]], where: str, ignored: frozenset[str] = frozenset()
-) -> Iterator[str]:
-    """Yield the texts of a content."""
-    if isinstance(content, str):
-        yield content
-        return
-    for block in content:
-        if isinstance(block, str):
-            yield block
-            continue
-        kind = block.get("type")
-        text = block.get("text")
-        if isinstance(text, str) and (kind in _TEXTS or block.get("source_type") == "text"):
-            yield text
-        elif kind == "refusal":
-            yield block.get("refusal") or ""
-        elif kind not in ignored:
-            raise MessageError(
-                f"the content of {where} has {_MEDIA.get(kind or '', f'a block of type {kind!r:.80}')}, but a language "
-                'model reads only text, {"type": "text", "text": ...}: leave it out, or put into words what it shows'
-            )
-
-
-# ------------------------------------------------------------------------------------------------ cyllama to LangChain
-
-
-def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMessage:
-    """Return the message of a response.
-
-    A tool call that was cut off is among `invalid_tool_calls`.
-
-    Args:
-        response: The response.
-        model_name: What the caller calls the model; by default its own name.
-    """
-    calls: list[LangChainToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    for call in response.message.tool_calls:
-        arguments = _parse_arguments(call)
-        if arguments is None:
-            error = "the arguments are no JSON object" + ("; the answer was cut" * (response.finish_reason != "stop"))
-            invalid.append(
-                invalid_tool_call(name=call.function.name, args=call.function.arguments, id=call.id, error=error)
-            )
-        else:
-            calls.append(tool_call(name=call.function.name, args=arguments, id=call.id))
-    return AIMessage(
-        content=response.text,
-        additional_kwargs=_additional(response.message.reasoning_content),
-        tool_calls=calls,
-        invalid_tool_calls=invalid,
-        usage_metadata=usage_metadata(response.usage),
-        response_metadata={**response_metadata(response, model_name), **_logprobs(response.logprobs or ())},
-    )
-
-
-def _parse_arguments(call: ToolCall) -> dict[str, Any] | None:
-    try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except ValueError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
-
-
-def to_chunk(delta: ChatDelta) -> AIMessageChunk:
-    """Return a piece of a message."""
-    pieces: list[ToolCallChunk] = [
-        tool_call_chunk(name=piece.function.name, args=piece.function.arguments, id=piece.id, index=piece.index)
-        for piece in delta.tool_calls
-    ]
-    return AIMessageChunk(
-        content=delta.content,
-        additional_kwargs=_additional(delta.reasoning_content),
-        tool_call_chunks=pieces,
-        response_metadata={"model_provider": MODEL_PROVIDER, **_logprobs(delta.logprobs)},
-    )
-
-
-def to_last_chunk(response: ChatResponse, model_name: str | None = None) -> AIMessageChunk:
-    """Return what is known of a message once it is complete, with arguments as for `to_langchain`."""
-    return AIMessageChunk(
-        content="",
-        usage_metadata=usage_metadata(response.usage),
-        response_metadata=response_metadata(response, model_name),
-        chunk_position="last",
-    )
-
-
-def _additional(reasoning: str) -> dict[str, Any]:
-    return {"reasoning_content": reasoning} if reasoning else {}
-
-
-def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Return log probabilities as OpenAI's API has them."""
-    if not tokens:
-        return {}
-    content = [{**_logprob(token), "top_logprobs": [_logprob(top) for top in token.top]} for token in tokens]
-    return {"logprobs": {"content": content}}
-
-
-def _logprob(token: TokenLogprob) -> dict[str, Any]:
-    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob}
-
-
-def usage_metadata(usage: Usage) -> UsageMetadata:
-    """Return the tokens of a generation; `cache_read` of its input did not have to be evaluated."""
-    return UsageMetadata(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        total_tokens=usage.total_tokens,
-        input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
-    )
-
-
-def response_metadata(response: ChatResponse, model_name: str | None = None) -> dict[str, Any]:
-    """Return how a message came about: also by the names that ChatOllama has, in nanoseconds as there."""
-    timings = response.timings
-    return {
-        "model_name": model_name or response.model,
-        "model_provider": MODEL_PROVIDER,
-        "finish_reason": response.finish_reason,
-        "timings": {"queued": timings.queued, "prompt": timings.prompt, "generation": timings.generation},
-        "model": response.model,
-        "done": True,
-        "done_reason": "length" if response.finish_reason == "length" else "stop",
-        "total_duration": round(timings.total * 1e9),
-        "load_duration": 0,
-        "prompt_eval_count": response.usage.prompt_tokens,
-        "prompt_eval_duration": round(timings.prompt * 1e9),
-        "eval_count": response.usage.completion_tokens,
-        "eval_duration": round(timings.generation * 1e9),
-    }
-
-
-# -------------------------------------------------------------------------------------------------- LangChain's blocks
-
-
-def _translate(message: AIMessage) -> list[types.ContentBlock]:
-    """Return the blocks that LangChain makes of a message of any provider."""
-    metadata = {key: value for key, value in message.response_metadata.items() if key != "model_provider"}
-    return message.model_copy(update={"response_metadata": metadata}).content_blocks
-
-
-def _translate_chunk(message: AIMessageChunk) -> list[types.ContentBlock]:
-    """Return the blocks of a chunk, in which no tool call has the index of a text.
-
-    LangChain numbers what has no index, and takes two blocks of the same index for one.
-    """
-    blocks = _translate(message)
-    if not message.tool_call_chunks or message.chunk_position == "last":
-        return blocks
-    kept = [block for block in blocks if block["type"] not in ("tool_call", "invalid_tool_call", "tool_call_chunk")]
-    pieces = [
-        {
-            "type": "tool_call_chunk",
-            "id": piece["id"],
-            "name": piece["name"],
-            "args": piece["args"],
-            "index": f"lc_tc_{piece['index']}",
-        }
-        for piece in message.tool_call_chunks
-    ]
-    return kept + cast("list[types.ContentBlock]", pieces)
-
-
-register_translator(MODEL_PROVIDER, _translate, _translate_chunk)
+    found = "".join(part.text for part in parts if part.kind == "reasoning")
+    return found or (given if isinstance(given, str) else "")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -20,7 +24,9 @@ from langchain_core.messages import (
 
 from cyllama import ChatDelta, ChatResponse, Function, Message, MessageError, Timings, ToolCall, Usage
 from cyllama.chat import FunctionDelta, ToolCallDelta
-from langchain_cyllama.messages import to_chunk, to_cyllama, to_langchain, to_last_chunk
+from langchain_cyllama import UnreadableContentWarning
+from langchain_cyllama.answers import to_chunk, to_langchain, to_last_chunk
+from langchain_cyllama.messages import to_cyllama
 
 CALL = {"name": "add", "args": {"a": 1, "b": 2}, "id": "one", "type": "tool_call"}
 
@@ -145,22 +151,184 @@ def test_what_a_model_thought_is_not_what_it_said(message: AIMessage) -> None:
     assert to_cyllama([message]) == [{"role": "assistant", "content": "4", "reasoning_content": "2 + 2"}]
 
 
+BINARY = "iVBORw0KGgoAAAANSUhEUgAA" * 20
+
+
 @pytest.mark.parametrize(
     ("block", "what"),
     [
         ({"type": "image", "base64": "AAAA", "mime_type": "image/png"}, "an image"),
+        ({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BINARY}}, "an image"),
         ({"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}, "an image"),
+        ({"type": "input_image", "image_url": f"data:image/png;base64,{BINARY}"}, "an image"),
+        ({"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": BINARY}, "an image"),
         ({"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"}, "audio"),
+        ({"type": "input_audio", "input_audio": {"data": BINARY, "format": "wav"}}, "audio"),
         ({"type": "file", "base64": "AAAA", "mime_type": "application/pdf"}, "a file"),
+        ({"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}, "a document"),
+        ({"type": "media", "mime_type": "video/mp4", "data": BINARY}, "a file"),
         ({"type": "video", "url": "https://example.org/cat.mp4"}, "a video"),
-        ({"type": "hologram"}, "a block of type 'hologram'"),
+        ({"image": {"format": "png", "source": {"bytes": BINARY}}}, "an image"),
+        ({"type": "redacted_thinking", "data": BINARY}, "reasoning that is encrypted"),
+        (
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": BINARY},
+            "reasoning that is encrypted",
+        ),
+        ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, "a block of type 'web_search_call'"),
+        ({"type": "hologram", "pixels": BINARY}, "a block of type 'hologram'"),
+    ],
+    ids=lambda value: value.get("type", "untyped") if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_read_is_left_out_with_one_warning(block: dict[str, Any], what: str) -> None:
+    asked: Any = [{"type": "text", "text": "What is this?"}, block]
+    said: Any = [{"type": "text", "text": "It is"}, block, {"type": "text", "text": " a cat."}]
+    history = [HumanMessage("Hello"), HumanMessage(asked), AIMessage(said), ToolMessage([block], tool_call_id="one")]
+    with pytest.warns(UnreadableContentWarning, match=f"{what} in message 1, {what} in message 2, {what}") as warned:
+        converted = to_cyllama(history)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert [message["content"] for message in converted] == ["Hello", "What is this?", "It is a cat.", ""]
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"type": "json", "json": {"temperature": 21}}, '{"temperature": 21}'),
+        ({"json": {"temperature": 21}}, '{"temperature": 21}'),
+        ({"text": "It is sunny."}, "It is sunny."),
+        ({"type": "refusal", "refusal": "I cannot help with that."}, "I cannot help with that."),
+        ({"type": "audio", "id": "audio_1", "transcript": "It is sunny."}, "It is sunny."),
+        ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "A."}}, "A."),
+        ({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "A."}]}}, "A."),
+        ({"type": "text-plain", "base64": "SGVsbG8=", "mime_type": "text/plain"}, "Hello"),
+        ({"type": "resource", "resource": {"uri": "file:///a.txt", "text": "A."}}, "A."),
+        ({"type": "guard_content", "guard_content": {"text": "A."}}, "A."),
+        (
+            {
+                "type": "search_result",
+                "source": "https://a.org",
+                "title": "A",
+                "content": [{"type": "text", "text": "B"}],
+            },
+            "A\nB",
+        ),
+        (
+            {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "weather"}},
+            '[web_search: {"query": "weather"}]',
+        ),
+        (
+            {
+                "type": "web_search_tool_result",
+                "tool_use_id": "srvtoolu_1",
+                "content": [
+                    {
+                        "type": "web_search_result",
+                        "title": "Weather",
+                        "url": "https://a.org",
+                        "encrypted_content": BINARY,
+                        "page_age": None,
+                    }
+                ],
+            },
+            '[web_search_tool_result: [{"title": "Weather", "url": "https://a.org"}]]',
+        ),
+        (
+            {"type": "code_execution_tool_result", "content": {"stdout": "3\n", "stderr": "", "return_code": 0}},
+            '[code_execution_tool_result: {"stdout": "3\\n", "return_code": 0}]',
+        ),
+        (
+            {"type": "mcp_tool_use", "id": "m_1", "name": "echo", "server_name": "s", "input": {"text": "A"}},
+            '[echo: {"server_name": "s", "input": {"text": "A"}}]',
+        ),
+        (
+            {"type": "mcp_call", "id": "mcp_1", "name": "roll", "arguments": '{"n": 2}', "output": "7", "error": None},
+            '[roll: {"arguments": "{\\"n\\": 2}", "output": "7"}]',
+        ),
+        (
+            {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "weather"}},
+            '[web_search_call: {"query": "weather"}]',
+        ),
+        ({"type": "code_interpreter_call", "id": "ci_1", "code": "1 + 2"}, "[code_interpreter_call: 1 + 2]"),
+        ({"type": "executable_code", "executable_code": "1 + 2"}, "[executable_code: 1 + 2]"),
+        ({"type": "code_execution_result", "code_execution_result": "3"}, "[code_execution_result: 3]"),
+        (
+            {"type": "server_tool_call", "id": "one", "name": "web_search", "args": {"query": "weather"}},
+            '[web_search: {"query": "weather"}]',
+        ),
+        (
+            {"type": "server_tool_result", "tool_call_id": "one", "status": "success", "output": {"found": 3}},
+            '[server_tool_result: {"found": 3}]',
+        ),
+        ({"type": "non_standard", "value": {"type": "location", "city": "Paris"}}, "[location: Paris]"),
+    ],
+    ids=lambda value: value.get("type", "untyped") if isinstance(value, dict) else "",
+)
+def test_what_another_provider_did_is_put_into_words(block: dict[str, Any], words: str) -> None:
+    for message in (HumanMessage([block]), ToolMessage([block], tool_call_id="one"), AIMessage([block])):
+        assert to_cyllama([message])[0]["content"] == words
+    said: Any = [
+        {"type": "text", "text": "I look."},
+        block,
+        {"type": "text", "text": "Done"},
+        {"type": "text", "text": "."},
+    ]
+    lines = "\n" if words.startswith("[") else ""
+    assert to_cyllama([AIMessage(said)])[0]["content"] == f"I look.{lines}{words}{lines}Done."
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "function_call", "id": "fc_1", "call_id": "one", "name": "add", "arguments": '{"a": 1}'},
+        {"toolUse": {"toolUseId": "one", "name": "add", "input": {"a": 1}}},
     ],
 )
-def test_what_is_no_text_is_refused_and_named(block: dict[str, Any], what: str) -> None:
-    with pytest.raises(MessageError, match=f"message 1 has {what}.*reads only text"):
-        to_cyllama([HumanMessage("Hello"), HumanMessage([{"type": "text", "text": "What is this?"}, block])])
-    with pytest.raises(MessageError, match=what):
-        to_cyllama([ToolMessage([block], tool_call_id="one")])
+def test_calls_in_the_content_of_any_provider_are_calls(block: dict[str, Any]) -> None:
+    (message,) = to_cyllama([AIMessage([block])])
+    assert message["tool_calls"] == [
+        {"id": "one", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    ]
+    assert message["content"] == ""
+
+
+def test_results_in_amazons_format_are_results() -> None:
+    result: Any = {"toolResult": {"toolUseId": "one", "content": [{"json": {"sum": 3}}], "status": "success"}}
+    assert to_cyllama([HumanMessage([result, {"text": "And now?"}])]) == [
+        {"role": "tool", "content": '{"sum": 3}', "tool_call_id": "one"},
+        {"role": "user", "content": "And now?"},
+    ]
+
+
+def test_what_openai_keeps_beside_an_empty_content_is_the_content() -> None:
+    refused = AIMessage("", additional_kwargs={"refusal": "I cannot."})
+    spoken = AIMessage("", additional_kwargs={"audio": {"id": "audio_1", "data": BINARY, "transcript": "Hello"}})
+    assert [message["content"] for message in to_cyllama([refused, spoken])] == ["I cannot.", "Hello"]
+
+
+texts = st.text("ab{", max_size=3)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+keys = st.sampled_from(
+    ["text", "json", "source", "content", "name", "input", "toolUse", "toolResult", "summary", "value"]
+)
+kinds = st.sampled_from(
+    ["text", "non_standard", "reasoning", "tool_use", "document", "tool_result", "image", "mcp_call"]
+)
+blocks = st.tuples(kinds | any_json, st.dictionaries(keys, any_json, max_size=3)).map(
+    lambda of: {"type": of[0]} | of[1]
+)
+
+
+@given(st.lists(blocks, max_size=3))
+@settings(deadline=None)
+@pytest.mark.filterwarnings("ignore::langchain_cyllama.UnreadableContentWarning")
+def test_no_block_ends_the_run(content: list[Any]) -> None:
+    kinds = (HumanMessage, AIMessage, SystemMessage, partial(ToolMessage, tool_call_id="one"))
+    for converted in to_cyllama([kind(content) for kind in kinds]):
+        json.dumps(converted)
 
 
 def test_a_command_to_forget_a_message_is_refused() -> None:

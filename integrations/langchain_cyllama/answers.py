@@ -1,0 +1,231 @@
+"""cyllama's answers as LangChain's messages, whole and in chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, InvalidToolCall
+from langchain_core.messages import ToolCall as LangChainToolCall
+from langchain_core.messages import content as types
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata, add_ai_message_chunks
+from langchain_core.messages.block_translators import register_translator
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+from pydantic import PrivateAttr
+from typing_extensions import override
+
+from cyllama import ChatDelta, ChatResponse, TokenLogprob, ToolCall, Usage
+
+MODEL_PROVIDER = "cyllama"
+
+
+def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMessage:
+    """Return the message of a response.
+
+    A tool call that was cut off is among `invalid_tool_calls`.
+
+    Args:
+        response: The response.
+        model_name: What the caller calls the model; by default its own name.
+    """
+    calls, invalid = _read_calls(response)
+    return AIMessage(
+        content=response.text,
+        additional_kwargs=_additional(response.message.reasoning_content),
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        usage_metadata=usage_metadata(response.usage),
+        response_metadata={**response_metadata(response, model_name), **_logprobs(response.logprobs or ())},
+    )
+
+
+_CUT = "the arguments are not a complete JSON object: the answer was cut, by max_tokens or by a stop string"
+
+
+def _read_calls(response: ChatResponse) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
+    """Return the calls of a response, and those that were cut."""
+    calls: list[LangChainToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for call in response.message.tool_calls:
+        arguments = _parse_arguments(call)
+        if arguments is None:
+            invalid.append(
+                invalid_tool_call(name=call.function.name, args=call.function.arguments, id=call.id, error=_CUT)
+            )
+        else:
+            calls.append(tool_call(name=call.function.name, args=arguments, id=call.id))
+    return calls, invalid
+
+
+def _parse_arguments(call: ToolCall) -> dict[str, Any] | None:
+    try:
+        arguments = json.loads(call.function.arguments or "{}")
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def to_chunk(delta: ChatDelta) -> AIMessageChunk:
+    """Return a piece of a message."""
+    pieces: list[ToolCallChunk] = [
+        tool_call_chunk(name=piece.function.name, args=piece.function.arguments, id=piece.id, index=piece.index)
+        for piece in delta.tool_calls
+    ]
+    return AIMessageChunk(
+        content=delta.content,
+        additional_kwargs=_additional(delta.reasoning_content),
+        tool_call_chunks=pieces,
+        response_metadata={"model_provider": MODEL_PROVIDER, **_logprobs(delta.logprobs)},
+    )
+
+
+def to_last_chunk(response: ChatResponse, model_name: str | None = None) -> AIMessageChunk:
+    """Return what is known of a message once it is complete.
+
+    Added to the others, it gives a message with the tool calls of `to_langchain`.
+    """
+    calls, invalid = _read_calls(response)
+    known: dict[str, Any] = {
+        "content": "",
+        "usage_metadata": usage_metadata(response.usage),
+        "response_metadata": response_metadata(response, model_name),
+        "chunk_position": "last",
+    }
+    if not invalid:
+        return AIMessageChunk(**known)
+    last = LastChunkOfCutCalls(**known)
+    last.set_calls(calls, invalid)
+    return last
+
+
+class LastChunkOfCutCalls(AIMessageChunk):
+    """The last chunk of a message with a tool call that was cut.
+
+    LangChain closes what is open in the arguments of a sum of chunks, and so makes a valid call of one that was cut. A
+    sum that this chunk is added to has the calls as they were generated instead. (Not `chunk + [chunk, ...]` of bare
+    messages, which LangChain adds up without asking.)
+    """
+
+    _calls: list[LangChainToolCall] = PrivateAttr(default_factory=list)
+    _invalid: list[InvalidToolCall] = PrivateAttr(default_factory=list)
+
+    def set_calls(self, calls: list[LangChainToolCall], invalid: list[InvalidToolCall]) -> None:
+        """Say which calls of the message are valid, and which were cut."""
+        self._calls, self._invalid = calls, invalid
+
+    def correct(self, total: BaseMessageChunk) -> None:
+        """Put the calls into a sum of chunks that ends with this one."""
+        if not isinstance(total, AIMessageChunk):
+            return
+        total.tool_calls, total.invalid_tool_calls = list(self._calls), list(self._invalid)
+        if not isinstance(total.content, list):
+            return
+        invalid = {call["id"]: call for call in self._invalid}
+        for i, block in enumerate(total.content):
+            if isinstance(block, dict) and block.get("type") == "tool_call" and block.get("id") in invalid:
+                total.content[i] = cast("dict[str, Any]", invalid[block["id"]])
+
+    def __radd__(self, left: AIMessageChunk) -> AIMessageChunk:
+        """Return the sum; Python asks the right side first where it is of a derived class."""
+        total = add_ai_message_chunks(left, self)
+        self.correct(total)
+        return total
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return the id of what it is to everybody else."""
+        return AIMessageChunk.lc_id()
+
+
+class AnswerChunk(ChatGenerationChunk):
+    """A chunk of an answer, for which lists of chunks are added up as single ones are."""
+
+    @override
+    def __add__(self, other: ChatGenerationChunk | list[ChatGenerationChunk]) -> ChatGenerationChunk:
+        total = super().__add__(other)
+        for chunk in other if isinstance(other, list) else [other]:
+            if isinstance(chunk.message, LastChunkOfCutCalls):
+                chunk.message.correct(total.message)
+        return AnswerChunk(message=total.message, generation_info=total.generation_info)
+
+
+def _additional(reasoning: str) -> dict[str, Any]:
+    return {"reasoning_content": reasoning} if reasoning else {}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Return log probabilities as OpenAI's API has them."""
+    if not tokens:
+        return {}
+    content = [{**_logprob(token), "top_logprobs": [_logprob(top) for top in token.top]} for token in tokens]
+    return {"logprobs": {"content": content}}
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob}
+
+
+def usage_metadata(usage: Usage) -> UsageMetadata:
+    """Return the tokens of a generation; `cache_read` of its input did not have to be evaluated."""
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
+    )
+
+
+def response_metadata(response: ChatResponse, model_name: str | None = None) -> dict[str, Any]:
+    """Return how a message came about: also by the names that ChatOllama has, in nanoseconds as there."""
+    timings = response.timings
+    return {
+        "model_name": model_name or response.model,
+        "model_provider": MODEL_PROVIDER,
+        "finish_reason": response.finish_reason,
+        "timings": {"queued": timings.queued, "prompt": timings.prompt, "generation": timings.generation},
+        "model": response.model,
+        "done": True,
+        "done_reason": "length" if response.finish_reason == "length" else "stop",
+        "total_duration": round(timings.total * 1e9),
+        "load_duration": 0,
+        "prompt_eval_count": response.usage.prompt_tokens,
+        "prompt_eval_duration": round(timings.prompt * 1e9),
+        "eval_count": response.usage.completion_tokens,
+        "eval_duration": round(timings.generation * 1e9),
+    }
+
+
+# -------------------------------------------------------------------------------------------------- LangChain's blocks
+
+
+def _translate(message: AIMessage) -> list[types.ContentBlock]:
+    """Return the blocks that LangChain makes of a message of any provider."""
+    metadata = {key: value for key, value in message.response_metadata.items() if key != "model_provider"}
+    return message.model_copy(update={"response_metadata": metadata}).content_blocks
+
+
+def _translate_chunk(message: AIMessageChunk) -> list[types.ContentBlock]:
+    """Return the blocks of a chunk, in which no tool call has the index of a text.
+
+    LangChain numbers what has no index, and takes two blocks of the same index for one.
+    """
+    blocks = _translate(message)
+    if not message.tool_call_chunks or message.chunk_position == "last":
+        return blocks
+    kept = [block for block in blocks if block["type"] not in ("tool_call", "invalid_tool_call", "tool_call_chunk")]
+    pieces = [
+        {
+            "type": "tool_call_chunk",
+            "id": piece["id"],
+            "name": piece["name"],
+            "args": piece["args"],
+            "index": f"lc_tc_{piece['index']}",
+        }
+        for piece in message.tool_call_chunks
+    ]
+    return kept + cast("list[types.ContentBlock]", pieces)
+
+
+register_translator(MODEL_PROVIDER, _translate, _translate_chunk)
