@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -92,6 +92,40 @@ class _Prepared:
     call: _Call
     fingerprints: list[int]
     n_opening: int
+
+
+class _AsyncOpening:
+    """A call of an event loop that is handed over to the model, and whose generation ends on the way out.
+
+    It is not an asynchronous generator: an event loop that ends closes all of those at once, in no order, and one that
+    waits for another one fails. Nothing is waited for on the way out.
+    """
+
+    def __init__(self, prepared: _Prepared, n_messages: int, *, exclusive: bool) -> None:
+        self._prepared = prepared
+        self._n_messages = n_messages
+        self._exclusive = exclusive
+        self._stack = ExitStack()
+
+    async def __aenter__(self) -> tuple[AsyncChatStream, _Call]:
+        prepared = self._prepared
+        llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
+        with ExitStack() as stack:
+            stack.enter_context(_naming_length(self._n_messages))
+            async with conversations.aentry(llm, key, exclusive=self._exclusive):
+                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
+                name = stack.enter_context(session)
+                try:
+                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
+                except SessionError:
+                    stream = llm.astream_chat(prepared.messages, **prepared.options)
+                prepared.call.running = stream
+                stack.callback(stream.cancel)
+            self._stack = stack.pop_all()
+        return stream, prepared.call
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
 
 
 class ChatCyllama(CyllamaBase, BaseChatModel):
@@ -442,7 +476,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         """Hand a call over to the model, and end what it generates on the way out."""
         prepared = self._prepare(messages, stop, kwargs)
         llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with _naming_length(messages), ExitStack() as stack:
+        with _naming_length(len(messages)), ExitStack() as stack:
             with conversations.entry(llm, key, exclusive=self.sessions == "exclusive"):
                 session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
                 name = stack.enter_context(session)
@@ -453,23 +487,11 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                 prepared.call.running = stack.enter_context(stream)
             yield stream, prepared.call
 
-    @asynccontextmanager
-    async def _aopen(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[AsyncChatStream, _Call]]:
-        prepared = self._prepare(messages, stop, kwargs)
-        llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with _naming_length(messages), ExitStack() as stack:
-            async with conversations.aentry(llm, key, exclusive=self.sessions == "exclusive"):
-                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
-                name = stack.enter_context(session)
-                try:
-                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
-                except SessionError:
-                    stream = llm.astream_chat(prepared.messages, **prepared.options)
-                prepared.call.running = stream
-                stack.callback(stream.cancel)  # and not waited for: an event loop may be closing
-            yield stream, prepared.call
+    def _aopen(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _AsyncOpening:
+        """Do the same for an event loop."""
+        return _AsyncOpening(
+            self._prepare(messages, stop, kwargs), len(messages), exclusive=self.sessions == "exclusive"
+        )
 
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Prepared:
         given, call = self._with_call(dict(kwargs), None)
@@ -710,12 +732,12 @@ def _side_by_side(config: RunnableConfig | Sequence[RunnableConfig] | None, n: i
 
 
 @contextmanager
-def _naming_length(messages: Sequence[BaseMessage]) -> Iterator[None]:
+def _naming_length(n_messages: int) -> Iterator[None]:
     """Say what is too long: the conversation."""
     try:
         yield
     except ContextSizeError as error:
-        raise ConversationSizeError(f"the conversation of {len(messages)} messages is too long: {error}") from error
+        raise ConversationSizeError(f"the conversation of {n_messages} messages is too long: {error}") from error
 
 
 def _fingerprint(message: Mapping[str, Any]) -> int:

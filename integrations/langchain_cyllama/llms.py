@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -182,13 +182,11 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
     ) -> AsyncIterator[str]:
         """Continue a text for an event loop, piece by piece."""
         kwargs = self._with_keys(kwargs, [input], [config])
-        chunks = cast("AsyncGenerator[str]", super().astream(input, config, stop=stop, **kwargs))
         try:
-            async for chunk in chunks:
+            async for chunk in super().astream(input, config, stop=stop, **kwargs):
                 yield chunk
-        finally:  # closed early: what LangChain iterates over is closed here, and not whenever it is collected
-            await chunks.aclose()
-            await kwargs[_KEYS].aclose()
+        finally:  # and not waited for: an event loop that ends closes all generators at once
+            kwargs[_KEYS].cancel()
 
     def batch(
         self,
@@ -271,7 +269,7 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         call = self._prepare(prompts, stop, kwargs)
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
             streams = [await self._aopen(stack, call, prompt) for prompt in prompts]
             if run_manager is not None and self.streaming and len(prompts) == 1:
                 async for text in streams[0]:
@@ -297,23 +295,15 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
                 yield chunk
             yield GenerationChunk(text=call.suffix, generation_info=_info(stream.response, n_reported))
 
-    def _astream(
+    async def _astream(
         self,
         prompt: str,
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        call = self._prepare([prompt], stop, kwargs)
-        chunks = self._achunks(call, prompt, run_manager)
-        call.keys.generators.append(chunks)
-        return chunks
-
-    async def _achunks(
-        self, call: _Call, prompt: str, run_manager: AsyncCallbackManagerForLLMRun | None
-    ) -> AsyncGenerator[GenerationChunk]:
-        n_reported = 0
-        async with AsyncExitStack() as stack:
+        call, n_reported = self._prepare([prompt], stop, kwargs), 0
+        with ExitStack() as stack:
             stream = await self._aopen(stack, call, prompt)
             if call.echo:
                 yield GenerationChunk(text=prompt)
@@ -354,11 +344,14 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
         call.keys.running.append(stream)
         return stream
 
-    async def _aopen(self, stack: AsyncExitStack, call: _Call, prompt: str) -> AsyncStream:
+    async def _aopen(self, stack: ExitStack, call: _Call, prompt: str) -> AsyncStream:
         key, conversations = call.keys.of(prompt), conversations_of(call.llm)
         async with conversations.aentry(call.llm, key, exclusive=call.exclusive):
             session = stack.enter_context(conversations.use(call.llm, key, _lines(prompt), 0))
-            return await stack.enter_async_context(call.llm.astream(prompt, session=session, **call.options))
+            stream = call.llm.astream(prompt, session=session, **call.options)
+            stack.callback(stream.cancel)  # and not waited for: an event loop may be closing
+        call.keys.running.append(stream)
+        return stream
 
 
 _KEYS = "cyllama_keys"  # the argument that sessions travel in, from where the configs are known
@@ -384,13 +377,11 @@ class _Keys(list[tuple[int, SessionKey | None]]):
 
     Attributes:
         running: What is generated for them.
-        generators: What an event loop reads it from.
     """
 
     def __init__(self, keys: Iterable[tuple[int, SessionKey | None]]) -> None:
         super().__init__(keys)
-        self.running: list[Stream] = []
-        self.generators: list[AsyncGenerator[GenerationChunk]] = []
+        self.running: list[Stream | AsyncStream] = []
         self._left = iter(self)
 
     def of(self, prompt: str) -> SessionKey | None:
@@ -401,11 +392,6 @@ class _Keys(list[tuple[int, SessionKey | None]]):
         """End what has not ended."""
         for stream in self.running:
             stream.cancel()
-
-    async def aclose(self) -> None:
-        """Do the same for an event loop, and wait until it is done."""
-        for generator in self.generators:
-            await generator.aclose()
 
 
 @dataclass
