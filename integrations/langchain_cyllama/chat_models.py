@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -20,26 +20,22 @@ from typing_extensions import override
 
 from cyllama import (
     LLM,
-    AsyncChatStream,
     ChatResponse,
-    ChatStream,
     ChatTemplateError,
     ConfigError,
-    ContextSizeError,
     ModelConfig,
-    SessionError,
     ToolError,
 )
 
 from ._base import N_PARALLEL, CyllamaBase
+from ._calls import AsyncOpening, Call, Prepared, as_completed, in_threads, open_call
 from ._schemas import read_schema, to_tool
 from ._serialization import register
 from ._shared import SharedLLM, share
 from ._structured import AnswerParser, structured
 from .answers import MODEL_PROVIDER, AnswerChunk, to_chunk, to_langchain, to_last_chunk
-from .errors import ConversationSizeError
 from .messages import to_cyllama
-from .sessions import SessionKey, conversations_of, find_session, fingerprint, opening
+from .sessions import find_session, fingerprint, opening
 
 _CALL = "cyllama_call"  # the argument that a call's session travels in, from where the config is known
 _NOT_PARAMETERS = (_CALL, "session_id")
@@ -51,81 +47,6 @@ _LANGCHAIN_ONLY = (
     "strict",
 )
 _PROMPT_OPTIONS = ("tools", "chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort")
-
-
-@dataclass
-class _Call:
-    """What is known of a call where its config is, and not where it generates.
-
-    Attributes:
-        key: The conversation that it belongs to.
-        model_name: What the caller calls the model, if it named one.
-        running: What it generates.
-    """
-
-    key: SessionKey | None
-    model_name: str | None = None
-    running: ChatStream | AsyncChatStream | None = None
-
-    def cancel(self) -> None:
-        """End the generation, if there is one that has not ended."""
-        if self.running is not None:
-            self.running.cancel()
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A call that is ready to be handed to the model.
-
-    Attributes:
-        llm: The model.
-        messages: Messages as it takes them.
-        options: Options as it takes them.
-        call: What is known of the call.
-        fingerprints: What stands for the messages and what comes before them.
-        n_opening: How many of these come before the first turn.
-    """
-
-    llm: LLM
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
-    call: _Call
-    fingerprints: list[int]
-    n_opening: int
-
-
-class _AsyncOpening:
-    """A call of an event loop that is handed over to the model, and whose generation ends on the way out.
-
-    It is not an asynchronous generator: an event loop that ends closes all of those at once, in no order, and one that
-    waits for another one fails. Nothing is waited for on the way out.
-    """
-
-    def __init__(self, prepared: _Prepared, n_messages: int, *, exclusive: bool) -> None:
-        self._prepared = prepared
-        self._n_messages = n_messages
-        self._exclusive = exclusive
-        self._stack = ExitStack()
-
-    async def __aenter__(self) -> tuple[AsyncChatStream, _Call]:
-        prepared = self._prepared
-        llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with ExitStack() as stack:
-            stack.enter_context(_naming_length(self._n_messages))
-            async with conversations.aentry(llm, key, exclusive=self._exclusive):
-                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
-                name = stack.enter_context(session)
-                try:
-                    stream = llm.astream_chat(prepared.messages, session=name, **prepared.options)
-                except SessionError:
-                    stream = llm.astream_chat(prepared.messages, **prepared.options)
-                prepared.call.running = stream
-                stack.callback(stream.cancel)
-            self._stack = stack.pop_all()
-        return stream, prepared.call
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return self._stack.__exit__(*error)
 
 
 class ChatCyllama(CyllamaBase, BaseChatModel):
@@ -316,11 +237,11 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
 
     # -------------------- where the config is known
 
-    def _with_call(self, kwargs: dict[str, Any], config: RunnableConfig | None) -> tuple[dict[str, Any], _Call]:
+    def _with_call(self, kwargs: dict[str, Any], config: RunnableConfig | None) -> tuple[dict[str, Any], Call]:
         call = kwargs.get(_CALL)
-        if not isinstance(call, _Call):
+        if not isinstance(call, Call):
             named = kwargs.get("model")
-            call = _Call(
+            call = Call(
                 find_session(kwargs.get("session_id") or self.session_id, config),
                 None if named is None else str(named),
             )
@@ -404,14 +325,39 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        configs = _side_by_side(config, len(inputs))
-        return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+        if len(inputs) < 2:
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        with self._answering(inputs, config, return_exceptions, kwargs) as futures:
+            return [future.result()[1] for future in futures]
 
     if not TYPE_CHECKING:
 
-        def batch_as_completed(self, inputs, config=None, **kwargs):
+        def batch_as_completed(self, inputs, config=None, *, return_exceptions=False, **kwargs):
             """Answer many chats, and yield each answer with its index as soon as it is complete."""
-            return super().batch_as_completed(inputs, _side_by_side(config, len(inputs)), **kwargs)
+            if inputs:
+                with self._answering(inputs, config, return_exceptions, kwargs) as futures:
+                    yield from as_completed(futures)
+
+    def _answering(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        return_exceptions: bool,
+        kwargs: dict[str, Any],
+    ) -> AbstractContextManager[list[Future[tuple[int, Any]]]]:
+        """Answer many chats side by side, and cancel what is not answered on the way out."""
+        configs = _side_by_side(config, len(inputs))
+        given = [self._with_call(kwargs, each) for each in configs]
+
+        def answer(i: int) -> Any:
+            try:
+                return self.invoke(inputs[i], configs[i], **given[i][0])
+            except Exception as error:
+                if return_exceptions:
+                    return error
+                raise
+
+        return in_threads(configs[0], [call for _, call in given], answer)
 
     # -------------------- generating
 
@@ -423,8 +369,9 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with self._open(messages, stop, kwargs) as (stream, call):
-            return _to_result(stream.read(), call.model_name)
+        prepared = self._prepare(messages, stop, kwargs)
+        with open_call(prepared) as stream:
+            return _to_result(stream.read(), prepared.call.model_name)
 
     @override
     async def _agenerate(
@@ -434,8 +381,9 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        async with self._aopen(messages, stop, kwargs) as (stream, call):
-            return _to_result(await stream.read(), call.model_name)
+        prepared = self._prepare(messages, stop, kwargs)
+        async with AsyncOpening(prepared) as stream:
+            return _to_result(await stream.read(), prepared.call.model_name)
 
     @override
     def _stream(
@@ -445,13 +393,14 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with self._open(messages, stop, kwargs) as (stream, call):
+        prepared = self._prepare(messages, stop, kwargs)
+        with open_call(prepared) as stream:
             for delta in stream:
                 chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            yield _to_last_chunk(stream.response, call.model_name)
+            yield _to_last_chunk(stream.response, prepared.call.model_name)
 
     @override
     async def _astream(
@@ -461,45 +410,31 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with self._aopen(messages, stop, kwargs) as (stream, call):
+        prepared = self._prepare(messages, stop, kwargs)
+        async with AsyncOpening(prepared) as stream:
             async for delta in stream:
                 chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            yield _to_last_chunk(stream.response, call.model_name)
+            yield _to_last_chunk(stream.response, prepared.call.model_name)
 
-    @contextmanager
-    def _open(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> Iterator[tuple[ChatStream, _Call]]:
-        """Hand a call over to the model, and end what it generates on the way out."""
-        prepared = self._prepare(messages, stop, kwargs)
-        llm, key, conversations = prepared.llm, prepared.call.key, conversations_of(prepared.llm)
-        with _naming_length(len(messages)), ExitStack() as stack:
-            with conversations.entry(llm, key, exclusive=self.sessions == "exclusive"):
-                session = conversations.use(llm, key, prepared.fingerprints, prepared.n_opening)
-                name = stack.enter_context(session)
-                try:
-                    stream = llm.chat(prepared.messages, session=name, stream=True, **prepared.options)
-                except SessionError:  # all that can be remembered are in use: it is answered all the same
-                    stream = llm.chat(prepared.messages, stream=True, **prepared.options)
-                prepared.call.running = stack.enter_context(stream)
-            yield stream, prepared.call
-
-    def _aopen(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _AsyncOpening:
-        """Do the same for an event loop."""
-        return _AsyncOpening(
-            self._prepare(messages, stop, kwargs), len(messages), exclusive=self.sessions == "exclusive"
-        )
-
-    def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Prepared:
+    def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Prepared:
         given, call = self._with_call(dict(kwargs), None)
         options = self._call_options(stop, _without(given, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY))
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
         converted = to_cyllama(messages)
         before = fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
-        return _Prepared(llm, converted, options, call, [before, *map(_fingerprint, converted)], 1 + opening(converted))
+        return Prepared(
+            llm,
+            converted,
+            options,
+            call,
+            [before, *map(_fingerprint, converted)],
+            1 + opening(converted),
+            len(messages),
+            exclusive=self.sessions == "exclusive",
+        )
 
     def _client_of(self, model: Any) -> LLM:
         """Return the model of this object, or the one that a call names instead."""
@@ -729,15 +664,6 @@ def _side_by_side(config: RunnableConfig | Sequence[RunnableConfig] | None, n: i
     if configs and configs[0].get("max_concurrency") is None:
         return [cast("RunnableConfig", {**each, "max_concurrency": n}) for each in configs]
     return configs
-
-
-@contextmanager
-def _naming_length(n_messages: int) -> Iterator[None]:
-    """Say what is too long: the conversation."""
-    try:
-        yield
-    except ContextSizeError as error:
-        raise ConversationSizeError(f"the conversation of {n_messages} messages is too long: {error}") from error
 
 
 def _fingerprint(message: Mapping[str, Any]) -> int:
