@@ -57,10 +57,12 @@ class Part(NamedTuple):
     text: str = ""
 
 
-def read_block(block: str | Mapping[str, Any]) -> Part:
+def read_block(block: Any) -> Part:
     """Return what a model of texts can read of a content block."""
     if isinstance(block, str):
         return Part("text", block)
+    if not isinstance(block, Mapping):
+        return Part("nothing") if block is None else Part("text", json.dumps(block, ensure_ascii=False, default=str))
     kind = _kind(block)
     if kind == "non_standard" and isinstance(value := block.get("value"), Mapping):
         return read_block(value)

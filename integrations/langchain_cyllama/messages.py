@@ -83,7 +83,7 @@ def _convert(message: BaseMessage, where: str, left_out: list[str]) -> Iterator[
 
 def _read(content: Any, where: str, left_out: list[str]) -> list[Part]:
     """Return what can be read of a content, and note what cannot."""
-    blocks = [content] if isinstance(content, (str, Mapping)) else content
+    blocks = content if isinstance(content, (list, tuple)) else [content]
     parts = [read_block(block) for block in blocks]
     left_out += [f"{part.text} in {where}" for part in parts if part.kind == "unreadable"]
     return parts
