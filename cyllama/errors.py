@@ -76,7 +76,7 @@ class SchemaError(CyllamaError, ValueError):
 
 
 class GrammarError(CyllamaError, ValueError):
-    """A text is no GBNF grammar."""
+    """A text is not a GBNF grammar, or following it takes more than a limit allows."""
 
 
 class OutputError(CyllamaError, ValueError):

@@ -14,6 +14,7 @@ static void check_positions(llama_pos pos, size_t n) {
 
 LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity), n_seq_max_(n_seq_max) {
     constexpr int32_t kMaxCapacity = 1 << 24;
+    constexpr int64_t kMaxSequenceIds = 1 << 24;
     if (capacity < 1 || capacity > kMaxCapacity) {
         throw nb::value_error(("n_tokens must be from 1 to 16777216, not " + std::to_string(capacity)).c_str());
     }
@@ -22,6 +23,11 @@ LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity
         throw nb::value_error(
             ("n_seq_max must be from 1 to " + std::to_string(max_sequences) + ", not " + std::to_string(n_seq_max))
                 .c_str());
+    }
+    if (int64_t{capacity} * n_seq_max > kMaxSequenceIds) {
+        throw nb::value_error(("n_tokens * n_seq_max must be at most 16777216, not " + std::to_string(capacity) + " * " +
+                               std::to_string(n_seq_max) + ": split the batch")
+                                  .c_str());
     }
     tokens_.resize(capacity);
     positions_.resize(capacity);

@@ -5,6 +5,7 @@
 #include <exception>
 #include <stdexcept>
 
+#include "failed_check.hpp"
 #include "logging.hpp"
 
 #ifdef _WIN32
@@ -28,6 +29,7 @@ struct Task {
 
 void * run(void * data) {
     auto & task = *static_cast<Task *>(data);
+    const ChecksThrow checks_throw;
     try {
         task.work();
     } catch (...) {

@@ -21,9 +21,15 @@
 #endif
 
 #include "backend.hpp"
+#include "model_internals.hpp"
 #include "sampler.hpp"
 
 // ---------------------------------------------------------------------------------------------------------------- handle
+
+static bool attends_causally(const LlamaContextParams & params, const ModelHandle & model) {
+    return params.attention_type == LLAMA_ATTENTION_TYPE_UNSPECIFIED ? model.causal
+                                                                     : params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
+}
 
 ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context * context, const LlamaContextParams & params,
                              std::shared_ptr<ContextHandle> other, GraphSamplers samplers)
@@ -32,9 +38,8 @@ ContextHandle::ContextHandle(std::shared_ptr<ModelHandle> model, llama_context *
     const llama_model * m = llama_get_model(context);
     has_encoder = llama_model_has_encoder(m);
     embeddings = params.embeddings;
-    causal = params.attention_type == LLAMA_ATTENTION_TYPE_UNSPECIFIED
-                 ? this->model->causal
-                 : params.attention_type == LLAMA_ATTENTION_TYPE_CAUSAL;
+    causal = attends_causally(params, *this->model);
+    n_positions = n_learned_positions(m);
     kv_unified = params.kv_unified;
     // Shifting positions rotates K: ggml aborts for BF16, and llama.cpp crashes for quantized K with some sizes of heads.
     can_shift = llama_get_memory(context) && llama_memory_can_shift(llama_get_memory(context)) &&
@@ -56,14 +61,29 @@ void ContextHandle::free() {
     llama_free(context);
     context = nullptr;
     adapters = {};
-    if (threadpool_batch != threadpool) {
-        ggml_threadpool_free(threadpool_batch);
-    }
-    if (threadpool) {
-        ggml_threadpool_free(threadpool);
+    retire_threadpools();
+    threadpools_were_used();
+    outputs.clear();
+}
+
+void ContextHandle::retire_threadpools() {
+    for (ggml_threadpool_t pool : {threadpool, threadpool_batch != threadpool ? threadpool_batch : nullptr}) {
+        if (threadpools_used) {
+            old_threadpools.push_back(pool);
+        } else {
+            ggml_threadpool_free(pool);
+        }
     }
     threadpool = threadpool_batch = nullptr;
-    outputs.clear();
+    threadpools_used = false;
+}
+
+void ContextHandle::threadpools_were_used() {
+    for (ggml_threadpool_t pool : old_threadpools) {
+        ggml_threadpool_free(pool);
+    }
+    old_threadpools.clear();
+    threadpools_used = true;
 }
 
 void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_threads_batch) {
@@ -74,12 +94,7 @@ void attach_threadpools(ContextHandle & handle, int32_t n_threads, int32_t n_thr
         return ggml_threadpool_new(&params);
     };
     llama_detach_threadpool(handle.context);
-    if (handle.threadpool_batch != handle.threadpool) {
-        ggml_threadpool_free(handle.threadpool_batch);
-    }
-    if (handle.threadpool) {
-        ggml_threadpool_free(handle.threadpool);
-    }
+    handle.retire_threadpools();
     handle.threadpool = create(n_threads);
     handle.threadpool_batch = n_threads_batch == n_threads ? handle.threadpool : create(n_threads_batch);
     llama_set_n_threads(handle.context, n_threads, n_threads_batch);
@@ -92,6 +107,9 @@ ContextUse::ContextUse(const LlamaContext & context)
       guard_(*handle_, "context", handle_->other != nullptr) {
     if (!handle_->context) {
         throw std::runtime_error("the context is closed");
+    }
+    if (!handle_->failed_check.empty()) {
+        throw std::runtime_error("the context cannot be used any more, only closed: " + handle_->failed_check);
     }
     if (handle_->other && !handle_->other->context) {
         throw std::runtime_error("the context that this one depends on (ctx_other) is closed");
@@ -169,8 +187,19 @@ void check_memory(const LlamaContextParams & params, const llama_model * model) 
 #endif
 }
 
+// llama.cpp prepares the graph of a mean for n_ubatch tokens, and for a multiple of n_seq_max.
+void check_pooling(const LlamaContextParams & params, const llama_model * model, int64_t n_ubatch) {
+    const enum llama_pooling_type type =
+        params.pooling_type == LLAMA_POOLING_TYPE_UNSPECIFIED ? default_pooling(model) : params.pooling_type;
+    if (params.embeddings && type == LLAMA_POOLING_TYPE_MEAN && n_ubatch % params.n_seq_max != 0) {
+        throw nb::value_error(("pooling_type MEAN needs an n_ubatch that is a multiple of n_seq_max=" +
+                               std::to_string(params.n_seq_max) + ", not " + std::to_string(n_ubatch))
+                                  .c_str());
+    }
+}
+
 // Refuses what llama.cpp would answer with an abort of the process.
-void check_params(const LlamaContextParams & params, const llama_model * model) {
+void check_params(const LlamaContextParams & params, const llama_model * model, const ModelHandle & handle) {
     constexpr int64_t kMaxTokens = INT32_MAX - 1024;
     check_range("n_ctx", params.n_ctx, 0, kMaxTokens);
     check_range("n_batch", params.n_batch, 1, kMaxTokens);
@@ -186,9 +215,14 @@ void check_params(const LlamaContextParams & params, const llama_model * model) 
     }
     check_range("n_seq_max (limited by n_ctx, n_batch and n_outputs_max)", params.n_seq_max, 1,
                 std::max<int64_t>(n_seq_limit, 1));
-    const int64_t n_ubatch =
-        std::min<int64_t>({params.n_ubatch ? params.n_ubatch : params.n_batch, params.n_batch, GGML_PAD(n_ctx, 256)});
+    const int64_t n_batch =
+        std::min<int64_t>(params.n_batch, attends_causally(params, handle) ? n_ctx : GGML_PAD(n_ctx, 256));
+    const int64_t n_ubatch = params.n_ubatch ? std::min<int64_t>(params.n_ubatch, n_batch) : n_batch;
     check_embeddings(params.embeddings, params.n_outputs_max ? params.n_outputs_max : n_ubatch, n_ubatch);
+    if (rolls_states_back(model)) {
+        check_range("n_rs_seq (limited by n_ubatch - 2)", params.n_rs_seq, 0, std::max<int64_t>(n_ubatch - 2, 0));
+    }
+    check_pooling(params, model, n_ubatch);
     if (!llama_model_has_decoder(model) && !llama_model_has_encoder(model)) {
         throw std::runtime_error("the model has neither a decoder nor an encoder");
     }
@@ -305,7 +339,7 @@ void create_context(LlamaContext * self, const LlamaModel & model_object, const 
     if (!model_object.handle->has_weights) {
         throw std::runtime_error("the model was loaded without its weights (vocab_only or no_alloc): it cannot compute");
     }
-    check_params(source, model.get());
+    check_params(source, model.get(), *model_object.handle);
     check_memory(source, model.get());
 
     std::vector<std::unique_ptr<Guard>> guards; // held until the context exists
@@ -396,6 +430,12 @@ std::vector<int16_t> check_batch(const ContextUse & use, const llama_batch & bat
                                    " is out of range: the vocabulary has ids 0 to " + std::to_string(use->n_vocab - 1))
                                       .c_str());
         }
+        if (use->n_positions && batch.pos[i] >= use->n_positions) {
+            throw nb::value_error(("position " + std::to_string(batch.pos[i]) +
+                                   " is out of range: the model has learned embeddings of " +
+                                   std::to_string(use->n_positions) + " positions, and no sequence can be longer")
+                                      .c_str());
+        }
         for (int32_t s = 0; s < batch.n_seq_id[i]; ++s) {
             use.check_sequence(batch.seq_id[i][s]);
         }
@@ -459,7 +499,15 @@ int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Th
             AdaptersUse adapters(use->model->adapters);
             GraphSamplersLock lock(use->samplers);
             QuietWhile quiet(use->abort);
-            status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
+            try {
+                status = encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
+            } catch (const std::exception & error) {
+                use->failed_check = error.what();
+                throw;
+            }
+        }
+        if (status == 0) {
+            use->threadpools_were_used();
         }
         if (status == 0 && !use->callback_error) {
             use->outputs = std::move(outputs);
@@ -527,7 +575,7 @@ std::tuple<int, std::vector<llama_token>, SamplingErrors> decode_and_sample(
             try {
                 token = sample(*handle, *use, index);
             } catch (const std::exception & error) { // one generation's misfortune must not be that of the others
-                errors[tokens.size()] = error.what();
+                errors[tokens.size()] = valid_utf8(error.what());
             }
             tokens.push_back(token);
         }

@@ -22,6 +22,10 @@ struct ContextHandle : Guarded {
                   std::shared_ptr<ContextHandle> other, GraphSamplers samplers);
     ~ContextHandle();
 
+    /// Takes the thread pools away from llama.cpp: at once if it never computed with them, else after the next computation.
+    void retire_threadpools();
+    /// To be called after a computation with the present thread pools.
+    void threadpools_were_used();
     /// Frees everything. To be called below the lock, or when nobody else can hold it.
     void free();
 
@@ -32,11 +36,15 @@ struct ContextHandle : Guarded {
     ContextAdapters adapters;
     ggml_threadpool_t threadpool = nullptr;
     ggml_threadpool_t threadpool_batch = nullptr;
+    /// Replaced ones, which llama.cpp's backend refers to until it computes with their successors.
+    std::vector<ggml_threadpool_t> old_threadpools;
+    bool threadpools_used = false;
     int threadpool_poll;
     int threadpool_prio;
     std::atomic<bool> abort{false};
     bool has_encoder, embeddings, causal, kv_unified, can_shift;
     bool encoded = false;
+    int64_t n_positions; // that the model has learned embeddings of, 0 for any number
     int32_t n_vocab, n_seq_max, n_outputs_max;
     /// For every token of the last batch: kNoOutput, kLogits, or the sequence whose sampler in the graph took the logits.
     std::vector<int16_t> outputs;
@@ -44,6 +52,8 @@ struct ContextHandle : Guarded {
     PyObject * on_abort = nullptr; // borrowed from the LlamaContext, which outlives every decode
     PyObject * on_eval = nullptr;
     std::optional<nb::python_error> callback_error;
+    /// Why the context cannot be used any more, if a check of llama.cpp failed in the middle of its work.
+    std::string failed_check;
 };
 
 /// The Python class LlamaContext.

@@ -172,11 +172,7 @@ size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, cons
         return stack;
     }
     if (!failure.empty()) {
-        size_t end = std::min(failure.size(), kReason);
-        while (end < failure.size() && (failure[end] & 0xC0) == 0x80) {
-            --end; // not within a character
-        }
-        throw nb::value_error(("the grammar is no GBNF: " + failure.substr(0, end)).c_str());
+        throw nb::value_error(valid_utf8("the grammar is not valid GBNF: " + failure.substr(0, kReason)).c_str());
     }
     if (recursive) {
         throw nb::value_error("a rule of the grammar can begin with itself: write it with * or +, or recurse at its end");
@@ -264,7 +260,7 @@ common_json parse_json(const std::string & text, const char * what) {
     try {
         return common_json::parse(text);
     } catch (const common_json_error & error) {
-        throw nb::value_error((std::string(what) + ": " + error.what()).c_str());
+        throw nb::value_error(valid_utf8(std::string(what) + ": " + error.what()).c_str());
     }
 }
 
@@ -284,7 +280,11 @@ nb::str schema_to_grammar(const std::string & text) {
                 throw nb::value_error("a schema is a JSON object");
             }
             check_references(schema);
-            grammar = json_schema_to_grammar(schema);
+            try {
+                grammar = json_schema_to_grammar(schema);
+            } catch (const std::exception & error) { // of any type, as numbers that do not fit may be
+                throw nb::value_error(valid_utf8(std::string("the schema cannot be converted: ") + error.what()).c_str());
+            }
         });
     }
     return to_str(grammar);

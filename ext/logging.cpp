@@ -96,7 +96,8 @@ void deliver() {
 } // namespace
 
 LogDelivery::~LogDelivery() {
-    if (!pending.load(std::memory_order_acquire) || !nb::is_alive()) {
+    // A handler may wait for another thread, which may wait for a lock that this one holds: whoever releases the last delivers.
+    if (native_holds || !pending.load(std::memory_order_acquire) || !nb::is_alive()) {
         return;
     }
     nb::error_scope keep_current_error; // a handler must not disturb an exception that is on its way

@@ -6,7 +6,8 @@
 #include <atomic>
 #include <string>
 
-/// Delivers pending log records when a scope ends, with the GIL held and no native lock: a handler may call anything.
+/// Delivers pending log records when a scope ends, with the GIL held, if the thread holds no native lock: a handler may call
+/// anything, and wait for anything.
 class LogDelivery {
   public:
     LogDelivery() = default;

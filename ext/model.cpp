@@ -15,8 +15,10 @@
 #include "backend.hpp"
 #include "context.hpp"
 #include "guard.hpp"
+#include "model_internals.hpp"
 #include "modules.hpp"
 #include "params.hpp"
+#include "token_trie.hpp"
 
 // ---------------------------------------------------------------------------------------------------------------- handle
 
@@ -112,6 +114,36 @@ void ModelUse::check_token(llama_token token) const {
 
 nb::str to_str(const std::string & text) {
     return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
+
+std::string valid_utf8(const std::string & text) {
+    std::string result;
+    for (size_t i = 0; i < text.size();) {
+        const auto lead = static_cast<unsigned char>(text[i]);
+        const size_t size = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+        bool valid = size > 0 && i + size <= text.size();
+        for (size_t k = 1; valid && k < size; ++k) {
+            const auto byte = static_cast<unsigned char>(text[i + k]);
+            valid = (byte & 0xC0) == 0x80 && (k > 1 || !utf8::is_invalid_after(lead, byte));
+        }
+        result += valid ? text.substr(i, size) : "\xEF\xBF\xBD";
+        i += valid ? size : 1;
+    }
+    return result;
+}
+
+void init_exceptions() {
+    nb::register_exception_translator([](const std::exception_ptr & thrown, void *) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const std::exception & error) {
+            const std::string text = error.what(), valid = valid_utf8(text);
+            if (text == valid) {
+                throw; // to nanobind, which knows types of exceptions
+            }
+            PyErr_SetString(PyExc_RuntimeError, valid.c_str());
+        }
+    });
 }
 
 void raise(PyObject * type, const std::string & message) {
@@ -319,10 +351,12 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
     check_gpus_after_fork();
     clear_logged_errors();
     llama_model * model = nullptr;
+    uint64_t weights = 0;
     {
         WithoutGil release;
         check_metadata(path, params);
         model = llama_model_load_from_file(path.c_str(), params);
+        weights = model && !params.vocab_only ? hash_weights(path) : 0;
     }
     if (!model) {
         if (load.error) {
@@ -330,7 +364,10 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
         }
         raise(PyExc_RuntimeError, "cannot load " + path + ": " + logged_errors("stopped by progress_callback"));
     }
-    return std::make_shared<ModelHandle>(model, path, !source.vocab_only && !source.no_alloc, is_causal(model, source));
+    auto handle = std::make_shared<ModelHandle>(model, path, weights, !source.vocab_only && !source.no_alloc,
+                                                is_causal(model, source));
+    check_vocabulary(llama_model_get_vocab(model));
+    return handle;
 }
 
 // -------------------------------------------------------------------------------------------------------------- metadata
@@ -390,8 +427,9 @@ std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, 
     const double head = llama_model_n_embd(model) / n_head;
     const double key = attention_number(model, "key_length", head) * ggml_type_size(type_k) / ggml_blck_size(type_k);
     const double value = attention_number(model, "value_length", head) * ggml_type_size(type_v) / ggml_blck_size(type_v);
-    return static_cast<int64_t>(static_cast<double>(n_ctx) * llama_model_n_layer(model) * llama_model_n_head_kv(model) *
-                                (key + value));
+    const double bytes =
+        static_cast<double>(n_ctx) * llama_model_n_layer(model) * llama_model_n_head_kv(model) * (key + value);
+    return bytes < 0x1p63 ? static_cast<int64_t>(bytes) : INT64_MAX;
 }
 
 void init_model(nb::module_ & m) {
@@ -457,14 +495,20 @@ void init_model(nb::module_ & m) {
         .def(
             "kv_cache_bytes",
             [](const LlamaModel & self, int64_t n_ctx, enum ggml_type type_k, enum ggml_type type_v) {
+                if (n_ctx < 0) {
+                    throw nb::value_error(("n_ctx must not be negative: " + std::to_string(n_ctx)).c_str());
+                }
                 return kv_cache_bytes(ModelUse(self.handle).get(), n_ctx, type_k, type_v);
             },
             nb::arg("n_ctx"), nb::arg("type_k") = GGML_TYPE_F16, nb::arg("type_v") = GGML_TYPE_F16,
             "Bytes of a KV cache for `n_ctx` tokens, or None where it is not simply keys and values of every layer for every\n"
-            "token: models with a sliding window or a recurrent state, and encoders.")
+            "token: models with a sliding window or a recurrent state, and encoders. At most 2**63 - 1.")
         .def_prop_ro("size", read<llama_model_size>(), "Size of all tensors in bytes.")
         .def_prop_ro("n_params", read<llama_model_n_params>(), "Number of parameters.")
         .def_prop_ro("n_ctx_train", read<llama_model_n_ctx_train>(), "Context length of the training, in tokens.")
+        .def_prop_ro("n_positions", read<n_learned_positions>(),
+                     "Positions that it has learned embeddings of: the most tokens of a sequence. 0 where positions are\n"
+                     "computed (RoPE, ALiBi, a recurrent state), and a sequence may become longer.")
         .def_prop_ro("n_embd", read<llama_model_n_embd>(), "Width of the embeddings.")
         .def_prop_ro("n_embd_inp", read<llama_model_n_embd_inp>(), "Width of the input embeddings.")
         .def_prop_ro("n_embd_out", read<llama_model_n_embd_out>(), "Width of the output embeddings.")

@@ -21,8 +21,8 @@ class TokenTrie;
 /// Owns a llama_model. Contexts, vocabularies and samplers share it; `close` frees it under them all, safely.
 class ModelHandle {
   public:
-    ModelHandle(llama_model * model, std::string path, bool has_weights, bool causal)
-        : has_weights(has_weights), causal(causal), model_(model), path_(std::move(path)) {}
+    ModelHandle(llama_model * model, std::string path, uint64_t weights, bool has_weights, bool causal)
+        : weights(weights), has_weights(has_weights), causal(causal), model_(model), path_(std::move(path)) {}
     ~ModelHandle();
     ModelHandle(const ModelHandle &) = delete;
     ModelHandle & operator=(const ModelHandle &) = delete;
@@ -41,6 +41,8 @@ class ModelHandle {
     std::shared_ptr<const TokenTrie> trie;
     std::mutex trie_mutex;
 
+    const uint64_t
+        weights; // what tells its weights from those of other models, the same wherever and however they were loaded
     const bool has_weights; // otherwise it was loaded with vocab_only or no_alloc
     const bool causal;      // whether a token attends to earlier ones only
 
@@ -93,6 +95,12 @@ struct LlamaVocab {
 /// Throws what llama.cpp would answer with an abort of the process if the file said it, or the parameters did.
 void check_metadata(const std::string & path, const llama_model_params & params);
 
+/// The same for a vocabulary that lacks tokens which llama.cpp would add to a prompt.
+void check_vocabulary(const llama_vocab * vocab);
+
+/// A hash of samples of every tensor in a model's file or files.
+uint64_t hash_weights(const std::string & path);
+
 /// Refuses what is no GGUF file before llama.cpp sees it, with the operating system's own error where there is one.
 void check_gguf(const std::string & path);
 
@@ -114,6 +122,13 @@ std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, 
 
 /// Text of llama.cpp's as str: a file may hold anything, so that broken UTF-8 is replaced and not refused.
 nb::str to_str(const std::string & text);
+
+/// The same as UTF-8, for the message of an exception: llama.cpp cuts texts anywhere, and within a character no message can
+/// become a str.
+std::string valid_utf8(const std::string & text);
+
+/// Lets exceptions whose message is not UTF-8 have one that is.
+void init_exceptions();
 
 /// Text that llama.cpp writes into a buffer of a given size, as snprintf does; empty where there is none.
 template <class Read> std::string read_string(Read read_into) {

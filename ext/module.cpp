@@ -3,12 +3,16 @@
 #include "adapter.hpp"
 #include "batch.hpp"
 #include "context.hpp"
+#include "failed_check.hpp"
 #include "logging.hpp"
+#include "model.hpp"
 #include "modules.hpp"
 #include "params.hpp"
 
 NB_MODULE(llama_cpp, m) {
     m.doc() = "llama.cpp, bound thin, exact and memory-safe: names and meanings are those of llama.h.";
+    init_failed_checks();
+    init_exceptions();
     init_logging(m);
     init_backend(m);
     init_params(m);

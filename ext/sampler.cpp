@@ -164,6 +164,13 @@ std::vector<std::unique_ptr<ModelUse>> use_models(const SamplerHandle & handle) 
 
 } // namespace
 
+// Whether llama.cpp can run the sampler of that name as a part of a context's graph.
+static bool runs_in_graph(const std::string & name) {
+    static const std::set<std::string> names{"greedy", "dist",     "top-k",      "top-p",    "min-p",
+                                             "temp",   "temp-ext", "logit-bias", "penalties"};
+    return names.count(name) || name.rfind('?', 0) == 0; // '?': has no effect
+}
+
 void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
     check_usable(handle);
     if (!llama_sampler_chain_get(handle.sampler, 0)) {
@@ -174,7 +181,10 @@ void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
     }
     check_vocab(handle, n_vocab);
     // What follows is what llama.cpp's graphs of samplers would answer with an abort, or with the wrong tokens.
-    bool in_order = true; // whether the i-th candidate is token i
+    constexpr int kMostSelections = 2; // llama.cpp gets the shapes of a third one wrong
+    bool in_order = true;              // whether the i-th candidate is token i
+    bool in_graph = true;              // what follows a sampler that the graph does not know is left to the CPU
+    int n_selections = 0;
     for (int i = 0; i < llama_sampler_chain_n(handle.sampler); ++i) {
         const std::string name = llama_sampler_name(llama_sampler_chain_get(handle.sampler, i));
         if (name == "reasoning-budget") {
@@ -185,6 +195,11 @@ void check_graph_sampler(const SamplerHandle & handle, int32_t n_vocab) {
         }
         if ((name == "logit-bias" || name == "greedy") && !in_order) {
             throw nb::value_error((name + " in the graph cannot follow top_k, top_p or a temperature of 0").c_str());
+        }
+        in_graph = in_graph && runs_in_graph(name);
+        n_selections += in_graph && (name == "top-k" || name == "top-p");
+        if (n_selections > kMostSelections) {
+            throw nb::value_error("a chain in the graph can have two of top_k and top_p, not three");
         }
         in_order = in_order && name != "top-k" && name != "top-p" && !(name.rfind("temp", 0) == 0 && handle.top_k == 1);
     }
@@ -333,6 +348,7 @@ std::vector<const char *> c_strings(const std::vector<std::string> & strings) {
 
 LlamaSampler dry(const LlamaVocab & vocab, float multiplier, float base, int32_t allowed_length, int32_t last_n,
                  const std::vector<std::string> & breakers) {
+    LogDelivery delivery;
     ModelUse model(vocab.handle);
     model.check_vocab();
     check_finite("dry_multiplier", multiplier);
@@ -340,19 +356,20 @@ LlamaSampler dry(const LlamaVocab & vocab, float multiplier, float base, int32_t
     check_history("dry_allowed_length", allowed_length);
     check_history("dry_penalty_last_n", last_n);
     auto pointers = c_strings(breakers);
-    LogDelivery delivery;
     return own(llama_sampler_init_dry(model.vocab(), multiplier, base, allowed_length, last_n, pointers.data(),
                                       pointers.size()),
                vocab, model.n_vocab());
 }
 
 LlamaSampler grammar(const LlamaVocab & vocab, const std::string & text, const std::string & root) {
+    LogDelivery delivery;
     ModelUse model(vocab.handle);
     return own(make_grammar_sampler(vocab, text, root, false, {}, {}), vocab, model.n_vocab());
 }
 
 LlamaSampler grammar_lazy(const LlamaVocab & vocab, const std::string & text, const std::string & root,
                           const std::vector<std::string> & patterns, const std::vector<llama_token> & tokens) {
+    LogDelivery delivery;
     ModelUse model(vocab.handle);
     return own(make_grammar_sampler(vocab, text, root, true, patterns, tokens), vocab, model.n_vocab());
 }

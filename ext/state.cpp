@@ -24,7 +24,7 @@
 namespace {
 
 constexpr uint32_t kMagic = 0x53594c43; // "CLYS"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr llama_seq_id kWhole = -1;
 
 struct Header {
@@ -62,7 +62,8 @@ uint64_t checksum(const uint8_t * data, size_t size) {
     return hash;
 }
 
-uint64_t fingerprint(const llama_model * model) {
+// What tells models apart: states of models of the same shape differ in nothing but what their numbers mean.
+uint64_t fingerprint(const ModelHandle & handle, const llama_model * model) {
     char name[128] = {};
     llama_model_desc(model, name, sizeof name);
     const uint64_t numbers[] = {llama_model_n_params(model),
@@ -72,7 +73,7 @@ uint64_t fingerprint(const llama_model * model) {
                                 static_cast<uint64_t>(llama_model_n_head_kv(model)),
                                 static_cast<uint64_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))};
     return checksum(reinterpret_cast<const uint8_t *>(numbers), sizeof numbers) ^
-           checksum(reinterpret_cast<const uint8_t *>(name), sizeof name);
+           checksum(reinterpret_cast<const uint8_t *>(name), sizeof name) ^ handle.weights;
 }
 
 // 0 for the whole context, odd for one sequence, with its flags, which say what was saved of it.
@@ -165,7 +166,7 @@ size_t save(const ContextUse & use, llama_seq_id seq_id, const std::vector<llama
                         kVersion,
                         kind_of(seq_id, flags),
                         static_cast<uint32_t>(tokens.size()),
-                        fingerprint(llama_get_model(use.get())),
+                        fingerprint(*use->model, llama_get_model(use.get())),
                         written,
                         with_checksum ? checksum_of(bytes, head + written) : 0};
     std::memcpy(bytes, &header, sizeof header);
@@ -282,7 +283,7 @@ Header check(const ContextUse & use, const uint8_t * data, size_t size, llama_se
     if (!trusted && header.checksum != checksum_of(data, size)) {
         refuse("its checksum is wrong: it is damaged");
     }
-    if (header.model != fingerprint(llama_get_model(use.get()))) {
+    if (header.model != fingerprint(*use->model, llama_get_model(use.get()))) {
         refuse("it was saved with another model");
     }
     return header;

@@ -2,6 +2,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <climits>
+#include <stdexcept>
 #include <vector>
 
 #include "big_stack.hpp"
@@ -20,10 +21,15 @@ std::vector<llama_token> tokenize(const ModelUse & model, const std::string & te
         return llama_tokenize(model.vocab(), text.data(), static_cast<int32_t>(text.size()), tokens.data(),
                               static_cast<int32_t>(tokens.size()), add_special, parse_special);
     };
-    int32_t n = run();
-    if (n < 0 && n != INT32_MIN) {
-        tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+    int32_t n = 0;
+    try {
         n = run();
+        if (n < 0 && n != INT32_MIN) {
+            tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+            n = run();
+        }
+    } catch (const std::out_of_range &) {
+        throw nb::value_error("the vocabulary has no tokens for a part of the text, not even of single bytes");
     }
     if (n < 0) {
         throw std::runtime_error("the text has more tokens than llama.cpp can count");

@@ -361,6 +361,31 @@ def write_merged_model(path: Path, model: Path, adapters: dict[Path, float]) -> 
     return _finish(writer, path)
 
 
+def write_random_gpt2(path: Path, n_positions: int, seed: int = 0) -> Path:
+    """Write a model that generates, and has learned embeddings of so many positions."""
+    writer = gguf.GGUFWriter(path, "gpt2")
+    _copy_tokenizer(writer, {})
+    writer.add_name("random-gpt2")
+    writer.add_context_length(n_positions)
+    writer.add_embedding_length(_N_EMBD)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(_N_FF)
+    writer.add_head_count(_N_HEAD)
+    writer.add_layer_norm_eps(1e-5)
+    tensors, block = _Tensors(writer, seed), "blk.0"
+    tensors.normal("token_embd.weight", (N_VOCAB, _N_EMBD), 1.0)
+    tensors.normal("position_embd.weight", (n_positions, _N_EMBD), 0.5)
+    tensors.normal("output.weight", (N_VOCAB, _N_EMBD), 0.4, zero_rows=_control_tokens())
+    for name in ("output_norm", f"{block}.attn_norm", f"{block}.ffn_norm"):
+        _layer_norm(tensors, name)
+    shapes = {"attn_qkv": (3 * _N_EMBD, _N_EMBD), "attn_output": (_N_EMBD, _N_EMBD)}
+    shapes |= {"ffn_up": (_N_FF, _N_EMBD), "ffn_down": (_N_EMBD, _N_FF)}
+    for name, shape in shapes.items():
+        tensors.normal(f"{block}.{name}.weight", shape)
+        tensors.normal(f"{block}.{name}.bias", shape[:1], 0.1)
+    return _finish(writer, path)
+
+
 BERT_N_CTX = 128  # positions that a random BERT has
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _MARKS = ".,:;!?'-()"

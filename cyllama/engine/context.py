@@ -55,13 +55,23 @@ def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_
     length, and grows.
 
     Raises:
-        ContextSizeError: The prompt is too long.
+        ContextSizeError: The prompt is too long, or ``n_ctx`` is larger than the model has learned positions.
     """
-    limit = config.n_ctx or model.n_ctx_train
+    limit, n_positions = config.n_ctx or model.n_ctx_train, model.n_positions
+    if n_positions and limit > n_positions:
+        raise ContextSizeError(
+            f"n_ctx is {limit} but the model has learned position embeddings of {n_positions} tokens, and cannot go "
+            f"beyond: set n_ctx in GenerationConfig to {n_positions} at most"
+        )
     if n_prompt > limit and config.n_ctx is not None:
         raise ContextSizeError(
             f"the prompt has {n_prompt} tokens but n_ctx is {config.n_ctx}: raise n_ctx in GenerationConfig or "
             f"shorten the prompt"
+        )
+    if n_prompt > limit and n_positions:
+        raise ContextSizeError(
+            f"the prompt has {n_prompt} tokens but the model has learned position embeddings of {n_positions}, and "
+            f"cannot go beyond: shorten the prompt"
         )
     if n_prompt > limit:
         raise ContextSizeError(

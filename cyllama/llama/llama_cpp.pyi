@@ -791,7 +791,7 @@ class LlamaModel:
     def kv_cache_bytes(self, n_ctx: int, type_k: GGMLType = GGMLType.F16, type_v: GGMLType = GGMLType.F16) -> int | None:
         """
         Bytes of a KV cache for `n_ctx` tokens, or None where it is not simply keys and values of every layer for every
-        token: models with a sliding window or a recurrent state, and encoders.
+        token: models with a sliding window or a recurrent state, and encoders. At most 2**63 - 1.
         """
 
     @property
@@ -805,6 +805,13 @@ class LlamaModel:
     @property
     def n_ctx_train(self) -> int:
         """Context length of the training, in tokens."""
+
+    @property
+    def n_positions(self) -> int:
+        """
+        Positions that it has learned embeddings of: the most tokens of a sequence. 0 where positions are
+        computed (RoPE, ALiBi, a recurrent state), and a sequence may become longer.
+        """
 
     @property
     def n_embd(self) -> int:

@@ -110,13 +110,13 @@ def story(model: LlamaModel) -> list[int]:
 def in_process() -> Callable[..., str]:
     """Run code in a process of its own, which has to end well and silently, and return what it printed."""
 
-    def run(code: str, *, stderr: str = "", exit_code: int = 0) -> str:
+    def run(code: str, *, stderr: str = "", exit_code: int = 0, backtrace: bool = False) -> str:
         done = subprocess.run(
             [sys.executable, "-X", "faulthandler", "-c", PRELUDE + code],
             capture_output=True,
             text=True,
             errors="replace",
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+            env={**os.environ} if backtrace else {**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
         assert (done.returncode, done.stderr) == (exit_code, stderr), done.stdout + done.stderr
         return done.stdout
@@ -169,6 +169,7 @@ class Writer:
         head_width: int = 8,
         n_ff: int = 64,
         quantized: bool = False,
+        rope_scaling: str | None = None,
     ) -> Path:
         """Write a llama model; ``nan`` damages its last norm, ``n_vocab`` leaves the vocabulary out.
 
@@ -189,6 +190,8 @@ class Writer:
         writer.add_head_count(n_head)
         writer.add_head_count_kv(n_head_kv)
         writer.add_layer_norm_rms_eps(1e-5)
+        if rope_scaling is not None:
+            writer.add_string("llama.rope.scaling.type", rope_scaling)
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (rows, width),
             "output.weight": (rows, width),

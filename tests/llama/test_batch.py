@@ -60,3 +60,9 @@ def test_numbers_that_are_no_32_bit_integers():
         LlamaBatch(1).add(2**40, 0)
     with pytest.raises(TypeError):
         LlamaBatch(1).add("1", 0)  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_anything_that_is_decoded_is_refused_and_not_allocated():
+    with pytest.raises(ValueError, match=r"n_tokens \* n_seq_max must be at most 16777216, not 16777216 \* 256"):
+        LlamaBatch(1 << 24, 256)
+    assert LlamaBatch(1 << 16, 256).capacity == 1 << 16

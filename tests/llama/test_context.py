@@ -27,6 +27,8 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
+from ..random_models import BERT_N_CTX, write_random_bert, write_random_model
+
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
 
@@ -601,3 +603,73 @@ def test_what_a_model_attends_to_and_remembers(writer: Any, new_context: NewCont
     with LlamaModel(writer.bert()) as bert:
         assert not bert.is_causal
         assert not new_context(bert, embeddings=True).has_memory
+
+
+@pytest.mark.parametrize("kv_unified", [True, False])
+def test_positions_beyond_the_learned_ones_are_refused(
+    kv_unified: bool, tmp_path: Path, new_context: NewContext, batch_of: BatchOf
+):
+    with LlamaModel(write_random_bert(tmp_path / "bert.gguf")) as model:
+        assert model.n_positions == BERT_N_CTX
+        context = new_context(model, n_ctx=512, n_batch=512, n_ubatch=512, n_seq_max=4, kv_unified=kv_unified)
+        with pytest.raises(ValueError, match=f"position {BERT_N_CTX} is out of range.*learned.*{BERT_N_CTX} positions"):
+            context.decode(batch_of([5] * (BERT_N_CTX + 1)))
+        batch = LlamaBatch(4 * BERT_N_CTX)
+        for seq_id in range(4):  # together they may be longer
+            batch.add_sequence([5] * BERT_N_CTX, 0, seq_id)
+        assert context.decode(batch) == 0
+
+
+def test_computed_positions_have_no_end(model: LlamaModel):
+    assert model.n_positions == 0
+
+
+@pytest.mark.parametrize("n_seq_max", [3, 5, 7])
+def test_a_mean_needs_whole_shares_of_a_pass(n_seq_max: int, new_context: NewContext, batch_of: BatchOf):
+    fields: dict[str, Any] = {"embeddings": True, "pooling_type": LlamaPoolingType.MEAN, "n_batch": 128}
+    with pytest.raises(ValueError, match=f"multiple of n_seq_max={n_seq_max}, not 128"):
+        new_context(n_seq_max=n_seq_max, **fields)
+    n_ubatch = 128 // n_seq_max * n_seq_max
+    context = new_context(n_seq_max=n_seq_max, n_ubatch=n_ubatch, **fields)
+    assert context.decode(batch_of([1, 2, 3], 0, n_seq_max - 1)) == 0
+    assert len(context.get_embeddings_seq(n_seq_max - 1)) > 0
+
+
+@pytest.mark.parametrize("n_ubatch", [2, 16])
+def test_snapshots_of_a_state_must_fit_into_a_pass(
+    n_ubatch: int, tmp_path: Path, new_context: NewContext, batch_of: BatchOf
+):
+    with LlamaModel(write_random_model(tmp_path / "lfm2.gguf", "lfm2")) as model:
+        for n_rs_seq in (n_ubatch - 1, n_ubatch, 2**32 - 1):
+            with pytest.raises(ValueError, match="n_rs_seq"):
+                new_context(model, n_ubatch=n_ubatch, n_rs_seq=n_rs_seq)
+        context = new_context(model, n_ubatch=n_ubatch, n_rs_seq=n_ubatch - 2)
+        assert context.decode(batch_of(range(1, 40))) == 0
+
+
+def test_thread_pools_can_be_replaced_between_decodes(in_process: Callable[..., str]):
+    code = """
+context = LlamaContext(load(), params(n_threads=2, n_threads_batch=2))
+for i in range(60):
+    context.decode(batch_of(pos=3 * i))
+    context.set_n_threads(1 + i % 3, 1 + (i + 1) % 3)
+    context.set_n_threads(2, 1 + i % 2)
+n_threads = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1
+context.close()
+print("fine" if n_threads < 10 else n_threads)
+"""
+    assert in_process(code) == "fine\n"
+
+
+@pytest.mark.parametrize(
+    "pooling_type", [LlamaPoolingType.CLS, LlamaPoolingType.LAST, LlamaPoolingType.RANK, LlamaPoolingType.MEAN]
+)
+def test_pooling_can_be_switched_off_and_on(
+    pooling_type: LlamaPoolingType, tmp_path: Path, new_context: NewContext, batch_of: BatchOf
+):
+    with LlamaModel(write_random_bert(tmp_path / "bert.gguf")) as model:
+        context = new_context(model, embeddings=True, pooling_type=pooling_type)
+        for embeddings in (True, False, True, True, False, False, True):
+            context.set_embeddings(embeddings)
+            assert context.decode(batch_of()) == 0
+        assert context.get_embeddings_seq(0)

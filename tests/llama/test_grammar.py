@@ -66,8 +66,8 @@ print("fine")
     [
         ("", "empty"),
         ("root ::=", ""),
-        ("root ::= (", "no GBNF"),
-        ("root ::= [a", "no GBNF"),
+        ("root ::= (", "not valid GBNF"),
+        ("root ::= [a", "not valid GBNF"),
         ("root ::= other", "other"),
         ("root ::= root", "begin with itself"),
         ('rule ::= "a"', "no rule named root"),

@@ -111,3 +111,34 @@ print(context.decode(batch_of()), raised(context.decode, batch_of([-5])), set(un
     assert (
         in_process(code) == "0 ValueError: token id -5 is out of range: the vocabulary has ids 0 to 1279 {'KeyError'}\n"
     )
+
+
+def test_a_handler_may_wait_for_a_thread_that_waits_for_the_context(in_process: Callable[..., str]):
+    """As handlers do that lock, while another thread within the same lock uses the context that is logging."""
+    code = """
+import logging
+lock, locked, inside = threading.RLock(), threading.Event(), threading.Event()
+context = LlamaContext(load(), params())
+class Handler(logging.Handler):
+    def emit(self, record):
+        inside.set()
+        with lock:
+            pass
+logging.getLogger("cyllama.llama").addHandler(Handler())
+logging.getLogger("cyllama.llama").setLevel(logging.DEBUG)
+refresh_log_level()
+def other():
+    with lock:
+        locked.set()
+        inside.wait()
+        for i in range(100):
+            context.n_ctx
+thread = threading.Thread(target=other)
+thread.start()
+locked.wait()
+for i in range(100):
+    raised(context.decode, batch_of([1], 7))
+thread.join()
+print("fine")
+"""
+    assert in_process(code) == "fine\n"

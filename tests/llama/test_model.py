@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import gguf
 import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
+
+from ..random_models import write_random_bert, write_random_model
 
 
 def params(**fields: Any) -> LlamaModelParams:
@@ -332,3 +335,72 @@ def test_the_size_of_a_kv_cache_is_told_before_it_is_made(model: LlamaModel):
     # 4 layers, 2 key-value heads of width 32, keys and values of 2 bytes each
     assert model.kv_cache_bytes(1000) == 1000 * 4 * 2 * (32 + 32) * 2
     assert model.kv_cache_bytes(1024, GGMLType.Q8_0, GGMLType.F16) == 1024 * 4 * 2 * (34 + 64)
+
+
+def test_the_size_of_a_kv_cache_is_never_negative(model: LlamaModel):
+    assert model.kv_cache_bytes(2**62) == 2**63 - 1
+    with pytest.raises(ValueError, match="n_ctx must not be negative: -1"):
+        model.kv_cache_bytes(-1)
+
+
+def test_a_check_of_llama_cpp_that_fails_is_an_exception(in_process: Callable[..., str]):
+    """Nothing here looks at groups of experts: that is what every check that nobody knows of stands for."""
+    code = """
+groups = {"llama.expert_count": 3, "llama.expert_used_count": 1, "llama.expert_group_count": 2}
+print(raised(lambda: load(kv_overrides=groups)))
+print(LlamaContext(load(), params()).decode(batch_of()))
+"""
+    failed, status = in_process(code).splitlines()
+    assert re.match(r"RuntimeError: cannot load .*a check of llama.cpp failed.*GGML_ASSERT\(.*expert_groups", failed)
+    assert status == "0"
+
+
+def test_a_failing_check_starts_no_debugger(in_process: Callable[..., str]):
+    code = """
+import ctypes
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+print(getenv(b"GGML_NO_BACKTRACE"))
+"""
+    assert in_process(code, backtrace=True) == "b'1'\n"
+
+
+@pytest.mark.parametrize("scaling", ["dynamic", "x", "Linear"])
+def test_rope_scaling_of_an_unknown_type_is_refused(scaling: str, tiny_chat: Path, writer: Any):
+    expected = f'llama.rope.scaling.type is "{scaling}", and llama.cpp knows none, linear, yarn and longrope'
+    params = LlamaModelParams()
+    params.kv_overrides = {"llama.rope.scaling.type": scaling}
+    with pytest.raises(RuntimeError, match=re.escape(expected)):
+        LlamaModel(tiny_chat, params)
+    with pytest.raises(RuntimeError, match=re.escape(expected)):
+        LlamaModel(writer.llama(rope_scaling=scaling))
+    params.kv_overrides = {"llama.rope.scaling.type": "linear"}
+    LlamaModel(tiny_chat, params).close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentencepiece", "why"),
+    [
+        ("bert", True, "tokens of single bytes"),
+        ("bert", False, "has merges"),
+        ("llama", False, "has merges"),
+        ("t5", False, "has merges"),
+        ("rwkv", False, "has merges"),
+        ("gpt2", True, "merges"),
+    ],
+)
+def test_a_vocabulary_of_another_kind_is_refused(kind: str, sentencepiece: bool, why: str, tmp_path: Path):
+    path = write_random_model(tmp_path / "model.gguf", "llama", sentencepiece=sentencepiece)
+    params = LlamaModelParams()
+    params.kv_overrides = {"tokenizer.ggml.model": kind}
+    with pytest.raises(RuntimeError, match=why):
+        LlamaModel(path, params)
+
+
+def test_a_word_piece_vocabulary_without_a_separator_is_refused(tmp_path: Path):
+    path = write_random_bert(tmp_path / "bert.gguf")
+    params = LlamaModelParams()
+    # No such token: llama.cpp keeps its own default, which this small vocabulary has not either.
+    params.kv_overrides = {"tokenizer.ggml.seperator_token_id": 2**31}
+    with pytest.raises(RuntimeError, match="its vocabulary has no separator token"):
+        LlamaModel(path, params)

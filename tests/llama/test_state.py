@@ -21,6 +21,8 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
+from ..random_models import write_random_model
+
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
 
@@ -80,6 +82,25 @@ def test_a_state_in_memory_is_used_only_where_it_belongs(
     with pytest.raises(RuntimeError, match="closed"):
         told.state_seq_set_data(state, 0)
     assert bytes(state)
+
+
+def test_a_state_of_a_model_of_the_same_shape_is_refused(
+    tmp_path: Path, new_context: NewContext, batch_of: BatchOf, story: list[int]
+):
+    paths = [write_random_model(tmp_path / f"{seed}.gguf", "llama", seed) for seed in (0, 1)]
+    paths.append(tmp_path / "copy.gguf")
+    paths[2].write_bytes(paths[0].read_bytes())
+    with LlamaModel(paths[0]) as one, LlamaModel(paths[1]) as other, LlamaModel(paths[2]) as copy:
+        context = new_context(one)
+        context.decode(batch_of(story))
+        states = (context.state_get_data(), context.state_seq_get_data(0), context.state_seq_copy(0))
+        foreign, same = new_context(other), new_context(copy)
+        for state, restore in zip(states, ("state_set_data", "state_seq_set_data", "state_seq_set_data"), strict=True):
+            args = (state,) if restore == "state_set_data" else (state, 0)
+            with pytest.raises(ValueError, match="another model"):
+                getattr(foreign, restore)(*args)
+            getattr(same, restore)(*args)
+            assert same.seq_pos_max(0) == len(story) - 1
 
 
 def test_files_carry_tokens_too(
