@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..grammar import (
     finish_grammar,
 )
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
-from . import call_ids, history
+from . import call_ids, history, merging
 from .marking import Marking
 from .messages import MessageLike, check_messages
 from .parser import Read
@@ -226,16 +226,11 @@ class _Chat:
         if call_ids.names_calls_by_id(self._template.source):
             messages = call_ids.named_ids(messages)
         self._messages = messages
+        self._way: merging.Way = merging.as_it_is
 
     def render(self, *, add_generation_prompt: bool = True) -> tuple[RenderedChat, LlamaChatParams]:
         """Render the messages; return the prompt, and how an answer without tools is read."""
-        try:
-            result = self._render(self._messages, add_generation_prompt)
-        except ChatTemplateError:
-            if call_ids.are_nine(self._messages):
-                raise
-            self._messages = call_ids.nine_letters_or_digits(self._messages)
-            result = self._render(self._messages, add_generation_prompt)
+        result = self._render_some_way(add_generation_prompt)
         lost = history.lost_texts(self._messages, result[0])
         for other in history.alternatives(self._messages) if lost else ():
             try:
@@ -247,8 +242,55 @@ class _Chat:
                 return rendered
         return result
 
+    def _render_some_way(self, add_generation_prompt: bool) -> tuple[RenderedChat, LlamaChatParams]:
+        """Render the messages as they are if the template takes them so, else in a way that says the same."""
+        refused: ChatTemplateError | None = None
+        best: tuple[int, list[dict[str, Any]], merging.Way, tuple[RenderedChat, LlamaChatParams]] | None = None
+        for messages in self._with_ids():
+            self._messages, described = messages, self._described(messages, self._tools)
+            for way in merging.ways(described, has_system_role=self._template.caps["supports_system_role"]):
+                self._way = way
+                try:
+                    result = self._render(messages, add_generation_prompt)
+                except ChatTemplateError as error:
+                    refused = refused or error
+                    continue
+                dropped = self._count_dropped(described, result[0], add_generation_prompt)
+                if not dropped:
+                    return result
+                if best is None or dropped < best[0]:
+                    best = dropped, messages, way, result
+        if best is not None:
+            _, self._messages, self._way, result = best
+            return result
+        if self._own_tools or refused is None or not any(message["role"] == "tool" for message in self._messages):
+            raise refused or ChatTemplateError(f"{_whose(self._source)} refuses these messages")
+        self._own_tools = True  # calls and their results in words
+        return self._render_some_way(add_generation_prompt)
+
+    def _with_ids(self) -> Iterator[list[dict[str, Any]]]:
+        yield self._messages
+        if not call_ids.are_nine(self._messages):
+            yield call_ids.nine_letters_or_digits(self._messages)
+
+    def _count_dropped(self, described: merging.Messages, prompt: str, add_generation_prompt: bool) -> int:
+        """Return how many system messages the template leaves out, written the way that is tried."""
+        doubtful = merging.doubtful_systems(described, prompt)
+        if not doubtful:
+            return 0
+        way, self._way = self._way, merging.with_probes(self._way, doubtful)
+        try:
+            return merging.missing_probes(self._render(self._messages, add_generation_prompt)[0], doubtful)
+        except ChatTemplateError:
+            return 0
+        finally:
+            self._way = way
+
+    def _described(self, messages: Sequence[dict[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
+        return describe_tools(messages, tools) if self._own_tools else list(messages)
+
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+        self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool
     ) -> tuple[RenderedChat, LlamaChatParams]:
         control_text = self._templates.control_text
         marking = Marking(control_text)
@@ -262,13 +304,12 @@ class _Chat:
         return prompt, params
 
     def _apply(
-        self, marking: Marking, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+        self, marking: Marking, messages: Sequence[dict[str, Any]], add_generation_prompt: bool
     ) -> tuple[str, LlamaChatParams]:
         # What our own text says of tools is the template's, what messages and tools say is not.
-        messages, offered = marking.messages(messages), marking.tools(self._tools)
+        offered = marking.tools(self._tools)
         tools = "" if self._own_tools else dump_tools(offered)
-        if self._own_tools:
-            messages = describe_tools(messages, offered)
+        messages = self._way(self._described(marking.messages(messages), offered))
         options: dict[str, Any] = {
             "messages": json.dumps(messages, ensure_ascii=False),
             "tools": tools,
@@ -385,7 +426,7 @@ class _Chat:
             params = self._templates.format_of(
                 key,
                 self._template,
-                messages=json.dumps(self._messages, ensure_ascii=False),
+                messages=json.dumps(self._way(self._described(self._messages, self._tools)), ensure_ascii=False),
                 tools=tools,
                 tool_choice=choice,
                 enable_thinking=self._thinking,

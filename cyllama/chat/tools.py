@@ -220,9 +220,9 @@ def describe_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool])
     result: list[dict[str, Any]] = []
     if tools:
         result.append({"role": "system", "content": _INSTRUCTION.format(tools=lines)})
-    for message in messages:
+    for i, message in enumerate(messages):
         text = _as_text(message["content"])
-        if message["role"] in ("system", "developer") and len(result) == 1 and result[0]["role"] == "system":
+        if message["role"] in ("system", "developer") and i == 0 and tools:
             result[0] = {"role": "system", "content": f"{text}\n\n{result[0]['content']}"}
         elif message["role"] == "tool":
             response = f"<tool_response>\n{text}\n</tool_response>"
