@@ -58,6 +58,7 @@ class _Answer:
             response.model,
             self._plan.response_format,
             response.logprobs,
+            self._plan.prefill,
         )
         return _join(delta, last, (response.logprobs or ())[self._n_logprobs :])
 

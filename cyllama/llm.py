@@ -18,14 +18,13 @@ from .chat import (
     ChatPlan,
     ChatTemplates,
     MessageLike,
-    ReasoningEffort,
-    ToolLike,
     plan_samplers,
     preserved_token_ids,
     spec_samplers,
 )
 from .chat_stream import AsyncChatStream, ChatStream
-from .config import ConfigLike, GenerationConfig, ModelConfig, as_config
+from .config import ConfigLike, GenerationConfig, ModelConfig, as_config, check_option_names
+from .control_text import RenderedChat
 from .engine import (
     NO_ADAPTERS,
     Adapter,
@@ -59,7 +58,7 @@ from .llama.llama_cpp import LlamaModel, LlamaPoolingType, LlamaSampler
 from .loading import load_adapter, load_model, show_log, split_overrides
 from .models import resolve_model_path
 from .models.identity import model_identity
-from .options import AttemptOptions, ChatOptions, GenerationOptions, TextOptions, split_chat_options
+from .options import AttemptOptions, ChatOptions, GenerationOptions, RenderOptions, TextOptions, split_chat_options
 from .recommended import RecommendedSampling
 from .response import ChatResponse, Response
 from .session import Session
@@ -425,6 +424,9 @@ class LLM:
                     "high" or "xhigh"; "none" turns reasoning off.
                 reasoning_budget: Tokens that it may reason with; then the end of the reasoning is forced. -1 for any
                     number (the default); 0 turns reasoning off.
+                continue_final_message: Whether the answer continues the last message, the assistant's, instead of
+                    following it. By default, it does so if there is such a message, and what it says can be the
+                    beginning of an answer of that form. The message of the answer is what follows.
 
         Returns:
             The answer; with ``stream``, its deltas.
@@ -579,57 +581,26 @@ class LLM:
         """
         return self._tokenizer.detokenize(ids)
 
-    def count_tokens(
-        self,
-        text: str | Sequence[MessageLike],
-        *,
-        tools: Sequence[ToolLike] | None = None,
-        chat_template: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        enable_thinking: bool | None = None,
-        reasoning_effort: ReasoningEffort | None = None,
-    ) -> int:
+    def count_tokens(self, text: str | Sequence[MessageLike], **options: Unpack[RenderOptions]) -> int:
         """Return how many tokens a prompt has: of a text, or of a chat with these messages.
 
         >>> llm.count_tokens([{"role": "user", "content": "What is the capital of France?"}])
 
         Args:
             text: The prompt, or messages: dicts in OpenAI's format, or :class:`Message`.
-            tools: Tools that the prompt of the chat describes.
-            chat_template: Jinja source to use instead of the model's own template.
-            chat_template_kwargs: Variables of the template by name, JSON values.
-            enable_thinking: Whether the model reasons, where its template can be told.
-            reasoning_effort: How hard it reasons, where its template can be told.
+            **options: For messages, those of :meth:`render`.
 
         Raises:
             ConfigError: The prompt is a text, and one of the options of a chat is given.
             CyllamaError: As for :meth:`tokenize`, or as for :meth:`render`.
         """
-        options: dict[str, Any] = {
-            "tools": tools,
-            "chat_template": chat_template,
-            "chat_template_kwargs": chat_template_kwargs,
-            "enable_thinking": enable_thinking,
-            "reasoning_effort": reasoning_effort,
-        }
         if isinstance(text, str):
             if given := [name for name, value in options.items() if value is not None]:
                 raise ConfigError(f"{', '.join(given)}: options of a chat need messages instead of a text")
             return len(self.tokenize(text))
-        self._check_process()
-        prompt = self._chat.render(text, **options)
-        return len(self._tokenizer.tokenize(prompt, add_bos=self._config.add_bos))
+        return len(self._tokenizer.tokenize(self._render(text, options), add_bos=self._config.add_bos))
 
-    def render(
-        self,
-        messages: Sequence[MessageLike],
-        *,
-        tools: Sequence[ToolLike] | None = None,
-        chat_template: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        enable_thinking: bool | None = None,
-        reasoning_effort: ReasoningEffort | None = None,
-    ) -> str:
+    def render(self, messages: Sequence[MessageLike], **options: Unpack[RenderOptions]) -> str:
         """Return the prompt of a chat as text, which ends where the answer begins.
 
         >>> llm(llm.render([{"role": "user", "content": "What is the capital of France?"}]))
@@ -639,28 +610,22 @@ class LLM:
 
         Args:
             messages: Dicts in OpenAI's format, or :class:`Message`.
-            tools: Tools that the prompt describes.
-            chat_template: Jinja source to use instead of the model's own template.
-            chat_template_kwargs: Variables of the template by name; the values are JSON.
-            enable_thinking: Whether the model reasons, where its template can be told.
-            reasoning_effort: How hard it reasons, where its template can be told.
+            **options: As for :meth:`chat`: ``tools``, ``chat_template``, ``chat_template_kwargs``, ``enable_thinking``,
+                ``reasoning_effort`` and ``continue_final_message``.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
+            ConfigTypeError: There is no such option.
             MessageError: The messages are no chat.
             ToolError: A tool is not defined as one.
             PromptError: A text has lone surrogates.
         """
+        return str(self._render(messages, options))
+
+    def _render(self, messages: Sequence[MessageLike], options: Mapping[str, Any]) -> RenderedChat:
         self._check_process()
-        prompt = self._chat.render(
-            messages,
-            tools=tools,
-            chat_template=chat_template,
-            chat_template_kwargs=chat_template_kwargs,
-            enable_thinking=enable_thinking,
-            reasoning_effort=reasoning_effort,
-        )
-        return str(prompt)
+        check_option_names("LLM.render", options, sorted(RenderOptions.__optional_keys__))
+        return self._chat.render(messages, **options)
 
     # -------------------- embeddings
 

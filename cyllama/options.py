@@ -65,16 +65,22 @@ class AttemptOptions(TextOptions, total=False):
     max_attempts: int
 
 
-class ChatOptions(AttemptOptions, total=False):
-    """What calls take that answer a chat."""
+class RenderOptions(TypedDict, total=False):
+    """What the prompt of a chat depends on besides the messages."""
 
     tools: Sequence[ToolLike] | None
-    tool_choice: ToolChoiceLike
-    parallel_tool_calls: bool
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Any] | None
     enable_thinking: bool | None
     reasoning_effort: ReasoningEffort | None
+    continue_final_message: bool | None
+
+
+class ChatOptions(AttemptOptions, RenderOptions, total=False):
+    """What calls take that answer a chat."""
+
+    tool_choice: ToolChoiceLike
+    parallel_tool_calls: bool
     reasoning_budget: int | None
 
 

@@ -171,6 +171,8 @@ class ChatResponse:
         response_format: What the content has to look like, if that was asked for.
         logprobs: The log probability of every generated token, of tool calls and reasoning as well; ``None`` where they
             were not asked for.
+        prefill: The content of the last message, where the answer continues that; the message of the answer is what
+            follows.
     """
 
     message: Message
@@ -180,6 +182,7 @@ class ChatResponse:
     model: str
     response_format: ResponseFormat | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    prefill: str = ""
 
     @property
     def text(self) -> str:
@@ -191,12 +194,13 @@ class ChatResponse:
     def parsed(self) -> Any:
         """The value of the content: an instance of the pydantic model, or what the JSON means.
 
-        ``None`` where no ``response_format`` was asked for.
+        Where the answer continues a message, it is the value of both. ``None`` where no ``response_format`` was asked
+        for.
 
         Raises:
             OutputError: The answer was cut off before its end.
         """
-        return None if self.response_format is None else self.response_format.parse(self.text)
+        return None if self.response_format is None else self.response_format.parse(self.prefill + self.text)
 
     def __str__(self) -> str:
         return self.text

@@ -78,6 +78,16 @@ def test_reasoning_ends_after_its_budget(tmp_path: Path):
     assert (refused.returncode, "-1 for any number" in refused.stderr) == (2, True)
 
 
+def test_an_answer_begins_as_it_is_told():
+    options = ("--temperature", "0", "--prefill", "The capital of")
+    assert run(*options, QUESTION).stdout == "The capital of France is Paris.\n"
+    answer = json.loads(run(*options, "--json", QUESTION).stdout)
+    assert (answer["prefill"], answer["text"]) == ("The capital of", " France is Paris.")
+    assert run("chat", *options, stdin=f"{QUESTION}\n").stdout == "The capital of France is Paris.\n"
+    refused = run("--raw", *options, QUESTION)
+    assert (refused.returncode, "prefill: options of a chat" in refused.stderr) == (2, True)
+
+
 def test_a_seed_makes_the_answer_reproducible():
     story = "Tell me a story about a fox."
     assert run("--seed", "7", story).stdout == run("--seed", "7", story).stdout

@@ -13,6 +13,12 @@ from .messages import Function, Message, ToolCall
 #: RuntimeError for what does not fit its format.
 Read = Callable[[str, bool], tuple[str, str, list[tuple[str, str, str]]]]
 
+
+def as_content(text: str, _is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """Read an answer of which everything is content."""
+    return text, "", []
+
+
 _MAY_BE_REPLACED = ' \t\r\n"}]'  # what parsers close arguments with that are not complete yet
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ class ChatPlan:
         read: Reads an answer.
         reasoning: How long the model may reason.
         strict: The schemas of the arguments of tools whose calls have to be valid, by the tools' names.
+        prefill: What the prompt ends with of the content, where the answer continues a message.
     """
 
     prompt: str
@@ -35,6 +37,7 @@ class ChatPlan:
     read: Read
     reasoning: ReasoningBudget | None = None
     strict: Mapping[str, Conversion] = field(default_factory=dict, repr=False, compare=False)
+    prefill: str = ""
 
     def check(self, message: Message) -> None:
         """Validate the calls of strict tools, where the grammar left something out.
@@ -59,3 +62,8 @@ class ChatPlan:
         parser.push(text)
         parser.finish()
         return parser.message
+
+
+def escape(text: str) -> str:
+    """Return the regular expression, of C++'s ``std::regex``, of a text."""
+    return re.sub(r"[.^$|()*+?\[\]{}\\]", r"\\\g<0>", text)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..errors import GrammarError
 from ..grammar import GrammarSpec
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
-from .plan import ChatPlan
-from .template import escape
+from .plan import ChatPlan, escape
 
 
 def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> LlamaSampler | None:

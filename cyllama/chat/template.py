@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..control_text import ControlText, RenderedChat
-from ..errors import ChatTemplateError, ConfigError
+from ..errors import ChatTemplateError, ConfigError, MessageError
 from ..grammar import (
     GrammarSpec,
     ResponseFormat,
@@ -22,10 +22,13 @@ from ..grammar import (
 )
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
 from . import call_ids, history, merging
+from .continuation import continue_plan
 from .marking import Marking
+from .merging import Messages
 from .messages import MessageLike, check_messages
-from .parser import Read
-from .plan import ChatPlan
+from .parser import Read, as_content
+from .plan import ChatPlan, escape
+from .prefill import Prefill, beginnings, end_mark, put_mark, split_prefill, written_by_hand
 from .reasoning import budget_of
 from .tools import (
     OWN_TEMPLATE,
@@ -96,6 +99,7 @@ class ChatTemplates:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
         reasoning_effort: str | None = None,
+        continue_final_message: bool | None = None,
         add_generation_prompt: bool = True,
     ) -> RenderedChat:
         """Return the prompt for messages, which tells its control tokens from text that only spells them.
@@ -107,6 +111,8 @@ class ChatTemplates:
             chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
             reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
+            continue_final_message: Whether the prompt ends with what the last message says, the assistant's; ``None``
+                does so if there is such a message.
             add_generation_prompt: Whether the prompt ends with the beginning of the assistant's answer.
 
         Raises:
@@ -117,8 +123,21 @@ class ChatTemplates:
             PromptError: A text has lone surrogates.
         """
         variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort)
-        chat = _Chat(self, check_messages(messages), check_tools(tools), chat_template, variables)
-        return chat.render(add_generation_prompt=add_generation_prompt)[0]
+        wanted = continue_final_message if add_generation_prompt or continue_final_message else False
+        checked, offered = check_messages(messages), check_tools(tools)
+        before, prefill = split_prefill(checked, wanted)
+
+        def new_chat(chosen: Messages) -> _Chat:
+            return _Chat(self, list(chosen), offered, chat_template, variables)
+
+        if prefill is None:
+            return new_chat(before).render(add_generation_prompt=add_generation_prompt)[0]
+        try:
+            return _continuation(prefill, new_chat(before or _NOTHING_SAID), new_chat(checked))[0]
+        except MessageError:
+            if continue_final_message:
+                raise
+            return new_chat(checked).render()[0]
 
     def prepare(
         self,
@@ -134,6 +153,7 @@ class ChatTemplates:
         enable_thinking: bool | None = None,
         reasoning_effort: str | None = None,
         reasoning_budget: int | None = None,
+        continue_final_message: bool | None = None,
     ) -> ChatPlan:
         """Return the prompt for messages, and how to generate and read the answer.
 
@@ -152,6 +172,8 @@ class ChatTemplates:
             reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
             reasoning_budget: Tokens that it may reason with; then the end of the reasoning is forced. ``None`` or -1
                 for any number; 0 turns reasoning off.
+            continue_final_message: Whether the answer continues the last message, which is the assistant's; ``None``
+                does so if there is such a message, and what it says can begin an answer of that form.
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
@@ -172,12 +194,28 @@ class ChatTemplates:
                 "an answer has one form: pass only one of tools, response_format and grammar, or tool_choice='none'"
             )
         variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort, reasoning_budget)
-        chat = _Chat(self, check_messages(messages), checked, chat_template, variables)
-        if choice.mode != "none":
-            return chat.with_tools(choice, parallel_tool_calls)
-        if expected is not None:
-            return chat.with_format(expected)
-        return chat.plain(grammar)
+        history = check_messages(messages)
+        before, prefill = split_prefill(history, continue_final_message)
+
+        def new_chat(chosen: Messages) -> _Chat:
+            return _Chat(self, list(chosen), checked, chat_template, variables)
+
+        def plan(chat: _Chat) -> ChatPlan:
+            if choice.mode != "none":
+                return chat.with_tools(choice, parallel_tool_calls)
+            return chat.plain(grammar) if expected is None else chat.with_format(expected)
+
+        if prefill is None:
+            return plan(new_chat(before))
+        chat = new_chat(before or _NOTHING_SAID)
+        begun = plan(chat)
+        try:
+            prompt, ways = _continuation(prefill, chat, new_chat(history))
+            return continue_plan(begun, prefill, prompt, ways, self._model.vocab)
+        except MessageError:
+            if continue_final_message:
+                raise
+            return plan(new_chat(history))  # it is answered in a turn of its own
 
     def format_of(self, key: tuple[Any, ...], template: LlamaChatTemplates, **options: Any) -> LlamaChatParams:
         """Apply a template, or return what it gave before for the same ``key``; the prompt may be another one."""
@@ -198,6 +236,25 @@ def prepare(model: LlamaModel, messages: Sequence[MessageLike], **options: Any) 
     return ChatTemplates(model).prepare(messages, **options)
 
 
+_NOTHING_SAID: Messages = ({"role": "user", "content": ""},)
+
+
+def _continuation(prefill: Prefill, before: _Chat, whole: _Chat) -> tuple[RenderedChat, list[str]]:
+    """Return a prompt that ends with what is continued, and what may be the beginning of the answer in it."""
+    start, params = before.render()
+    try:
+        prompt = whole.render_to_the_end()
+    except ChatTemplateError:
+        prompt = None
+    control_text = before.control_text
+    said, thought = (control_text.plain(control_text.mark(text)) for text in (prefill.text, prefill.reasoning))
+    if prompt is None or not prompt.endswith(said.lstrip()):
+        prompt = before.render_by_hand(prefill)
+    elif thought.strip() not in prompt and params.thinking_start_tag and params.thinking_end_tags:
+        prompt = before.render_by_hand(prefill)  # of an answer that is not complete, no template should drop it
+    return prompt, beginnings(prefill, prompt, start, params)
+
+
 # ------------------------------------------------------------------------------------------------------------ one chat
 
 
@@ -213,6 +270,7 @@ class _Chat:
         variables: TemplateVariables,
     ) -> None:
         self._templates = templates
+        self.control_text = templates.control_text
         self._source = chat_template
         self._template = templates.get(chat_template)
         self._tools = tools
@@ -227,6 +285,30 @@ class _Chat:
             messages = call_ids.named_ids(messages)
         self._messages = messages
         self._way: merging.Way = merging.as_it_is
+        self._end_mark = ""
+
+    def render_to_the_end(self) -> RenderedChat | None:
+        """Render the messages as far as the last one says something; ``None`` if the template loses where that is."""
+        self._end_mark = end_mark(self._messages)
+        try:
+            marked = self.render(add_generation_prompt=False)[0].marked
+        finally:
+            mark, self._end_mark = self._end_mark, ""
+        end = marked.rfind(mark)
+        return None if end < 0 else self.control_text.rendered(marked[:end])
+
+    def render_by_hand(self, prefill: Prefill) -> RenderedChat:
+        """Render the messages, and put what the answer continues behind them.
+
+        Raises:
+            MessageError: There is no place for reasoning.
+        """
+        prompt, params = self.render()
+        texts = written_by_hand(prefill, params)
+        if texts is None:
+            raise MessageError(f"{_whose(self._source)} has no place for the reasoning of the last message")
+        ours = (self.control_text.mark(text) if i % 2 else text for i, text in enumerate(texts))
+        return self.control_text.rendered(prompt.marked + "".join(ours))
 
     def render(self, *, add_generation_prompt: bool = True) -> tuple[RenderedChat, LlamaChatParams]:
         """Render the messages; return the prompt, and how an answer without tools is read."""
@@ -309,7 +391,10 @@ class _Chat:
         # What our own text says of tools is the template's, what messages and tools say is not.
         offered = marking.tools(self._tools)
         tools = "" if self._own_tools else dump_tools(offered)
-        messages = self._way(self._described(marking.messages(messages), offered))
+        marked = marking.messages(messages)
+        if self._end_mark:
+            marked[-1] = put_mark(marked[-1], self._end_mark)
+        messages = self._way(self._described(marked, offered))
         options: dict[str, Any] = {
             "messages": json.dumps(messages, ensure_ascii=False),
             "tools": tools,
@@ -348,15 +433,15 @@ class _Chat:
         prompt, rendered = self.render()
         if grammar is None:
             marked = self._template.specialized or rendered.supports_thinking or rendered.preserved_tokens
-            return self._plan(prompt, rendered, rendered, None, rendered.parse if marked else _as_content)
-        return self._plan(prompt, rendered, rendered, GrammarSpec(grammar), _as_content)
+            return self._plan(prompt, rendered, rendered, None, rendered.parse if marked else as_content)
+        return self._plan(prompt, rendered, rendered, GrammarSpec(grammar), as_content)
 
     def with_format(self, expected: ResponseFormat) -> ChatPlan:
         """Plan an answer in JSON."""
         prompt, rendered = self.render()
         params = self._format(rendered, "", "none", json_schema=expected.dump())
         if params is None or not params.grammar:
-            return self._plan(prompt, rendered, rendered, GrammarSpec(expected.grammar), _as_content, expected)
+            return self._plan(prompt, rendered, rendered, GrammarSpec(expected.grammar), as_content, expected)
         text = _FENCE_OR_SPACE.sub("response-format", finish_grammar(params.grammar, [expected.conversion]))
         spec = GrammarSpec(text, prefix=params.generation_prompt)
         return self._plan(prompt, rendered, params, spec, params.parse, expected)
@@ -403,7 +488,7 @@ class _Chat:
     ) -> ChatPlan:
         preserved = dict.fromkeys([*rendered.preserved_tokens, *params.preserved_tokens])
         stops = dict.fromkeys([*rendered.additional_stops, *params.additional_stops])
-        budget = None if read is _as_content else budget_of(self._variables.budget, rendered)
+        budget = None if read is as_content else budget_of(self._variables.budget, rendered)
         return ChatPlan(prompt, grammar, tuple(stops), tuple(preserved), expected, read, budget)
 
     def _native_grammar(
@@ -488,15 +573,6 @@ def _triggers(params: LlamaChatParams, thinking: LlamaChatParams | None) -> tupl
         if not thinking.generation_prompt.rstrip().endswith(thinking.thinking_start_tag):
             result.append(Trigger("pattern", rf"^(?!\s*{start})[\s\S]*?({escape(trigger.value)})"))
     return tuple(result)
-
-
-def escape(text: str) -> str:
-    """Return the regular expression, of C++'s ``std::regex``, of a text."""
-    return re.sub(r"[.^$|()*+?\[\]{}\\]", r"\\\g<0>", text)
-
-
-def _as_content(text: str, _is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:
-    return text, "", []
 
 
 def _after_reasoning(first: Read, then: Read) -> Read:

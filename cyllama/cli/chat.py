@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from .options import (
     ContextOption,
     EffortOption,
     ModelOption,
+    PrefillOption,
     SeedOption,
     TemperatureOption,
     ThinkingOption,
@@ -57,6 +58,7 @@ def chat(
     reasoning_effort: EffortOption = None,
     reasoning_budget: BudgetOption = None,
     chat_template_kwargs: VariablesOption = None,
+    prefill: PrefillOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -71,7 +73,7 @@ def chat(
     with load(model, verbose=verbose, config={"max_tokens": max_tokens}, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
-        succeeded = _Chat(llm, system, of_chat, stats=stats).run()
+        succeeded = _Chat(llm, Conversation(llm, system, of_chat, prefill), stats=stats).run()
     if not succeeded and not sys.stdin.isatty():
         raise typer.Exit(EXIT_ERROR)
 
@@ -81,14 +83,13 @@ class _Chat:
 
     Args:
         llm: The model.
-        system: What the model is told before everything else.
-        options: Options of every answer.
+        conversation: What is said.
         stats: Whether to show figures after every answer.
     """
 
-    def __init__(self, llm: LLM, system: str | None, options: dict[str, Any], *, stats: bool) -> None:
+    def __init__(self, llm: LLM, conversation: Conversation, *, stats: bool) -> None:
         self._llm = llm
-        self._conversation = Conversation(llm, system, options)
+        self._conversation = conversation
         self._stats = stats
         self._succeeded = True
         self._commands: dict[str, Callable[[str], None]] = {
@@ -128,7 +129,7 @@ class _Chat:
 
     def _answer(self, text: str) -> None:
         with self._conversation.ask(text) as stream, _stopped_by_ctrl_c(stream):
-            print_answer(stream)
+            print_answer(stream, self._conversation.prefill)
         response = stream.response
         if response.message.content or response.message.reasoning_content:
             self._conversation.keep(text, response.message)

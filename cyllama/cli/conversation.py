@@ -28,26 +28,38 @@ class Conversation:
         llm: The model.
         system: What the model is told before everything else.
         options: Options of every answer, those of :meth:`LLM.chat`.
+        prefill: What every answer begins with.
 
     Attributes:
         messages: All messages so far.
+        prefill: What every answer begins with, if anything.
     """
 
-    def __init__(self, llm: LLM, system: str | None = None, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        system: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        prefill: str | None = None,
+    ) -> None:
         self.messages = [] if system is None else [Message(role="system", content=system)]
         self._llm = llm
         self._options = dict(options or {})
+        self.prefill = prefill or ""
         self._names = (f"chat {number}" for number in count(1))
         self._session = llm.session(next(self._names))
 
     def ask(self, text: str) -> ChatStream:
         """Return the answer to a message of the user, while it is generated. Only :meth:`keep` makes it part of it."""
         messages = [*self.messages, Message(role="user", content=text)]
+        if self.prefill:
+            messages.append(Message(role="assistant", content=self.prefill))
         return self._llm.chat(messages, session=self._session.name, stream=True, **self._options)
 
     def keep(self, text: str, answer: Message) -> None:
         """Let the chat go on from a message of the user and its answer."""
-        self.messages += [Message(role="user", content=text), answer]
+        whole = answer.model_copy(update={"content": self.prefill + answer.content}) if self.prefill else answer
+        self.messages += [Message(role="user", content=text), whole]
 
     @property
     def turns(self) -> int:

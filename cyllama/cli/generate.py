@@ -18,6 +18,7 @@ from .options import (
     ContextOption,
     EffortOption,
     ModelOption,
+    PrefillOption,
     SeedOption,
     TemperatureOption,
     ThinkingOption,
@@ -45,6 +46,7 @@ def generate(
     reasoning_effort: EffortOption = None,
     reasoning_budget: BudgetOption = None,
     chat_template_kwargs: VariablesOption = None,
+    prefill: PrefillOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
@@ -65,9 +67,9 @@ def generate(
     )
     with load(model, verbose=verbose, **options) as llm:
         if not raw and llm.model.chat_template() is not None:
-            response = _chat(llm, prompt, of_chat, shown=not as_json)
+            response = _chat(llm, prompt, prefill, of_chat, shown=not as_json)
         else:
-            _check_text_options(of_chat)
+            _check_text_options({**of_chat, **chat_options(prefill=prefill)})
             response = _continue(llm, prompt, shown=not as_json)
     if as_json:
         print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
@@ -83,11 +85,14 @@ def _check_text_options(of_chat: dict[str, Any]) -> None:
         )
 
 
-def _chat(llm: LLM, prompt: str, options: dict[str, Any], *, shown: bool) -> ChatResponse:
-    with llm.chat([{"role": "user", "content": prompt}], stream=True, **options) as stream:
+def _chat(llm: LLM, prompt: str, prefill: str | None, options: dict[str, Any], *, shown: bool) -> ChatResponse:
+    messages = [{"role": "user", "content": prompt}]
+    if prefill:
+        messages.append({"role": "assistant", "content": prefill})
+    with llm.chat(messages, stream=True, **options) as stream:
         if not shown:
             return stream.read()
-        print_answer(stream)
+        print_answer(stream, prefill)
     return stream.response
 
 
@@ -103,7 +108,9 @@ def _continue(llm: LLM, prompt: str, *, shown: bool) -> Response:
 
 def _to_dict(response: Response | ChatResponse) -> dict[str, Any]:
     reasoning = response.message.reasoning_content if isinstance(response, ChatResponse) else ""
+    prefill = response.prefill if isinstance(response, ChatResponse) else ""
     return {
+        **({"prefill": prefill} if prefill else {}),
         "text": response.text,
         **({"reasoning_content": reasoning} if reasoning else {}),
         "finish_reason": response.finish_reason,

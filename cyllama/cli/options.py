@@ -48,6 +48,8 @@ VariablesOption: TypeAlias = Annotated[
     ),
 ]
 
+PrefillOption: TypeAlias = Annotated[str | None, typer.Option("--prefill", help="What the answer begins with.")]
+
 
 def chat_options(**options: Any) -> dict[str, Any]:
     """Return the options of a chat that were given."""

@@ -60,10 +60,16 @@ def decode(data: bytes) -> str:
         raise PromptError(f"standard input is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
 
 
-def print_answer(deltas: Iterable[ChatDelta]) -> None:
-    """Print an answer while it is generated. Reasoning goes to standard error, so that a pipe gets the answer only."""
-    started = False
+def print_answer(deltas: Iterable[ChatDelta], prefill: str | None = None) -> None:
+    """Print an answer while it is generated. Reasoning goes to standard error, so that a pipe gets the answer only.
+
+    Args:
+        deltas: The answer.
+        prefill: What it begins with.
+    """
+    started = bool(prefill)
     try:
+        print(prefill or "", end="", flush=True)
         for reasons, text in _pieces(deltas):
             started = True
             if reasons:

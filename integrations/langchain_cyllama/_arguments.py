@@ -15,6 +15,7 @@ CHAT_OPTIONS = frozenset(
     {
         "chat_template",
         "chat_template_kwargs",
+        "continue_final_message",
         "enable_thinking",
         "parallel_tool_calls",
         "reasoning_budget",

@@ -217,6 +217,13 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
     "none" turns reasoning off, as `enable_thinking=False` does.
     """
 
+    continue_final_message: bool | None = None
+    """Whether the answer continues the last message where that is an `AIMessage`, instead of following it.
+
+    The answer is what follows it. (Default: it does so for answers in words and calls of tools; structured ones, of
+    `response_format` and `with_structured_output`, are messages of their own.)
+    """
+
     reasoning_budget: int | None = None
     """Tokens that the model may reason with; then the end of its reasoning is forced.
 
@@ -423,6 +430,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         given, call = self._with_call(dict(kwargs), None)
         options = self._call_options(stop, _without(given, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY))
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
+        if options.get("response_format") is not None:
+            options.setdefault("continue_final_message", False)  # agents ask for it after the last answer
         converted = to_cyllama(messages)
         before = fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
         return Prepared(
@@ -588,7 +597,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         converted = to_cyllama(messages)
         definitions = [to_tool(tool) for tool in tools or ()]
         try:
-            return self.client.count_tokens(converted, tools=definitions, chat_template=self.chat_template)
+            options = {"tools": definitions, "chat_template": self.chat_template, "continue_final_message": False}
+            return self.client.count_tokens(converted, **options)
         except ChatTemplateError:
             text = "\n".join(json.dumps(message, ensure_ascii=False) for message in [*converted, *definitions])
             return len(self.client.tokenize(text, parse_special=False))

@@ -1,0 +1,78 @@
+"""The plan of an answer that continues the last message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..control_text import RenderedChat
+from ..errors import GrammarError, MessageError, OutputError
+from ..grammar import GrammarSpec
+from ..llama.llama_cpp import LlamaVocab
+from .parser import as_content
+from .plan import ChatPlan
+from .prefill import Prefill, continued
+from .sampling import grammar_sampler
+
+
+def continue_plan(
+    plan: ChatPlan, prefill: Prefill, prompt: RenderedChat, ways: list[str], vocab: LlamaVocab
+) -> ChatPlan:
+    """Return the plan of an answer that continues the last message.
+
+    Args:
+        plan: That of an answer in a turn of its own.
+        prefill: What the answer continues.
+        prompt: The prompt, which ends with that.
+        ways: What may be the beginning of the answer in it.
+        vocab: The vocabulary of the model.
+
+    Raises:
+        MessageError: What the last message says cannot be the beginning of an answer of that form.
+    """
+    budget = plan.reasoning and replace(plan.reasoning, inside=not prefill.content)
+    plan = replace(plan, prompt=prompt, prefill=prefill.content, reasoning=budget)
+    spec = plan.grammar
+    of_caller = plan.read is as_content and plan.response_format is None
+    if plan.response_format is not None and prefill.content:
+        if _is_whole(plan, prefill):
+            raise MessageError(f"the last message, {prefill.content!r:.80}, is a whole answer of that form already")
+        shorter = [way.removesuffix(prefill.content) + prefill.content.lstrip() for way in ways]
+        return replace(plan, grammar=_first_that_fits(spec, prefill, [*ways, *shorter], vocab), read=as_content)
+    begin, read = continued(plan.read, prefill, ways)
+    plan = replace(plan, read=read)
+    if spec is None or of_caller:
+        return plan
+    if spec.lazy:
+        return replace(plan, grammar=spec if prefill.content else _within_reasoning(spec))
+    # A call that is demanded follows what was said before.
+    before = begin.removesuffix(prefill.content)
+    ways = [begin, before, before.strip()]
+    return replace(plan, grammar=_first_that_fits(spec, prefill, ways, vocab))
+
+
+def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:
+    """Whether nothing is left to be written of a value."""
+    try:
+        return plan.response_format is not None and plan.response_format.parse(prefill.content) is not None
+    except OutputError:
+        return False
+
+
+def _first_that_fits(
+    spec: GrammarSpec | None, prefill: Prefill, ways: Iterable[str], vocab: LlamaVocab
+) -> GrammarSpec | None:
+    """Return a grammar that goes on from the first beginning that it allows."""
+    for begin in ways:
+        begun = spec and replace(spec, prefix=spec.prefix + begin)
+        try:
+            grammar_sampler(vocab, begun)
+        except GrammarError:
+            continue
+        return begun
+    raise MessageError(f"the last message, {prefill.text!r:.80}, cannot be the beginning of an answer of that form")
+
+
+def _within_reasoning(spec: GrammarSpec) -> GrammarSpec:
+    """Return a grammar that does not begin at what is thought of a call: the answer goes on within reasoning."""
+    return replace(spec, triggers=tuple(trigger for trigger in spec.triggers if not trigger.value.startswith("^(?!")))
