@@ -46,7 +46,7 @@ _SHORTCONV = 4
 class _Tensors:
     """The tensors of a model, made in order from one source of randomness."""
 
-    def __init__(self, writer: gguf.GGUFWriter, seed: int, sliding_window: int = SLIDING_WINDOW) -> None:
+    def __init__(self, writer: gguf.GGUFWriter, seed: int, sliding_window: int | None = None) -> None:
         self.writer = writer
         self.sliding_window = sliding_window
         self._rng = np.random.default_rng(seed)
@@ -171,6 +171,8 @@ def _write_lfm2(tensors: _Tensors) -> None:
     n_head_kv = [0, _N_HEAD // 2, 0, _N_HEAD // 2]
     tensors.writer.add_head_count_kv(n_head_kv)
     tensors.writer.add_shortconv_l_cache(_SHORTCONV)
+    if tensors.sliding_window is not None:
+        tensors.writer.add_sliding_window(tensors.sliding_window)
     for i, heads in enumerate(n_head_kv):
         tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
         if heads:
@@ -190,7 +192,7 @@ def _write_gemma3(tensors: _Tensors) -> None:
     writer.add_head_count_kv(_N_HEAD // 2)
     writer.add_key_length(head)
     writer.add_value_length(head)
-    writer.add_sliding_window(tensors.sliding_window)
+    writer.add_sliding_window(tensors.sliding_window or SLIDING_WINDOW)
     writer.add_sliding_window_pattern(2)
     for i in range(4):
         tensors.ones(f"blk.{i}.attn_norm.weight", _N_EMBD)
@@ -235,7 +237,7 @@ def write_random_model(
     chat_template: str | None = None,
     endless: bool = False,
     recommended: Mapping[str, str | int | float] | None = None,
-    sliding_window: int = SLIDING_WINDOW,
+    sliding_window: int | None = None,
 ) -> Path:
     """Write a model of 1 to 2 MB.
 
@@ -247,7 +249,8 @@ def write_random_model(
         chat_template: Jinja source of its template; by default that of the embedded model.
         endless: Let it never find a control token the most likely one, so that it does not come to an end by itself.
         recommended: The sampling that the file recommends, ``general.sampling.*``.
-        sliding_window: Tokens that windowed layers attend to, where the architecture has such layers.
+        sliding_window: Tokens that windowed layers attend to: by default ``SLIDING_WINDOW`` where an architecture
+            always has such layers, and everything where it need not.
 
     Returns:
         The path.

@@ -24,7 +24,11 @@ from .cold_start import EXACT, ColdStart
 from .harness import held, settled, together
 from .random_models import HYBRID, REAL_SLIDING_WINDOW, RECURRENT, SLIDING_WINDOW, write_random_model
 
-KINDS = ("llama", "gemma3", "gemma3 with a real window", *RECURRENT, *HYBRID)
+KINDS = {
+    **{kind: {} for kind in ("llama", "gemma3", *RECURRENT, *HYBRID)},
+    "gemma3 with a real window": {"sliding_window": REAL_SLIDING_WINDOW},
+    "lfm2 with a window": {"sliding_window": SLIDING_WINDOW},
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "cells as needed": {"n_parallel": 4},
     "few cells": {"n_parallel": 4, "kv_cells": 1024, "host_cache_mb": 1},
@@ -159,9 +163,8 @@ class Driver:
 
 @pytest.fixture(scope="module", params=KINDS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kind, _, real_window = request.param.partition(" with ")
-    window = REAL_SLIDING_WINDOW if real_window else SLIDING_WINDOW
-    return write_random_model(tmp_path_factory.mktemp("models") / "model.gguf", kind, sliding_window=window)
+    kind = request.param.split()[0]
+    return write_random_model(tmp_path_factory.mktemp("models") / "model.gguf", kind, **KINDS[request.param])
 
 
 @pytest.fixture(scope="module")

@@ -272,6 +272,23 @@ def test_cells_that_left_the_window_are_used_again_unless_two_sequences_share_th
         assert difference(tell(context, TOKENS[1000:1001], seq_id), expected) < SAME
 
 
+@pytest.mark.parametrize("model", SLIDING, indirect=True)
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_batch_of_several_passes_may_lose_a_part_of_the_window(passes: int, new_context: NewContext, fresh: Fresh):
+    """Cells for both are looked for before the first one is computed, and the second one needs a window further on."""
+    context = new_context(n_ctx=256, n_seq_max=2, n_batch=128, n_ubatch=64)
+    tell(context, TOKENS[500:700], 1)
+    tell(context, TOKENS[:30])
+    context.seq_rm(1)
+    tell(context, TOKENS[500:564], 1)  # so that the end of the window comes before its beginning
+    tell(context, TOKENS[30:40])
+    context.seq_rm(1)
+    for i in range(40, 168, 64 * passes):
+        assert context.decode(batch_of(TOKENS[i : i + 64 * passes], i)) == 0
+    error = difference(np.asarray(context.get_logits_ith()), fresh(TOKENS[:168]))
+    assert (error > DIFFERENT) == (passes > 1)
+
+
 def test_a_whole_context_with_snapshots_of_its_recurrent_state_is_not_saved(tmp_path: Path):
     """llama.cpp aborts the process where two sequences share a state that one of them has rolled back."""
     params = LlamaContextParams()

@@ -340,6 +340,8 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
     params.n_ctx = n_ctx
     params.n_batch = max(min(n_batch, n_ctx), params.n_seq_max)
     params.n_ubatch = min(config.n_ubatch, params.n_batch)
+    if model.n_swa:  # a batch of several passes may lose a part of a sliding window
+        params.n_batch = params.n_ubatch = max(params.n_ubatch, params.n_seq_max)
     params.n_outputs_max = params.n_seq_max  # only the last token of each needs logits: no buffer for n_batch of them
     params.n_threads = config.n_threads or physical_cores()
     params.n_threads_batch = config.n_threads_batch or params.n_threads

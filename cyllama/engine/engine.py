@@ -320,7 +320,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
             return
         n_batch = self._make_room()
         context, batch = self._context.context, self._context.batch
-        chunks = list(self._scheduler.next_batch(n_batch))
+        chunks = self._next_batch(n_batch)
         if context is None or not chunks:
             return
         batch.clear()
@@ -368,6 +368,15 @@ class Engine(Worker["Request | Callable[[], object]"]):
             self._advance(chunks, results)
             if nonsense:
                 self._kv_cache.purge(request.sequence for request in nonsense if request.sequence is not None)
+
+    def _next_batch(self, n_batch: int) -> list[Chunk]:
+        """Return what to evaluate next; where all of it must have the same length, the lengths take turns."""
+        chunks = list(self._scheduler.next_batch(n_batch))
+        if not chunks or not self._kv_cache.one_length:
+            return chunks
+        lengths = sorted({len(chunk.tokens) for chunk in chunks})
+        length = lengths[self._stats.steps % len(lengths)]
+        return [chunk for chunk in chunks if len(chunk.tokens) == length]
 
     def _make_room(self) -> int:
         """Have free cells for the next token of every running request; return how many tokens the batch may have."""

@@ -346,6 +346,11 @@ class KVCache:
         """Whether the memory of the model can go back to any earlier position."""
         return self._memory.drops_tails
 
+    @property
+    def one_length(self) -> bool:
+        """Whether all sequences of a batch must have the same number of tokens."""
+        return self._memory.one_length
+
     def make_room(self, n_cells: int) -> bool:
         """Evict idle sequences until ``n_cells`` are free; return whether they are."""
         while self.free_cells < n_cells and self.evict():

@@ -21,12 +21,15 @@ class Attention:
         copies_windows: Whether a copy needs cells of its own for its window.
         unshared_window: How many tokens have cells of their own after a partial state was restored, where that may need
             more cells than the sequence had.
+        one_length: Whether all sequences of a batch need the same number of tokens to be computed in one pass, where
+            that matters: see :class:`SlidingWindow`.
     """
 
     drops_tails = True
     survives_abort = True
     copies_windows = False
     unshared_window = 0
+    one_length = False
 
     def attach(self, context: LlamaContext) -> None:
         """Learn the sizes of the context that is used from now on."""
@@ -53,6 +56,9 @@ class SlidingWindow(Attention):
     share it; only a sequence whose window was restored from a checkpoint may have cells of its own where others share
     theirs. In a smaller one, a cell that two sequences share is not used again when it leaves their windows, so every
     sequence needs its own window, and there is always room for it.
+
+    A batch has to be computed in one pass. llama.cpp looks for cells for all passes of a batch before it computes the
+    first one, and in doing so forgets positions that have left the window by the last pass, but not by the first.
     """
 
     drops_tails = False
@@ -81,6 +87,7 @@ class Recurrent(Attention):
 
     def __init__(self, attention: Attention) -> None:
         self._attention = attention
+        self.one_length = isinstance(attention, SlidingWindow)  # each length of a sequence is a pass of its own
 
     def attach(self, context: LlamaContext) -> None:
         """Learn the sizes of the attention beside the state."""
