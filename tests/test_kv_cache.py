@@ -20,14 +20,23 @@ from cyllama.llama.llama_cpp import (
     LlamaContextParams,
     LlamaFlashAttnType,
     LlamaModel,
+    LlamaState,
 )
 from cyllama.models import TINY_CHAT
 
-from .random_models import ARCHITECTURES, HYBRID, RECURRENT, write_random_model
+from .random_models import (
+    ARCHITECTURES,
+    HYBRID,
+    REAL_SLIDING_WINDOW,
+    RECURRENT,
+    SLIDING_WINDOW,
+    write_random_model,
+)
 
 SAME = 0.02  # the rounding of another batch is below, another history above
 SAME_QUANTIZED = 0.5  # the embedded model's weights have 8 bits, and so has what they are multiplied with
 PLENTY = 2**30
+KINDS = ("tiny-chat", *ARCHITECTURES, "gemma3 with a window of 512", "lfm2 with a window of 16")
 TOKENS = np.random.default_rng(7).integers(10, 1270, 2000).tolist()
 
 NewContext = Callable[..., LlamaContext]
@@ -37,6 +46,9 @@ NewContext = Callable[..., LlamaContext]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, LlamaModel]]:
     folder: Path = tmp_path_factory.mktemp("models")
     models = {name: LlamaModel(write_random_model(folder / name, name)) for name in ARCHITECTURES}
+    for kind, window in (("gemma3", REAL_SLIDING_WINDOW), ("lfm2", SLIDING_WINDOW)):
+        path = write_random_model(folder / f"{kind} with a window", kind, sliding_window=window)
+        models[f"{kind} with a window of {window}"] = LlamaModel(path)
     models["tiny-chat"] = LlamaModel(TINY_CHAT)
     yield models
     for model in models.values():
@@ -66,6 +78,7 @@ class Desk:
 
     def __init__(self, model: LlamaModel, host_bytes_max: int = PLENTY, n_ctx: int = 512, **fields: Any) -> None:
         self.model = model
+        self.fields = fields
         self.context = new_context(model, n_ctx, **fields)
         self.cache = KVCache(model, host_bytes_max, idle_cells_max=512)
         self.cache.attach(self.context)
@@ -86,8 +99,8 @@ class Desk:
 
     def evaluate(self, sequence: CachedSequence, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate what comes next of a sequence, and return the last logits."""
-        for start in range(0, len(tokens), 512):
-            chunk = tokens[start : start + 512]
+        for start in range(0, len(tokens), self.context.n_ubatch):
+            chunk = tokens[start : start + self.context.n_ubatch]
             assert self.cache.make_room(len(chunk))
             assert decode(self.context, sequence, chunk) == 0
             self.cache.append(sequence, chunk)
@@ -125,7 +138,7 @@ class Desk:
         self.cache.detach()
         self.cache.check_integrity()
         self.context.close()
-        self.context = new_context(self.model, n_ctx)
+        self.context = new_context(self.model, n_ctx, **self.fields)
         self.cache.attach(self.context)
         self.cache.check_integrity()
 
@@ -478,6 +491,141 @@ def test_a_window_is_shared_while_it_is_still_there(models: dict[str, LlamaModel
     desk.close()
 
 
+# -------------------- what fails, or is not what it should be
+
+
+def fail_to_copy(monkeypatch: pytest.MonkeyPatch, error: type[Exception], n: int = 1) -> list[int]:
+    """Let the next ``n`` copies of a state fail, and return the ids of the sequences that were to be copied."""
+    failed: list[int] = []
+    copy = LlamaContext.state_seq_copy
+
+    def fail(self: LlamaContext, seq_id: int, flags: int = 0) -> LlamaState:
+        if len(failed) == n:
+            return copy(self, seq_id, flags)
+        failed.append(seq_id)
+        raise error("no copy")
+
+    monkeypatch.setattr(LlamaContext, "state_seq_copy", fail)
+    return failed
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+@pytest.mark.parametrize("n", [1, 2, 100])
+def test_a_copy_that_fails_leaves_nothing_behind_and_is_evaluated(
+    models: dict[str, LlamaModel], monkeypatch: pytest.MonkeyPatch, error: type[Exception], n: int
+):
+    desk = Desk(models["gemma3"], n_ctx=2048, n_ubatch=64)  # a window that is copied
+    other, _ = desk.turn(TOKENS[700:900])
+    idle, _ = desk.turn(TOKENS[1000:1100])
+    origin, _ = desk.turn(TOKENS[:220])
+    failed = fail_to_copy(monkeypatch, error, n)
+    branch = desk.cache.branch(origin, shareable=True)
+    desk.cache.own(branch)
+    monkeypatch.undo()
+    desk.cache.check_integrity()
+    assert failed
+    assert len(branch.tokens) == (0 if n == 100 else 220), "it is tried again after each eviction"
+    desk.turn([*TOKENS[:220], 7], branch)
+    assert desk.turn([*TOKENS[:220], 8], origin) == (origin, 220)
+    desk.turn(TOKENS[700:910], other)
+    desk.turn(TOKENS[1000:1110], idle)
+    desk.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["gemma3 with a window of 512", "gemma3", "jamba", "mamba", "lfm2 with a window of 16"]
+)
+def test_a_checkpoint_that_cannot_be_restored_is_evaluated(
+    models: dict[str, LlamaModel], name: str, monkeypatch: pytest.MonkeyPatch
+):
+    desk = Desk(models[name], n_ctx=1024)
+    sequence, _ = desk.turn(TOKENS[:600])
+    desk.evaluate(desk.open([*TOKENS[:600], *TOKENS[900:940]], sequence), TOKENS[900:940])
+    desk.cache.end_turn(sequence)
+
+    def fail(self: LlamaContext, data: object, seq_id: int, flags: int = 0) -> None:
+        self.seq_rm(seq_id)  # as llama.cpp does
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(LlamaContext, "state_seq_set_data", fail)
+    going_back, known = desk.turn([*TOKENS[:599], 7, 8, 9], sequence)
+    monkeypatch.undo()
+    assert known in (0, 599), "windows may not need it"
+    desk.turn([*TOKENS[:599], 7, 8, 9, 10], going_back)
+    desk.close()
+
+
+def test_restored_windows_count_as_cells_of_their_own(models: dict[str, LlamaModel]):
+    desk = Desk(models["gemma3 with a window of 512"], n_ctx=1024)
+    origin, _ = desk.turn(TOKENS[:400])
+    copies = [desk.cache.branch(origin, shareable=True) for _ in range(2)]
+    for copy in copies:
+        desk.cache.own(copy)
+    assert desk.cache.used_cells == 400, "they share everything"
+    desk.evaluate(desk.open([*TOKENS[:400], *TOKENS[900:910]], origin), TOKENS[900:910])
+    for copy in copies:
+        copy.running = True
+    restored = [desk.cache._restore_checkpoint(copy, 399) for copy in copies]
+    assert restored == [True, False], "there is room for one"
+    assert desk.cache.used_cells == 410 + 399
+    desk.close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_sequence_that_llama_cpp_holds_otherwise_is_noticed_and_evaluated_again(
+    models: dict[str, LlamaModel], name: str
+):
+    desk = Desk(models[name])
+    other, _ = desk.turn(TOKENS[700:720])
+    sequence, _ = desk.turn(TOKENS[:50])
+    assert sequence.seq_id is not None
+    if models[name].is_recurrent or models[name].is_hybrid:
+        desk.context.seq_rm(sequence.seq_id)
+    else:
+        desk.context.seq_rm(sequence.seq_id, 0, 45)
+    with pytest.raises(AssertionError, match="50 tokens"):
+        desk.cache.check_integrity()
+    tokens, state, _ = desk.cache.save(sequence)
+    assert (tokens, state) == (TOKENS[:50], None), "such a state is not saved"
+    sequence, known = desk.turn(TOKENS[:60], sequence)
+    assert known == 0
+    desk.turn(TOKENS[700:730], other)
+    desk.close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("n", [40, 60])
+def test_a_state_of_fewer_or_more_tokens_than_it_was_said_to_have_is_evaluated_again(
+    models: dict[str, LlamaModel], name: str, n: int
+):
+    desk = Desk(models[name])
+    sequence, _ = desk.turn(TOKENS[:50])
+    _, state, _ = desk.cache.save(sequence)
+    desk.cache.disown(sequence)
+    adopted = desk.cache.adopt(TOKENS[:n], state or b"")
+    desk.cache.check_integrity()
+    assert desk.turn(TOKENS[:70], adopted)[1] == 0
+    desk.close()
+
+
+def test_what_nobody_extends_any_more_is_noticed(desk: Desk):
+    sequence, _ = desk.turn(TOKENS[:50])
+    sequence.planned = [60]
+    with pytest.raises(AssertionError, match="a checkpoint is planned"):
+        desk.cache.check_integrity()
+    sequence.planned = []
+    sequence.owners = 0
+    with pytest.raises(AssertionError, match="nobody owns"):
+        desk.cache.check_integrity()
+    sequence.owners = 1
+    desk.cache.evict()
+    state, sequence.state = sequence.state, None
+    with pytest.raises(AssertionError, match="50 tokens have neither cells nor a state"):
+        desk.cache.check_integrity()
+    sequence.state = state
+    desk.cache.check_integrity()
+
+
 # -------------------- anything at all
 
 
@@ -653,13 +801,26 @@ WALK = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", ["tiny-chat", *ARCHITECTURES])
+@pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=WALK, host_bytes_max=st.sampled_from([0, 50_000, PLENTY]))
 def test_the_logits_are_right_whatever_was_done_before(
     models: dict[str, LlamaModel], name: str, steps: list[tuple[str, int, int]], host_bytes_max: int
 ):
-    desk = Desk(models[name], host_bytes_max, n_ctx=256)
+    do_all(Desk(models[name], host_bytes_max, n_ctx=256), steps)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "lfm2 with a window of 16"])
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=WALK, host_bytes_max=st.sampled_from([0, 50_000, PLENTY]))
+def test_the_logits_are_right_where_windows_have_fewer_cells_than_sequences(
+    models: dict[str, LlamaModel], name: str, steps: list[tuple[str, int, int]], host_bytes_max: int
+):
+    do_all(Desk(models[name], host_bytes_max, n_ctx=1024, n_ubatch=16), steps)
+
+
+def do_all(desk: Desk, steps: list[tuple[str, int, int]]) -> None:
+    """Do these steps, and then come to an end, after which there is nothing left."""
     walk = Walk(desk)
     try:
         for step in steps:

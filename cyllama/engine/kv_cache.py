@@ -404,9 +404,11 @@ class KVCache:
     # --- carrying over
 
     def save(self, sequence: CachedSequence) -> tuple[list[int], bytes | None, AdapterKey]:
-        """Return the tokens of a sequence, its state, and what that was computed with."""
-        if sequence.seq_id is None or not sequence.tokens:
+        """Return the tokens of a sequence, its state if there is one, and what that was computed with."""
+        if sequence.seq_id is None:
             state = None if sequence.state is None else bytes(sequence.state)
+        elif not sequence.tokens or not self._is_whole(sequence):
+            state = None
         else:
             assert self._context is not None
             state = self._context.state_seq_get_data(sequence.seq_id)
