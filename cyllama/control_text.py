@@ -11,10 +11,10 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
-from .llama.llama_cpp import LlamaModel, LlamaVocabType
+from .llama.llama_cpp import LlamaModel, LlamaVocab, LlamaVocabType
 
 # Noncharacters of Unicode, which are for use inside of a program. Where a text has them, they are escaped.
 BREAK = "\ufdd0"
@@ -302,3 +302,13 @@ def is_escaped(part: str) -> bool:
 def _from_ascii(match: re.Match[str]) -> str:
     mark = BREAK if match[2] else _ESCAPE + chr(int(match[4], 16))
     return match[1] + mark
+
+
+def tokenize_after(vocab: LlamaVocab, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+    """Return the tokens of a text that follows another one: without the space that SentencePiece puts before a text."""
+    tokenize = partial(vocab.tokenize, add_special=add_special, parse_special=parse_special)
+    # Let that space stand before a newline, and take both away.
+    before = tokenize("\n")
+    if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
+        return tokens[len(before) :]
+    return tokenize(text)

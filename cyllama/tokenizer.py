@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from .config import GenerationConfig
-from .control_text import ControlText, RenderedChat, Run, decomposes, escape
+from .control_text import ControlText, RenderedChat, Run, decomposes, escape, tokenize_after
 from .engine import Prompt
 from .errors import ConfigError, PromptError, PromptTypeError
 from .llama.llama_cpp import LlamaModel, LlamaVocab
@@ -122,7 +122,7 @@ class Tokenizer:
 def _tokenize_rest(control_text: ControlText, vocab: LlamaVocab, marked: str, *, parse_special: bool) -> list[int]:
     """Return the tokens of a marked text that follows another one."""
     tokens: list[int] = []
-    after, alone = partial(_tokenize_after, vocab), vocab.tokenize
+    after, alone = partial(tokenize_after, vocab), vocab.tokenize
     for i, run in enumerate(control_text.runs(marked)):
         tokens += _tokenize_run(vocab, run, alone if i else after, parse_special=parse_special)
     return tokens
@@ -146,15 +146,5 @@ def _tokenize_run(
     first, *rest = run.parts
     tokens = tokenize(first, add_special=False, parse_special=False)
     for part in rest:
-        tokens += _tokenize_after(vocab, part, add_special=False, parse_special=False)
+        tokens += tokenize_after(vocab, part, add_special=False, parse_special=False)
     return [token for token in tokens if not vocab.is_control(token)]
-
-
-def _tokenize_after(vocab: LlamaVocab, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-    """Return the tokens of a text that follows another one: without the space that SentencePiece puts before a text."""
-    tokenize = partial(vocab.tokenize, add_special=add_special, parse_special=parse_special)
-    # Let that space stand before a newline, and take both away.
-    before = tokenize("\n")
-    if len(before) > 1 and (tokens := tokenize(f"\n{text}"))[: len(before)] == before:
-        return tokens[len(before) :]
-    return tokenize(text)

@@ -37,8 +37,9 @@ def continue_plan(
     if plan.response_format is not None and prefill.content:
         if _is_whole(plan, prefill):
             raise MessageError(f"the last message, {prefill.content!r:.80}, is a whole answer of that form already")
-        shorter = [way.removesuffix(prefill.content) + prefill.content.lstrip() for way in ways]
-        return replace(plan, grammar=_first_that_fits(spec, prefill, [*ways, *shorter], vocab), read=as_content)
+        heads = [way.removesuffix(prefill.content) for way in ways]
+        said = [(head, text) for text in (prefill.content, prefill.content.lstrip()) for head in heads]
+        return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab), read=as_content)
     begin, read = continued(plan.read, prefill, ways)
     plan = replace(plan, read=read)
     if spec is None or of_caller:
@@ -46,9 +47,9 @@ def continue_plan(
     if spec.lazy:
         return replace(plan, grammar=spec if prefill.content else _within_reasoning(spec))
     # A call that is demanded follows what was said before.
-    before = begin.removesuffix(prefill.content)
-    ways = [begin, before, before.strip()]
-    return replace(plan, grammar=_first_that_fits(spec, prefill, ways, vocab))
+    head = begin.removesuffix(prefill.content)
+    said = [(head, prefill.content), (head, ""), (head.strip(), "")]
+    return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab))
 
 
 def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:
@@ -60,11 +61,11 @@ def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:
 
 
 def _first_that_fits(
-    spec: GrammarSpec | None, prefill: Prefill, ways: Iterable[str], vocab: LlamaVocab
+    spec: GrammarSpec | None, prefill: Prefill, beginnings: Iterable[tuple[str, str]], vocab: LlamaVocab
 ) -> GrammarSpec | None:
-    """Return a grammar that goes on from the first beginning that it allows."""
-    for begin in ways:
-        begun = spec and replace(spec, prefix=spec.prefix + begin)
+    """Return a grammar that goes on from the first of some texts of the template and of the message that it allows."""
+    for head, said in beginnings:
+        begun = spec and replace(spec, prefix=spec.prefix + head, continued=said)
         try:
             grammar_sampler(vocab, begun)
         except GrammarError:

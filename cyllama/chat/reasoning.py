@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..control_text import tokenize_after
 from ..errors import ConfigError, ConfigTypeError
 from ..llama.llama_cpp import LlamaChatParams, LlamaSampler, LlamaVocab
 
@@ -28,7 +29,7 @@ class ReasoningBudget:
 
     def sampler(self, vocab: LlamaVocab) -> LlamaSampler:
         """Return what counts and forces, to be put into a chain."""
-        tokenized = [vocab.tokenize(text, add_special=False, parse_special=True) for text in (self.start, self.ends[0])]
+        tokenized = [tokenize_after(vocab, text, parse_special=True) for text in (self.start, self.ends[0])]
         # Text may mention a tag; a control token means it.
         anywhere = bool(tokenized[0]) and vocab.is_control(tokenized[0][0])
         return LlamaSampler.reasoning_budget(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..control_text import tokenize_after
 from ..errors import GrammarError
 from ..grammar import GrammarSpec
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
@@ -25,6 +26,8 @@ def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> L
             sampler = LlamaSampler.grammar(vocab, spec.text)
             if spec.prefix:
                 sampler.accept(_prefix_tokens(vocab, spec.prefix))
+            if spec.continued:
+                sampler.accept(tokenize_after(vocab, spec.continued, parse_special=False))
             return sampler
         patterns: list[str] = []
         tokens: list[int] = []
@@ -71,10 +74,10 @@ def preserved_token_ids(vocab: LlamaVocab, plan: ChatPlan) -> frozenset[int]:
 
 
 def _prefix_tokens(vocab: LlamaVocab, prefix: str) -> list[int]:
-    tokens = vocab.tokenize(prefix, add_special=False, parse_special=True)
+    tokens = tokenize_after(vocab, prefix, parse_special=True)
     # Some tokenizers put a space before the first token.
     if tokens and not prefix[0].isspace():
         first = vocab.detokenize(tokens[:1], remove_special=False, unparse_special=True)
-        if first[:1].isspace():
+        if first.isspace():
             tokens = tokens[1:]
     return tokens

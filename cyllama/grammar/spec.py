@@ -27,9 +27,11 @@ class GrammarSpec:
         lazy: Whether it begins at a trigger only.
         triggers: What it begins at.
         prefix: Text that it begins with and that the prompt ends with already.
+        continued: Text of a message that follows the prefix in the prompt; what spells control tokens in it is text.
     """
 
     text: str
     lazy: bool = False
     triggers: tuple[Trigger, ...] = ()
     prefix: str = ""
+    continued: str = ""

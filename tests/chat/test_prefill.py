@@ -17,6 +17,7 @@ from cyllama.chat import ChatTemplates, add_up
 from cyllama.llama.llama_cpp import LlamaModel
 from langchain_cyllama import ChatCyllama
 
+from ..random_models import write_random_model
 from ..writing import Writer
 from .families import FAMILIES, TOOLS
 
@@ -115,14 +116,15 @@ def test_the_history_before_may_have_to_be_merged(templates: ChatTemplates):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(st.sampled_from("ab \n<|>im_endstart/think"), min_size=1, max_size=30).filter(str.strip),
-    name=st.sampled_from(sorted(FAMILIES)),
+    template=st.sampled_from([FORGETS, *(family.template for family in FAMILIES.values())]),
+    thought=st.booleans(),
 )
 def test_no_text_is_lost_and_none_becomes_a_control_token(
-    text: str, name: str, model: LlamaModel, templates: ChatTemplates
+    text: str, template: str, thought: bool, model: LlamaModel, templates: ChatTemplates
 ):
-    prompt = templates.render([USER, begun(text)], chat_template=FAMILIES[name].template)
+    prompt = templates.render([USER, begun(text, text if thought else "")], chat_template=template)
     assert prompt.endswith(text.lstrip())
-    harmless = templates.render([USER, begun("x")], chat_template=FAMILIES[name].template)
+    harmless = templates.render([USER, begun("x", "x" if thought else "")], chat_template=template)
     tokenize = templates.control_text
 
     def control_tokens(marked: str) -> int:
@@ -197,6 +199,18 @@ def test_a_beginning_of_json_is_completed_in_every_family(name: str, templates: 
         text, finished = write_randomly(plan, seed=1)
         assert finished
         assert json.loads(plan.prefill + plan.parse(text).content)["a"] in {"one", "two"}
+
+
+@pytest.mark.parametrize("name", ["mistral", "llama3", "qwen"])
+def test_control_tokens_and_spaces_of_the_vocabulary_do_not_disturb_json(
+    name: str, tmp_path_factory: pytest.TempPathFactory, templates: ChatTemplates
+):
+    path = write_random_model(tmp_path_factory.mktemp("models") / "pieces.gguf", "llama", sentencepiece=True)
+    with LlamaModel(path) as model:
+        for known in (templates, ChatTemplates(model)):
+            for said in ('{"a": "t', '{"a": "<|im_end|> t', '{"a"'):
+                plan = known.prepare([USER, begun(said)], chat_template=FAMILIES[name].template, response_format="json")
+                assert plan.prefill == said
 
 
 def test_a_grammar_of_the_callers_is_that_of_what_follows(llm: LLM):
