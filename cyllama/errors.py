@@ -123,5 +123,9 @@ class StreamNotFinishedError(CyllamaError, AttributeError):
     """A stream has its response when it is exhausted or closed, and not before."""
 
 
+class EventLoopError(CyllamaError, RuntimeError):
+    """A stream is read in another event loop than the one that it was made in."""
+
+
 class ForkedError(CyllamaError, RuntimeError):
     """The process was forked after the model was loaded: the threads that compute exist in the parent only."""

@@ -41,7 +41,7 @@ from .engine import (
     Request,
     Stats,
     context_size,
-    make_sampler,
+    sampler_maker,
 )
 from .errors import (
     ConfigError,
@@ -63,7 +63,7 @@ from .recommended import RecommendedSampling
 from .response import ChatResponse, Response
 from .session import Session
 from .session_file import SavedSession
-from .stream import AsyncStream, LoopOutlet, Stream
+from .stream import AsyncStream, LoopOutlet, Stream, check_synchronous
 from .texts import max_text_tokens, pair_tokens, pooling_of, text_tokens
 from .tokenizer import Tokenizer
 
@@ -266,9 +266,9 @@ class LLM:
         if n is None:
             return self._first_valid(prompt, task, max_attempts, session=session, on_token=on_token)
         _check_alone(n, session=session, stream=stream, on_token=on_token)
-        requests = self._submit_group(prompt, task, n)
-        streams = [Stream(self, request, response_format=task.response_format) for request in requests]
+        streams = [Stream(self, each, response_format=task.response_format) for each in self._group(prompt, task, n)]
         try:
+            self._submit_all([each._request for each in streams])
             return [each.read() for each in streams]
         except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others going
             for each in streams:
@@ -316,16 +316,11 @@ class LLM:
         if n is None:
             return await self._afirst_valid(prompt, task, max_attempts, session=session, on_token=on_token)
         _check_alone(n, session=session, on_token=on_token)
-        outlets: list[LoopOutlet] = []
-
-        def new_outlet() -> LoopOutlet:
-            outlets.append(LoopOutlet())
-            return outlets[-1]
-
-        requests = self._submit_group(prompt, task, n, new_outlet)
-        pairs = zip(requests, outlets, strict=True)
+        outlets = [LoopOutlet() for _ in range(n)]
+        pairs = zip(self._group(prompt, task, n, outlets), outlets, strict=True)
         streams = [AsyncStream(self, *pair, response_format=task.response_format) for pair in pairs]
         try:
+            self._submit_all([stream._request for stream in streams])
             return [await stream.read() for stream in streams]
         except BaseException:  # the task was cancelled, or one of them failed
             for stream in streams:
@@ -735,7 +730,9 @@ class LLM:
     @property
     def sessions(self) -> list[str]:
         """Names of the conversations that are remembered."""
-        return self._conversations.names
+        with self._lock:
+            self._forget_failed()
+            return self._conversations.names
 
     def load_session(self, path: str | os.PathLike[str], name: str | None = None) -> Session:
         """Return a conversation that :meth:`Session.save` wrote to a file.
@@ -956,8 +953,13 @@ class LLM:
     ) -> Stream:
         """Begin a generation for a thread."""
         _check_callable("on_token", on_token)
-        request = self._submit(prompt, task, session=session, append=append, streaming=streaming)
-        return Stream(self, request, on_token, task.response_format)
+        check_synchronous(on_token)
+        make = self._maker(*self._prepare(prompt, task, append=append), task, None, streaming=streaming)
+        with self._lock:
+            request = make(self._conversation_of(session))
+            stream = Stream(self, request, on_token, task.response_format)  # dropping it cancels: Ctrl-C leaves nothing
+            self._submit(request)
+        return stream
 
     def _astream(
         self,
@@ -971,75 +973,86 @@ class LLM:
         """Begin a generation for an event loop."""
         _check_callable("on_token", on_token)
         outlet = LoopOutlet()
-        request = self._submit(prompt, task, session=session, append=append, streaming=True, chunks=outlet)
-        return AsyncStream(self, request, outlet, on_token, task.response_format)
-
-    def _submit(
-        self,
-        prompt: str | Sequence[int],
-        task: _Task,
-        *,
-        session: str | None,
-        append: bool,
-        streaming: bool,
-        chunks: LoopOutlet | None = None,
-    ) -> Request:
-        """Hand a generation over to the engine."""
-        self._check_process()
-        given, adapters = self._prompt(prompt, task.config, append=append), self._adapter_set(task.config)
+        make = self._maker(*self._prepare(prompt, task, append=append), task, outlet, streaming=True)
         with self._lock:
-            conversation = None if session is None else self._conversation(session)
-            request = self._request(
-                given, task, adapters, conversation=conversation, streaming=streaming, chunks=chunks
-            )
-            if conversation is not None:
-                conversation.requests[request] = None
-            self._running_engine().submit(request)
-        return request
+            request = make(self._conversation_of(session))
+            stream = AsyncStream(self, request, outlet, on_token, task.response_format)
+            self._submit(request)
+        return stream
 
-    def _submit_group(
-        self,
-        prompt: str | Sequence[int],
-        task: _Task,
-        n: int,
-        new_outlet: Callable[[], LoopOutlet | None] = lambda: None,
+    def _conversation_of(self, session: str | None) -> Conversation | None:
+        return None if session is None else self._conversation(session)
+
+    def _submit(self, request: Request) -> None:
+        """Hand a generation over to the engine, or leave no trace of it. To be called below the lock."""
+        try:
+            if request.conversation is not None:
+                request.conversation.requests[request] = None
+            self._running_engine().submit(request)
+        except BaseException:  # Ctrl-C
+            self._withdraw(request)
+            raise
+
+    def _withdraw(self, request: Request) -> None:
+        """End a request that the engine may or may not have seen."""
+        request.cancelled = True
+        if self._engine is not None:
+            self._engine.submit(request)  # which ends it
+        elif request.conversation is not None:
+            request.conversation.requests.pop(request, None)
+
+    def _submit_all(self, requests: list[Request]) -> None:
+        """Hand over generations of the same prompt, of which the first one evaluates it for all, or none of them."""
+        try:
+            with self._lock:
+                engine = self._running_engine()
+                for request in requests:
+                    engine.submit(request)
+        except BaseException:  # Ctrl-C
+            with self._lock:
+                for request in requests:
+                    self._withdraw(request)
+            raise
+
+    def _group(
+        self, prompt: str | Sequence[int], task: _Task, n: int, outlets: Sequence[LoopOutlet | None] | None = None
     ) -> list[Request]:
-        """Hand over ``n`` generations of the same prompt, of which the first one evaluates it for all."""
-        self._check_process()
-        given, adapters = self._prompt(prompt, task.config), self._adapter_set(task.config)
+        """Return ``n`` generations of the same prompt, of which the first one evaluates it for all."""
         seed = task.config.seed
         tasks = [task] * n
         if seed is not None:
             tasks = [task._replace(config=task.config.merge(seed=(seed + i) % MAX_SEED)) for i in range(n)]
-        leader, *followers = requests = [self._request(given, each, adapters, chunks=new_outlet()) for each in tasks]
+        first = task.first()  # compiled once
+        tasks = [each._replace(first=lambda: [sampler.clone() for sampler in first]) for each in tasks]
+        given, adapters = self._prepare(prompt, task)
+        outlets = [None] * n if outlets is None else outlets
+        makers = [self._maker(given, adapters, *pair) for pair in zip(tasks, outlets, strict=True)]
+        leader, *followers = requests = [make(None) for make in makers]
         leader.followers = list(followers)
         for request in followers:
             request.leader = leader
-        with self._lock:
-            engine = self._running_engine()
-            for request in requests:
-                engine.submit(request)
         return requests
 
-    def _request(
-        self,
-        prompt: Prompt,
-        task: _Task,
-        adapters: AdapterSet,
-        *,
-        conversation: Conversation | None = None,
-        streaming: bool = False,
-        chunks: LoopOutlet | None = None,
-    ) -> Request:
+    def _prepare(self, prompt: str | Sequence[int], task: _Task, *, append: bool = False) -> tuple[Prompt, AdapterSet]:
+        self._check_process()
+        return self._prompt(prompt, task.config, append=append), self._adapter_set(task.config)
+
+    def _maker(
+        self, given: Prompt, adapters: AdapterSet, task: _Task, chunks: LoopOutlet | None, *, streaming: bool = False
+    ) -> Callable[[Conversation | None], Request]:
+        """Do all of a request's preparation that takes time; return what makes it one of a conversation."""
         config = task.config
-        return Request(
-            prompt,
+        n_ctx = config.n_ctx or self._model.n_ctx_train
+        make_sampler = sampler_maker(config, self._vocab, n_ctx, task.first())
+        size_for = partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells)
+        # Nothing of this keeps the LLM alive.
+        return lambda conversation: Request(
+            given,
             config,
             conversation=conversation,
             streaming=streaming,
-            # Neither keeps the LLM alive.
-            size_for=partial(context_size, config=config, model=self._model, kv_cells=self._model_config.kv_cells),
-            make_sampler=partial(make_sampler, config, self._vocab, first=task.first),
+            size_for=size_for,
+            make_sampler=make_sampler,
             preserved=task.preserved,
             chunks=chunks,
             adapters=adapters,
@@ -1169,6 +1182,7 @@ class LLM:
     def _add(self, conversation: Conversation) -> None:
         """Remember a conversation. To be called below the lock."""
         _check_name(conversation.name)
+        self._forget_failed()
         if conversation.name in self._conversations:
             raise SessionError(f"there is a session {conversation.name!r} already: close it, or choose another name")
         forgotten = self._conversations.add(conversation)
@@ -1183,9 +1197,17 @@ class LLM:
         if self._engine is not None:
             self._engine.forget(conversation)
 
+    def _forget_failed(self) -> None:
+        """Forget the conversations whose first call failed. To be called below the lock."""
+        for conversation in self._conversations:
+            if conversation.failed:
+                self._forget(conversation)
+
     def _hold(self, session: Session) -> None:
         with self._lock:
-            self._conversation(session.name).handles.add(session)
+            conversation = self._conversation(session.name)
+            conversation.handles.add(session)
+            conversation.opened = True
 
     def _session_length(self, name: str) -> int:
         conversation = self._conversations.find(name)

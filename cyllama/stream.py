@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
-from .errors import StreamNotFinishedError
+from .errors import ConfigTypeError, EventLoopError, StreamNotFinishedError
 from .response import Response, TextChunk
 
 if TYPE_CHECKING:
     from .engine import Request
     from .grammar import ResponseFormat
     from .llm import LLM
+
+
+def check_synchronous(on_token: Callable[[str], object] | None) -> None:
+    """Raise :class:`ConfigTypeError` for a callback that returns something to await: a thread cannot do that."""
+    if on_token is not None and any(map(inspect.iscoroutinefunction, (on_token, type(on_token).__call__))):
+        raise _asynchronous(on_token)
+
+
+def _asynchronous(on_token: object) -> ConfigTypeError:
+    return ConfigTypeError(
+        f"on_token is an async function, which only agenerate() and astream() can wait for: {on_token!r:.80}"
+    )
 
 
 class _Generation:
@@ -28,11 +40,11 @@ class _Generation:
         on_token: Callable[[str], object] | None = None,
         response_format: ResponseFormat | None = None,
     ) -> None:
-        self._llm = llm
-        self._request = request
         self._on_token = on_token
         self._response_format = response_format
         self._response: Response | None = None
+        self._llm = llm
+        self._request = request
 
     @property
     def response(self) -> Response:
@@ -53,7 +65,8 @@ class _Generation:
             self._llm._cancel(self._request)
 
     def __del__(self) -> None:
-        self.cancel()
+        if hasattr(self, "_request"):  # not where Ctrl-C came while it was made
+            self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
         self._request.chunks.put(None)  # for whoever else is reading this stream
@@ -66,7 +79,11 @@ class Stream(_Generation, Iterator[TextChunk]):
     """The chunks of a generation, as soon as their text is certain; together they are the response.
 
     It is an iterator and a context manager. Leaving the ``with`` block, or dropping the stream, ends the generation. A
-    stream keeps its :class:`~cyllama.LLM` alive. A chunk is a ``str`` that also has the ``logprobs`` asked for.
+    stream keeps its :class:`~cyllama.LLM` alive. A chunk is a ``str`` that also has the ``logprobs`` asked for. Where
+    they were, the last chunk may have no text: it has those of a stop string, and of a token without a text.
+
+    Generation does not wait for its reader. Chunks that are not read yet are kept, at most one for each token of the
+    context, of less than a kilobyte each without ``logprobs``. Whoever does not want the rest cancels the stream.
 
     >>> with llm("Once upon a time", stream=True) as stream:
     ...     for chunk in stream:
@@ -82,7 +99,11 @@ class Stream(_Generation, Iterator[TextChunk]):
         try:
             chunk = self._request.queue.get()
             if chunk is not None and self._on_token is not None:
-                self._on_token(chunk)
+                outcome = self._on_token(chunk)
+                if inspect.isawaitable(outcome):
+                    if inspect.iscoroutine(outcome):
+                        outcome.close()  # no warning that it was never awaited
+                    raise _asynchronous(self._on_token)
         except BaseException:  # Ctrl-C while waiting, or an exception of the callback
             self.cancel()
             raise
@@ -125,6 +146,14 @@ class LoopOutlet:
         self._loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
+    def check_loop(self) -> None:
+        """Raise :class:`EventLoopError` in another event loop: nothing would ever arrive there."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise EventLoopError(
+                "this stream was made in another event loop, and only code that runs there can read it: call astream() "
+                "in the loop that reads it, or use a Stream, which any thread can read"
+            )
+
     def put(self, item: TextChunk | None) -> None:
         """Take an item, from any thread."""
         try:
@@ -137,7 +166,8 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
     """The chunks of a generation for an event loop: a :class:`Stream` to be used with ``async for``.
 
     Cancelling the task that reads it, leaving the ``async with`` block or dropping it ends the generation within one
-    step. It belongs to the event loop in which it was made.
+    step. It belongs to the event loop in which it was made, and can be read there only. What :class:`Stream` says of
+    chunks and slow readers holds here as well.
 
     >>> async with llm.astream("Once upon a time") as stream:
     ...     async for chunk in stream:
@@ -155,12 +185,19 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
         response_format: ResponseFormat | None = None,
     ) -> None:
         super().__init__(llm, request, on_token, response_format)
+        self._outlet = outlet
         self._queue = outlet.queue
 
     async def __anext__(self) -> TextChunk:
+        """Return the next chunk.
+
+        Raises:
+            EventLoopError: This runs in another event loop than the one that the stream was made in.
+        """
         if self._response is not None:
             raise StopAsyncIteration
         self._llm._check_process()
+        self._outlet.check_loop()
         try:
             chunk = await self._queue.get()
             if chunk is not None and self._on_token is not None:
@@ -185,8 +222,13 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
         """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
 
         An error of the generation that iterating would raise is not raised here.
+
+        Raises:
+            EventLoopError: This runs in another event loop: the generation is cancelled, and not waited for.
         """
         self.cancel()
+        if self._response is None:
+            self._outlet.check_loop()
         while self._response is None and self._llm._in_own_process():
             if await self._queue.get() is None:
                 self._end(raise_error=False)

@@ -88,8 +88,12 @@ void deliver() {
     }
     nb::object log = logger().attr("log");
     for (const Record & record : records) {
-        nb::object text = nb::steal(PyUnicode_DecodeUTF8(record.text.data(), record.text.size(), "replace"));
-        log(record.level, "%s", text);
+        try { // one that a handler fails on must not take the others with it
+            nb::object text = nb::steal(PyUnicode_DecodeUTF8(record.text.data(), record.text.size(), "replace"));
+            log(record.level, "%s", text);
+        } catch (nb::python_error & error) {
+            error.discard_as_unraisable("delivering llama.cpp's log");
+        }
     }
 }
 

@@ -73,10 +73,11 @@ def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     next_batch, step = Scheduler.next_batch, Engine._step
 
     def recorded_next_batch(self: Scheduler, n_batch: int) -> list[Chunk]:
+        chunk_size = self.chunk
         chunks = list(next_batch(self, n_batch))
         prompts = {chunk.request: len(chunk.tokens) for chunk in chunks if not chunk.request.tokens}
         generated = [chunk.request for chunk in chunks if chunk.request.tokens]
-        seen.append(Step(prompts, generated, 0))
+        seen.append(Step(prompts, generated, 0, chunk_size))
         return chunks
 
     def recorded_step(self: Engine) -> None:

@@ -125,11 +125,13 @@ class Step(NamedTuple):
         prompts: Tokens of prompts, by request.
         generated: Requests that had their last token evaluated.
         cells: Cells in use afterwards.
+        chunk: Most tokens of a long prompt beside requests that generate.
     """
 
     prompts: dict[Request, int]
     generated: list[Request]
     cells: int
+    chunk: int
 
     @property
     def requests(self) -> set[Request]:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cyllama import LLM, AsyncStream, ContextSizeError, DecodeError, PromptError, Response, SessionError
+from cyllama import LLM, AsyncStream, ContextSizeError, DecodeError, EventLoopError, PromptError, Response, SessionError
+from cyllama.chat_stream import AsyncChatStream
 from cyllama.errors import ConfigError, ConfigTypeError, StreamNotFinishedError
 
 from .harness import ANIMALS, ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled, story, turn
@@ -573,3 +574,44 @@ def test_forgetting_a_conversation_ends_its_generations_and_no_other(eight: LLM)
 
     run(main)
     bob.close()
+
+
+def test_a_stream_read_in_another_event_loop_is_refused_and_can_be_read_in_its_own(llm: LLM):
+    async def main() -> None:
+        stream = llm.astream(story(), max_tokens=3, ignore_eos=True)
+        chat = llm.astream_chat([{"role": "user", "content": "Hello"}])
+
+        def elsewhere() -> None:
+            with pytest.raises(EventLoopError, match="another event loop"):
+                asyncio.run(anext_of(stream))
+            with pytest.raises(EventLoopError, match="another event loop"):
+                asyncio.run(stream_read(chat))
+
+        await in_thread(elsewhere)
+        assert len([chunk async for chunk in stream]) == 3
+        await chat.read()
+
+    run(main)
+
+
+def test_closing_a_stream_in_another_event_loop_cancels_it(llm: LLM):
+    async def make() -> AsyncStream:
+        return llm.astream(story(), **ENDLESS)
+
+    async def close(stream: AsyncStream) -> None:
+        async with stream:
+            pass
+
+    stream = asyncio.run(make())
+    with pytest.raises(EventLoopError):
+        asyncio.run(close(stream))
+    settled(llm)
+    assert llm.stats.running == 0
+
+
+async def anext_of(stream: AsyncStream) -> str:
+    return await stream.__anext__()
+
+
+async def stream_read(stream: AsyncChatStream) -> None:
+    await stream.read()

@@ -95,6 +95,31 @@ def test_a_cancelled_generation_logs_no_error(llm: LLM, caplog: pytest.LogCaptur
     assert caplog.messages == []
 
 
+class FailingHandler(logging.Handler):
+    """As of somebody whose log server is down, and who overrode ``emit`` without ``handleError``."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError(record.getMessage())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # how the binding reports it
+def test_a_logging_handler_that_raises_ends_no_generation(tiny_chat: Path, capfd: pytest.CaptureFixture[str]):
+    logger, handler = logging.getLogger("cyllama"), FailingHandler()
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        with LLM(tiny_chat, n_threads=1, max_tokens=5, ignore_eos=True) as llm:
+            for session in (None, "ada", None, "bob"):
+                assert llm(STORY, session=session).finish_reason == "length"
+            assert llm(STORY * 10, session="ada").finish_reason == "length", "in a larger context"
+            assert len(llm.embed("Hello")) > 0
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert "ConnectionError: created a context of" in capfd.readouterr().err
+
+
 def test_llama_cpps_log_goes_to_pythons(tiny_chat: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "cyllama.llama")
     with LLM(tiny_chat) as llm:

@@ -145,6 +145,21 @@ def test_more_alternatives_than_tokens_are_all_tokens(llm: LLM):
         llm(START, logprobs=100_000)
 
 
+def test_those_of_a_stop_string_and_of_the_end_come_last_in_a_stream(llm: LLM):
+    whole = llm(START, max_tokens=30)
+    cut: dict[str, Any] = {"stop_sequences": [whole[30:36]]}
+    ends: dict[str, Any] = {"max_tokens": 200}
+    for options in (cut, ends):
+        with llm(START, logprobs=1, stream=True, **options) as stream:
+            chunks = list(stream)
+        assert stream.response.finish_reason == "stop"
+        together = [entry for chunk in chunks for entry in chunk.logprobs]
+        assert stream.response.logprobs is not None
+        assert together == list(stream.response.logprobs)
+        assert "".join(chunks) == stream.response
+        assert all(chunks[:-1])
+
+
 def test_a_response_with_them_can_be_copied(llm: LLM):
     response = llm(START, max_tokens=2, logprobs=1)
     copy = pickle.loads(pickle.dumps(response))

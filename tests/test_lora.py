@@ -28,7 +28,8 @@ from cyllama import (
     UnsupportedModelError,
 )
 from cyllama.engine import Request
-from cyllama.engine.scheduler import CHUNK_BESIDE_STREAMS, TURN_STEPS, AdapterTurns
+from cyllama.engine.engine import MIN_SHARED
+from cyllama.engine.scheduler import CHUNK, TURN_STEPS, AdapterTurns
 from cyllama.llama.llama_cpp import LlamaAdapterLora, LlamaModel
 from cyllama.session_file import SavedSession
 
@@ -294,14 +295,14 @@ def test_who_waits_for_a_turn_goes_before_newcomers(lora_llm: LLM):
         turns = AdapterTurns()
         assert turns.choose([red, green]) == [red]
         for _ in range(TURN_STEPS):
-            turns.spend(0)
+            turns.spend(0, CHUNK)
         assert turns.choose([blue, red, green]) == [green]
         assert turns.choose([blue, red]) == [blue], "its turn is over with its last request"
-        turns.spend(CHUNK_BESIDE_STREAMS)
+        turns.spend(CHUNK, CHUNK)
         assert turns.choose([blue, green, red]) == [red]
         assert turns.choose([green]) == [green], "alone, it needs no turn"
         for _ in range(TURN_STEPS):
-            turns.spend(0)
+            turns.spend(0, CHUNK)
         assert turns.choose([green, red, blue]) == [red], "and has none left when others come"
 
 
@@ -310,10 +311,9 @@ def test_a_long_prompt_of_another_set_delays_a_stream_by_no_more_than_a_chunk(fi
         next(stream)
         llm(some_tokens(1000), max_tokens=3, lora={"red": 1.0})
         seen = list(steps)
-    prompts = [i for i, step in enumerate(seen) if sum(step.prompts.values()) > 3]
-    assert [sum(seen[i].prompts.values()) for i in prompts] == [CHUNK_BESIDE_STREAMS] * 7 + [
-        1000 % CHUNK_BESIDE_STREAMS
-    ]
+    prompts = [i for i, step in enumerate(seen) if step.prompts and stream._request not in step.prompts]
+    assert sum(sum(seen[i].prompts.values()) for i in prompts) == 1000
+    assert all(sum(seen[i].prompts.values()) <= seen[i].chunk for i in prompts)
     assert all(j - i == TURN_STEPS + 1 for i, j in itertools.pairwise(prompts)), "a turn of the stream in between"
 
 
@@ -323,7 +323,7 @@ def test_prompts_of_two_sets_take_turns_as_well(files: Files, steps: list[Step])
             streams = [llm(some_tokens(700), stream=True, lora={name: 1.0}, max_tokens=1) for name in NAMES[:2]]
         for stream in streams:
             stream.read()
-    assert [(key[0][0], n) for key, n in turns_of(steps)] == [("red", 1), ("green", 1)] * 3
+    assert [(key[0][0], n) for key, n in turns_of(steps)] == [("red", 1), ("green", 1)] * -(-700 // CHUNK)
 
 
 def test_n_parallel_limits_all_sets_together(files: Files):
@@ -384,7 +384,7 @@ def test_conversations_share_a_beginning_with_the_same_adapters_only(lora_llm: L
 
 def test_new_conversations_wait_for_a_common_prefix_of_the_same_adapters_only(files: Files, steps: list[Step]):
     prompt = some_tokens(300)
-    with files.load(n_parallel=4, n_batch=CHUNK_BESIDE_STREAMS) as llm:
+    with files.load(n_parallel=4, n_batch=CHUNK) as llm:
         with held(llm):
             streams = [
                 llm([*prompt, i], session=f"{i}", stream=True, lora=lora)
@@ -392,10 +392,11 @@ def test_new_conversations_wait_for_a_common_prefix_of_the_same_adapters_only(fi
             ]
         cached = [stream.read().usage.cached_tokens for stream in streams]
         evaluated = llm.stats.prompt_tokens_evaluated
-    assert cached == [0, 300, 0, 300]
+    assert cached[0] == cached[2] == 0
+    assert all(300 - MIN_SHARED < n <= 300 for n in (cached[1], cached[3])), "all but a few"
     first = [(key[0][0], n) for key, n in turns_of(steps)[:4]]
     assert first == [("red", 1), ("blue", 1)] * 2, "chunk by chunk: they do not wait for each other"
-    assert evaluated == 2 * 302
+    assert evaluated == 4 * 301 - sum(cached)
 
 
 def test_a_fork_goes_on_with_the_adapters_of_its_source(lora_llm: LLM, files: Files):

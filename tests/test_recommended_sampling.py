@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cyllama import LLM, ConfigError, GenerationConfig
 from cyllama.config import SAMPLERS
-from cyllama.engine.sampling import make_sampler
+from cyllama.engine.sampling import sampler_maker
 from cyllama.recommended import RecommendedSampling
 from langchain_cyllama import ChatCyllama
 
@@ -62,7 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def chain(llm: LLM, config: GenerationConfig) -> list[str]:
-    return make_sampler(config, llm.model.vocab, 256, [1]).names
+    return sampler_maker(config, llm.model.vocab, 256)([1]).names
 
 
 def test_every_key_is_the_default_of_its_option(files: tuple[Path, Path]):

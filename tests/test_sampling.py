@@ -9,14 +9,14 @@ from typing import Any, Literal
 import pytest
 
 from cyllama import LLM, GenerationConfig
-from cyllama.engine.sampling import make_sampler
+from cyllama.engine.sampling import sampler_maker
 
 START = "Once upon a time"
 CAPITAL = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
 def chain(llm: LLM, **options: Any) -> list[str]:
-    return make_sampler(GenerationConfig(**options), llm.model.vocab, 256, [1, 2, 3]).names
+    return sampler_maker(GenerationConfig(**options), llm.model.vocab, 256)([1, 2, 3]).names
 
 
 def test_the_default_chain_is_llama_cpps(llm: LLM):

@@ -1,4 +1,4 @@
-"""What goes into a batch: first come, first served; who listens to an answer goes first; conversations take turns."""
+"""What goes into a batch: streams first, then the first and the shortest prompts; conversations take turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from cyllama import LLM, ContextSizeError, Stream
 from cyllama.engine import Request
-from cyllama.engine.scheduler import CHUNK_BESIDE_STREAMS, Scheduler
+from cyllama.engine.scheduler import CHUNK, GATHER, Scheduler
 
 from .harness import ANIMALS, ENDLESS, Step, held, settled, story, turn
 
@@ -70,17 +70,20 @@ def test_every_generating_request_gets_a_token_in_every_step(llm: LLM, steps: li
     assert [step.generated for step in steps[1:]] == [requests] * 39
 
 
-def test_prompts_fill_a_batch_in_the_order_in_which_they_came(steps: list[Step]):
-    with LLM(temperature=0, n_threads=1, n_parallel=4, n_batch=256) as llm:
+def test_half_of_a_step_is_the_first_prompts_and_half_the_shortests(steps: list[Step]):
+    with LLM(temperature=0, n_threads=1, n_parallel=4) as llm:
         with held(llm):
-            streams = [llm(some_tokens(n), stream=True, max_tokens=2) for n in (300, 150, 200)]
+            streams = [llm(some_tokens(n), stream=True, max_tokens=1) for n in (300, 150, 200)]
         for stream in streams:
             stream.read()
     a, b, c = (stream._request for stream in streams)
-    assert steps[0].prompts == {a: 256}
-    assert steps[1].prompts == {a: 44, b: 150, c: 62}
-    assert (steps[2].prompts, steps[2].generated) == ({c: CHUNK_BESIDE_STREAMS - 2}, [a, b]), "a multiple of 16 in all"
-    assert steps[3].prompts == {c: 12}
+    half = CHUNK // 2
+    assert [step.prompts for step in steps[:3]] == [
+        {a: half, b: half},
+        {a: half, b: half},
+        {a: CHUNK - 22, b: 22},  # now less is left of the first one than of the third
+    ]
+    assert [step.prompts for step in steps[3:]] == [{a: 66, c: CHUNK - 66}, {c: CHUNK}, {c: 10}]
 
 
 def test_one_requests_n_batch_leaves_the_rest_of_the_batch_to_others(llm: LLM, steps: list[Step]):
@@ -94,9 +97,9 @@ def test_one_requests_n_batch_leaves_the_rest_of_the_batch_to_others(llm: LLM, s
     assert [step.prompts for step in steps[:4]] == [{a: 10, b: 30}, {a: 10, b: 10}, {a: 10}, {a: 10}]
 
 
-def test_a_prompt_is_evaluated_at_once_while_nobody_else_waits(llm: LLM, steps: list[Step]):
+def test_a_prompt_is_evaluated_in_chunks_so_that_whoever_comes_can_join(llm: LLM, steps: list[Step]):
     response = llm(some_tokens(1500), max_tokens=3)
-    assert [sum(step.prompts.values()) for step in steps] == [1500, 0, 0]
+    assert [sum(step.prompts.values()) for step in steps] == [CHUNK] * (1500 // CHUNK) + [1500 % CHUNK, 0, 0]
     assert response.usage.completion_tokens == 3
 
 
@@ -106,8 +109,10 @@ def test_a_long_prompt_delays_a_running_stream_by_at_most_a_chunk(llm: LLM, step
         llm(some_tokens(1500), max_tokens=3)
     beside = [step for step in steps if step.prompts and step.generated]
     assert all(stream._request in step.generated for step in beside), "it goes on in every step"
-    chunk = CHUNK_BESIDE_STREAMS - 1  # a multiple of 16 with the token of the stream
-    assert [sum(step.prompts.values()) for step in beside] == [chunk] * (1500 // chunk) + [1500 % chunk]
+    sizes = [sum(step.prompts.values()) for step in beside]
+    assert sum(sizes) == 1500
+    assert all(size <= step.chunk for size, step in zip(sizes, beside, strict=True))
+    assert all((size + 1) % 16 == 0 for size in sizes[:-1]), "whole rows of products, with the token of the stream"
 
 
 def test_several_long_prompts_delay_a_running_stream_no_more_than_one(llm: LLM, steps: list[Step]):
@@ -120,19 +125,17 @@ def test_several_long_prompts_delay_a_running_stream_no_more_than_one(llm: LLM, 
     beside = [step for step in steps if step.prompts and step.generated]
     assert sum(sum(step.prompts.values()) for step in beside) == 1200
     assert all(stream._request in step.generated for step in beside)
-    assert max(sum(step.prompts.values()) for step in beside) == CHUNK_BESIDE_STREAMS - 1
+    assert all(sum(step.prompts.values()) <= step.chunk for step in beside)
 
 
 def test_short_prompts_that_come_together_begin_together(steps: list[Step]):
-    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm, llm(story(), stream=True, **ENDLESS) as first:
-        next(first)
+    with LLM(temperature=0, n_threads=1, n_parallel=8) as llm:
         with held(llm):
-            others = [llm(some_tokens(60 + i), stream=True, max_tokens=4) for i in range(7)]
-        for other in others:
-            other.read()
-    begun = first_steps(steps, others)
-    assert begun == [begun[0]] * 7, "all seven prompts are in one step, beside the one that waits for it"
-    assert steps[begun[0]].generated == [first._request]
+            streams = [llm(some_tokens(60 + i), stream=True, max_tokens=4) for i in range(7)]
+        for stream in streams:
+            stream.read()
+    assert first_steps(steps, streams) == [0] * 7
+    assert sum(steps[0].prompts.values()) == sum(range(60, 67)) <= GATHER * CHUNK
 
 
 def test_short_prompts_of_a_few_do_not_hold_up_many(steps: list[Step]):
@@ -147,8 +150,8 @@ def test_short_prompts_of_a_few_do_not_hold_up_many(steps: list[Step]):
             other.read()
         for stream in streams:
             stream.close()
-    beside = [sum(step.prompts.values()) for step in steps if step.prompts and step.generated]
-    assert max(beside) <= CHUNK_BESIDE_STREAMS
+    beside = [step for step in steps if step.prompts and step.generated]
+    assert all(sum(step.prompts.values()) <= step.chunk for step in beside)
 
 
 def test_turns_of_one_conversation_are_taken_one_after_the_other(llm: LLM, steps: list[Step]):

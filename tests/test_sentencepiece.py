@@ -35,3 +35,16 @@ def test_the_text_after_a_known_answer_is_taken_as_it_is(tmp_path: Path):
         response = llm("Hello world", session="ada", max_tokens=0)
         assert held_text(llm, "ada") == "Hello world"
         assert response.usage.cached_tokens == len(llm.tokenize("Hello ")) + 2
+
+
+def test_a_stop_string_inside_a_token_leaves_what_the_caller_saw(tmp_path: Path):
+    with LLM(write_random_model(tmp_path / "model.gguf", "llama", sentencepiece=True), n_threads=1) as llm:
+        vocab = llm.model.vocab
+        pieces = ((token, vocab.token_to_piece(token, special=False)) for token in range(vocab.n_tokens))
+        token, word = next((token, piece.decode()) for token, piece in pieces if len(piece) > 2 and piece.isalpha())
+        ada = llm.session("ada")
+        answer = ada("Hello ", logit_bias={token: 1e9}, max_tokens=3, stop_sequences=[word[-1] + word[0]])
+        assert (answer, answer.finish_reason) == (word[:-1], "stop")
+        assert held_text(llm, "ada") == "Hello " + word[:-1]
+        ada("!", max_tokens=0)
+        assert held_text(llm, "ada") == "Hello " + word[:-1] + "!"

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from cyllama import LLM, Response, StreamNotFinishedError
+from cyllama import LLM, ConfigTypeError, Response, StreamNotFinishedError
+
+from .harness import settled
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
@@ -139,6 +142,42 @@ def test_an_exception_in_on_token_ends_the_generation_and_is_raised(llm: LLM):
         llm(STORY, on_token=fail, max_tokens=None, ignore_eos=True)
     assert llm(STORY, max_tokens=2).finish_reason == "length"
     assert llm.stats.tokens_generated - before < 1900
+
+
+class Listener:
+    async def __call__(self, chunk: str) -> None: ...
+
+
+async def listen(chunk: str) -> None: ...
+
+
+@pytest.mark.parametrize("on_token", [listen, Listener(), lambda chunk: listen(chunk)], ids=["def", "object", "lambda"])
+def test_an_async_callback_of_a_call_is_refused_and_not_forgotten(llm: LLM, on_token: Any):
+    for call in (llm, llm.session()):
+        with pytest.raises(ConfigTypeError, match="async"):
+            call(STORY, on_token=on_token, max_tokens=None, ignore_eos=True)
+    assert llm(STORY, max_tokens=2).finish_reason == "length"
+
+
+def test_a_slow_reader_finds_every_chunk_and_they_take_little_memory(llm: LLM):
+    """Generation does not wait for it: the others would wait as well, or the cells stay taken."""
+    tracemalloc.start()
+    try:
+        stream = llm(STORY, stream=True, max_tokens=1500, ignore_eos=True)
+        while stream._request.finish_reason is None:
+            settled(llm)
+        unread = stream._request.queue.qsize()
+        gc.collect()
+        size = sum(trace.size for trace in tracemalloc.take_snapshot().traces)
+        text = "".join(stream)
+        del stream
+        gc.collect()
+        size -= sum(trace.size for trace in tracemalloc.take_snapshot().traces)
+    finally:
+        tracemalloc.stop()
+    assert unread > 1000
+    assert len(text) > 1000
+    assert size / unread < 1024, "bytes for each chunk, those of the request's own books included"
 
 
 def test_a_callback_may_generate_with_the_same_instance_on_another_thread(llm: LLM):

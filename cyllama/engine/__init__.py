@@ -11,7 +11,7 @@ from .conversation import Conversation, Conversations, History, Reply
 from .embedding import Embedder, EmbeddingJob
 from .engine import Engine
 from .request import Prompt, Request
-from .sampling import make_sampler
+from .sampling import sampler_maker
 from .stats import Stats
 
 __all__ = [
@@ -31,5 +31,5 @@ __all__ = [
     "Stats",
     "check_kv_memory",
     "context_size",
-    "make_sampler",
+    "sampler_maker",
 ]

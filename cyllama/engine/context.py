@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -21,9 +20,10 @@ from ..llama.llama_cpp import (
 from .adapters import NO_ADAPTERS, AdapterSet
 from .hardware import available_memory, physical_cores
 from .kv_cache import KVCache
+from .log import EngineLogger
 from .stats import Stats
 
-logger = logging.getLogger(__name__)
+logger = EngineLogger(__name__)
 
 PADDING = 256  # llama.cpp pads a context to this
 MOST_SIZES = 4  # of a context that are tried besides the least
@@ -294,12 +294,13 @@ WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or smaller kv_cells, type_k 
 
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
     """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told."""
-    if not _in_host_memory(config):
+    if not in_host_memory(config):
         return None
     return model.kv_cache_bytes(n_ctx, _ggml_type(config.type_k), _ggml_type(config.type_v))
 
 
-def _in_host_memory(config: ModelConfig) -> bool:
+def in_host_memory(config: ModelConfig) -> bool:
+    """Whether the KV cache is there, and attention is computed by the CPU."""
     return config.n_gpu_layers == 0 or not config.offload_kqv or all(device.type == "cpu" for device in devices())
 
 
@@ -310,7 +311,7 @@ def max_idle_cells(config: ModelConfig) -> int:
     kernels on the CPU, eight times as much. On a GPU a step hardly notices them, and moving 500 tokens of an 8B model
     to host memory takes as long as 30 steps (benchmarks/gpu.py).
     """
-    if not _in_host_memory(config):
+    if not in_host_memory(config):
         return 4096
     skips = config.flash_attn != "disabled" and config.type_k == config.type_v == "f16"
     return 4096 if skips else 512

@@ -46,6 +46,7 @@ class Conversation:
         sequence: What the KV cache has of it. Belongs to the engine's thread.
         requests: Generations that have not ended, in order.
         handles: The session objects that callers hold.
+        opened: Whether there ever was one, and not only calls that name it.
         last_used: When it was last asked for, on the registry's clock.
         forgotten: Whether its name is unknown again.
     """
@@ -56,8 +57,14 @@ class Conversation:
         self.sequence: CachedSequence | None = None
         self.requests: dict[Request, None] = {}  # an ordered set
         self.handles: weakref.WeakSet[object] = weakref.WeakSet()
+        self.opened = False
         self.last_used = 0
         self.forgotten = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was made by calls of which none succeeded."""
+        return not (self.tokens or self.requests or self.opened)
 
     @property
     def tokens(self) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from bisect import bisect_right
 from collections import deque
@@ -27,10 +26,11 @@ from ..llama.llama_cpp import (
 )
 from .context import context_params, create_context, gib, kv_cache_bytes, padded
 from .hardware import available_memory
+from .log import EngineLogger
 from .stats import Stats
 from .worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = EngineLogger(__name__)
 
 MAX_SEQUENCES = 128  # texts of one pass: more would not make short ones faster
 MAX_RECURRENT = 4  # where each has a large state, and is computed by itself anyway

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from itertools import islice
+from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
@@ -14,12 +15,13 @@ from ..errors import ContextError, ContextMemoryError, DecodeError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
-from .context import GenerationContext
+from .context import GenerationContext, in_host_memory
 from .conversation import Conversation
 from .kv_cache import MIN_SHARED
+from .log import EngineLogger
 from .logprobs import read_logprobs
 from .request import Request
-from .scheduler import Chunk, Scheduler
+from .scheduler import CHUNK, Chunk, Scheduler
 from .sequence import CachedSequence, common_prefix
 from .stats import Stats
 from .worker import Worker
@@ -27,9 +29,10 @@ from .worker import Worker
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
 LEAST_GROWTH = 8  # a context that has to grow grows by at least one in so many of its tokens
 HEADROOM = 32  # cells that have to be free for each running request before another one starts, where cells are fixed
+MOST_CONSIDERED = 64  # waiting requests that are looked at in one step, where none of them can start yet
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = EngineLogger(__name__)
 
 
 class _Sampled(NamedTuple):
@@ -56,20 +59,22 @@ class Engine(Worker["Request | Callable[[], object]"]):
         self._stats = stats
         self._kv_cells = config.kv_cells
         self._incoming: dict[Request, None] = {}  # requests in the inbox
-        self._scheduler = Scheduler(config.n_parallel)
+        self._cancelled: SimpleQueue[Request] = SimpleQueue()
+        self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config) else config.n_ubatch)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
         self._probe = LlamaSampler.greedy()
         self.start()
 
     def submit(self, request: Request) -> None:
-        """Hand over a request. Its text comes out of :attr:`Request.chunks`."""
+        """Hand over a request. Its text comes out of :attr:`Request.chunks`. Doing so twice is doing so once."""
         self._incoming[request] = None
         self._inbox.put(request)
 
     def cancel(self, request: Request) -> None:
         """Make a request end within one step, and not only after the current one if it runs alone."""
         request.cancelled = True
+        self._cancelled.put(request)
         self._abort_if_unwanted()
 
     def share(self, source: Conversation, target: Conversation) -> None:
@@ -173,8 +178,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         """Take what has come in, waiting for it if there is nothing to do. Return whether there is a step to do."""
         while not self._stopping:
             self._empty_inbox()
-            for request in self._scheduler.cancelled():
-                self._retire(request, "cancelled")
+            self._retire_cancelled()
             self._admit()
             if self._scheduler.running:
                 return not self._stopping
@@ -184,11 +188,24 @@ class Engine(Worker["Request | Callable[[], object]"]):
         return False
 
     def _take(self, item: Request | Callable[[], object]) -> None:
-        if isinstance(item, Request):
-            self._scheduler.add(item)
-            self._incoming.pop(item, None)
-        else:
+        if not isinstance(item, Request):
             item()
+            return
+        if not item.taken:
+            item.taken = True
+            self._scheduler.add(item)
+            if item.cancelled:  # perhaps before it came in
+                self._cancelled.put(item)
+        self._incoming.pop(item, None)
+
+    def _retire_cancelled(self) -> None:
+        while True:
+            try:
+                request = self._cancelled.get_nowait()
+            except Empty:
+                return
+            if request in self._scheduler:
+                self._retire(request, "cancelled")
 
     def _end(self) -> None:
         for request in self._scheduler.drain():
@@ -200,7 +217,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
     def _admit(self) -> None:
         """Give waiting requests whose turn has come a place to run in."""
-        for request in self._scheduler.next_waiting():
+        for request in islice(self._scheduler.next_waiting(), MOST_CONSIDERED):
             contexts_created = self._stats.contexts_created
             try:
                 request.resolve()
@@ -277,8 +294,8 @@ class Engine(Worker["Request | Callable[[], object]"]):
     def _roomy(self, n_ctx: int, request: Request) -> int:
         """Return the size of a new context, for ``n_ctx`` tokens of those that run, that need not be replaced soon."""
         running = [*self._scheduler.running, request]
-        soon = [other for other in self._scheduler.next_waiting() if other is not request]
-        soon = soon[: self._scheduler.n_parallel - len(running)]
+        others = (other for other in self._scheduler.next_waiting() if other is not request)
+        soon = list(islice(others, max(0, self._scheduler.n_parallel - len(running))))
         n_ctx += sum(other.required or request.required for other in soon)
         if any(other.config.n_ctx is None for other in running):
             n_ctx += self._kv_cache.idle_tokens(but=request.own_sequence)
@@ -343,7 +360,11 @@ class Engine(Worker["Request | Callable[[], object]"]):
         if not self._may_decode(context):
             return
         self._context.use(chunks[0].request.adapters)
+        started = perf_counter()
         status, sampled, errors = context.decode_and_sample(batch, samplers)
+        if status == 0:
+            n_generating = sum(bool(request.tokens) and len(tokens) == 1 for request, tokens, _ in chunks)
+            self._scheduler.pace.note(n_generating, len(batch) - n_generating, perf_counter() - started)
         self._stats.steps += 1
         self._stats.tokens_decoded += len(batch)
         if status == ABORTED:
@@ -484,6 +505,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
             self._hand_on(self._kv_cache.branch(leader.sequence, shareable=False), leader.followers)
         for request in leader.followers:
             request.leader = None
+            self._scheduler.release(request)
             if not leader.wants_tokens:
                 self._retire(request, "length")
         leader.followers = []
@@ -502,6 +524,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         if leader.followers:
             first, *others = leader.followers
             first.leader, first.followers = None, others
+            self._scheduler.release(first)
             for request in others:
                 request.leader = first
             leader.followers = []

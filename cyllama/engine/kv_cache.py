@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel, LlamaState
 from .adapters import AdapterKey
 from .cells import Cells
+from .log import EngineLogger
 from .memory import memory_of
 from .sequence import CachedSequence, Checkpoint, common_prefix
 
-logger = logging.getLogger(__name__)
+logger = EngineLogger(__name__)
 
 RETURNING = 4  # a conversation that went on before is kept this many times longer than one that did not
 SLACK = 512  # cells, beyond those of idle sequences, that attention may pass over before moving them is worth it

@@ -60,7 +60,7 @@ class Request:
         adapters: What it is computed with, until it has ended.
         required: Size that the context has to have for it, in tokens.
         sequence: What holds its tokens in the KV cache, while it runs or if it ran before.
-        sampler: Made on the engine's thread when the request's turn comes.
+        sampler: Chooses its tokens, once its turn has come.
         tokens: Token ids generated so far.
         n_reused: Tokens of the prompt that the KV cache held already, once its turn has come.
         leader: A request with the same prompt, whose evaluation this one waits for.
@@ -69,6 +69,7 @@ class Request:
         finish_reason: Why it ended, once it has.
         error: What it failed with, if it did.
         cancelled: Set by anyone who wants it to end.
+        taken: Whether the engine's thread has seen it.
         preserved: Control tokens whose text is part of the answer's.
         logprobs: Of the tokens generated so far, if the config asks for them.
     """
@@ -81,7 +82,7 @@ class Request:
         conversation: Conversation | None = None,
         streaming: bool,
         size_for: Callable[[int], ContextSize],
-        make_sampler: Callable[[int, Sequence[int]], LlamaSampler],
+        make_sampler: Callable[[Sequence[int]], LlamaSampler],
         preserved: frozenset[int] = frozenset(),
         chunks: Outlet | None = None,
         adapters: AdapterSet = NO_ADAPTERS,
@@ -94,7 +95,7 @@ class Request:
             conversation: What it belongs to, if anything.
             streaming: Whether text is wanted before the end.
             size_for: Returns the sizes for a prompt of so many tokens, or raises.
-            make_sampler: Returns the sampler for a context of so many tokens, and a prompt that penalties have seen.
+            make_sampler: Returns the sampler, after penalties have seen the tokens of a prompt.
             preserved: Control tokens that have a text here.
             chunks: Where the text goes; by default a queue.
             adapters: What to compute with besides the model.
@@ -115,6 +116,7 @@ class Request:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cancelled = False
+        self.taken = False
         self.preserved = preserved
         self.logprobs: list[TokenLogprob] = []
         self._given = prompt
@@ -230,7 +232,7 @@ class Request:
     def start(self) -> None:
         """Begin the request's turn, or go on after it had to make room for others."""
         if self.sampler is None:
-            self.sampler = self._make_sampler(self._limit, self.prompt)
+            self.sampler = self._make_sampler(self.prompt)
             self._started = time.perf_counter()
 
     def grow(self) -> None:
@@ -255,6 +257,8 @@ class Request:
         """End the generation; what was held back of its text is certain now."""
         if self.finish_reason is None:
             self._emit(self._detokenizer.finish())
+            if self._streaming and len(self.logprobs) > self._n_emitted_logprobs:
+                self._put("")  # of a stop string, or of a token without a text
             self.finish_reason = reason
             self._finished = time.perf_counter()
 
@@ -310,24 +314,34 @@ class Request:
         return positions
 
     def _answer(self, vocab: LlamaVocab) -> list[int]:
-        """Return the tokens of the answer as the caller sees it: without those of a stop string."""
+        """Return the tokens of the answer as the caller sees it: without those of a stop string.
+
+        Where a token holds the end of the text and the beginning of the stop string, or a character is cut, the rest of
+        the text is tokenized by itself.
+        """
         if not self._detokenizer.stopped:
             return self.tokens
         visible, n = self.text.encode(), 0
-        for i, token in enumerate(self.tokens):
+        kept, n_kept = 0, 0  # tokens that end where a character does, and their bytes
+        for i, token in enumerate(self.tokens, 1):
             piece = vocab.token_to_piece(token, special=token in self.preserved)
             if not visible.startswith(piece, n):
-                rest = visible[n:].decode(errors="ignore")
-                return self.tokens[:i] + vocab.tokenize(rest, add_special=False, parse_special=False)
+                break
             n += len(piece)
-        return self.tokens
+            if n == len(visible) or visible[n] & 0xC0 != 0x80:
+                kept, n_kept = i, n
+        rest = visible[n_kept:].decode()
+        return self.tokens[:kept] + (self._given.tokenize(self._given.mark(rest, ())) if rest else [])
 
     def _emit(self, text: str) -> None:
         if text:
             self._parts.append(text)
             if self._streaming:
-                self.chunks.put(TextChunk(text, tuple(self.logprobs[self._n_emitted_logprobs :])))
-                self._n_emitted_logprobs = len(self.logprobs)
+                self._put(text)
+
+    def _put(self, text: str) -> None:
+        self.chunks.put(TextChunk(text, tuple(self.logprobs[self._n_emitted_logprobs :])))
+        self._n_emitted_logprobs = len(self.logprobs)
 
     # --- what it came to
 

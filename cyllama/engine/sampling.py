@@ -11,28 +11,31 @@ from ..llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaSampler, LlamaVocab
 MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.cpp's `common`
 
 
-def make_sampler(
-    config: GenerationConfig,
-    vocab: LlamaVocab,
-    n_ctx: int,
-    prompt: Sequence[int],
-    first: Callable[[], Sequence[LlamaSampler]] = tuple,
-) -> LlamaSampler:
-    """Return the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
+def sampler_maker(
+    config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, first: Sequence[LlamaSampler] = ()
+) -> Callable[[Sequence[int]], LlamaSampler]:
+    """Return what makes the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
+
+    All that takes time is done here, and not where the result is called, once, with the tokens of the prompt, which
+    penalties count as seen.
 
     Args:
         config: What to sample.
         vocab: The vocabulary of the model.
         n_ctx: What a look-back of -1 stands for.
-        prompt: Tokens that penalties count as seen.
-        first: Returns samplers that come before all others, such as one that keeps the tokens which may come next.
+        first: Come before all others, such as one that keeps the tokens which may come next. They become parts of the
+            sampler.
     """
     samplers = list(_samplers(config, vocab, n_ctx))
     look_back = _look_back(config, n_ctx)
-    if look_back:
-        for sampler in samplers:
-            sampler.accept(list(prompt[-look_back:]))
-    return LlamaSampler.chain([*first(), *samplers])  # the first ones have seen of the prompt what they have to
+
+    def make(prompt: Sequence[int]) -> LlamaSampler:
+        if look_back:
+            for sampler in samplers:
+                sampler.accept(list(prompt[-look_back:]))
+        return LlamaSampler.chain([*first, *samplers])  # the first ones have seen of the prompt what they have to
+
+    return make
 
 
 def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterator[LlamaSampler]:

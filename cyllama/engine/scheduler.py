@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from .adapters import AdapterKey
+from .pace import Pace
 from .request import Request
+from .waiting import WaitingLine
 
-CHUNK_BESIDE_STREAMS = 128  # tokens of prompts in a step that others wait for: about ten times what one of theirs takes
-SHORT_PROMPTS = 512  # tokens of all prompts together that may be evaluated in one step, so that more begin than wait
+CHUNK = 128  # tokens of prompts in a step while nobody generates; more of them at once are no faster on a CPU
+CHUNK_STEPS = 8  # beside requests that generate, a chunk takes no longer than so many steps of theirs
+GATHER = 4  # chunks in a step where at least as many requests begin with short prompts as generate
 ROWS = 16  # tokens that matrix products take together on the CPU: what is left over takes much longer per token
-TURN_STEPS = 8  # with the same adapters while others wait, about as long as a chunk takes; a switch takes 1/5 of a step
+TURN_STEPS = 8  # with the same adapters while others wait, as long as a chunk takes; a switch takes 1/5 of a step
 
 
 class Chunk(NamedTuple):
@@ -52,9 +55,9 @@ class AdapterTurns:
         self._line = line
         return [request for request in running if request.adapters.key == self._current]
 
-    def spend(self, n_prompt: int) -> None:
-        """Note a step that evaluated so many tokens of prompts."""
-        self._left -= 1 + n_prompt * TURN_STEPS // CHUNK_BESIDE_STREAMS
+    def spend(self, n_prompt: int, budget: int) -> None:
+        """Note a step that evaluated so many tokens of prompts, of ``budget``, which take as long as a turn."""
+        self._left -= 1 + n_prompt * TURN_STEPS // max(budget, 1)
 
     def _begin(self, key: AdapterKey) -> None:
         if key != self._current:
@@ -62,25 +65,41 @@ class AdapterTurns:
 
 
 class Scheduler:
-    """First come, first served, ``n_parallel`` requests at a time.
+    """What runs, and what each batch consists of.
 
-    Every batch has the next token of each request that is generating, and is filled up with prompts in the order in
-    which they came. Requests with other LoRA adapters have batches of their own, in turn.
+    Requests start in the order in which they came, ``n_parallel`` at a time. Every batch has the next token of each
+    request that is generating, and is filled up with parts of prompts: half for the one that came first, half for those
+    of which least is left. So a short prompt never waits for the end of a long one, and a long one goes on at half its
+    speed at least, however many short ones come after it. Requests with other LoRA adapters have batches of their own,
+    in turn.
 
     Attributes:
         n_parallel: How many requests run at once.
-        running: Requests that have a sequence, in the order in which they came.
+        running: Requests that have a sequence, in the order in which they started.
+        pace: How long steps take.
     """
 
-    def __init__(self, n_parallel: int = 1) -> None:
+    def __init__(self, n_parallel: int = 1, chunk: int = CHUNK) -> None:
+        """Make one.
+
+        Args:
+            n_parallel: How many requests run at once.
+            chunk: Tokens of prompts in a step while nobody generates. It does not depend on measured times, so that a
+                prompt alone is evaluated in the same steps, and rounded the same way, every time.
+        """
         self.n_parallel = n_parallel
         self.running: list[Request] = []
-        self._waiting: deque[Request] = deque()
+        self.pace = Pace()
+        self._chunk_alone = chunk
+        self._waiting = WaitingLine()
         self._turns = AdapterTurns()
+
+    def __contains__(self, request: Request) -> bool:
+        return request in self._waiting or request in self.running
 
     def add(self, request: Request) -> None:
         """Put a request at the end of the line."""
-        self._waiting.append(request)
+        self._waiting.add(request)
 
     @property
     def n_waiting(self) -> int:
@@ -92,76 +111,99 @@ class Scheduler:
 
         Generations of one conversation take turns, and some requests wait for another that evaluates their prompt.
         """
-        busy = {request.conversation for request in self.running}
-        for request in list(self._waiting):
+        for request in self._waiting.ready():
             if len(self.running) >= self.n_parallel:
                 return
-            conversation = request.conversation
-            if conversation is not None and conversation in busy:
-                continue
-            busy.add(conversation)
-            if request.leader is None:
-                yield request
+            yield request
 
     def start(self, request: Request) -> None:
         """Move a waiting request to the running ones."""
-        self._waiting.remove(request)
+        self._waiting.take(request)
         self.running.append(request)
 
     def put_back(self, request: Request) -> None:
         """Move a running request to the head of the line."""
         self.running.remove(request)
-        self._waiting.appendleft(request)
+        self._waiting.put_back(request)
 
-    def cancelled(self) -> list[Request]:
-        """Return the requests that somebody wants to end, waiting ones as well."""
-        return [request for request in (*self.running, *self._waiting) if request.cancelled]
+    def release(self, request: Request) -> None:
+        """Let a request start that waited for another one to evaluate its prompt."""
+        self._waiting.release(request)
 
     def remove(self, request: Request) -> None:
         """Take out a request that has ended."""
-        if request in self.running:
+        if request in self._waiting:
+            self._waiting.take(request)
+        elif request in self.running:
             self.running.remove(request)
-        elif request in self._waiting:
-            self._waiting.remove(request)
+        self._waiting.end(request)
 
     def next_batch(self, n_batch: int) -> Iterator[Chunk]:
         """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
         running = self._turns.choose(self.running)
-        generating = [request for request in running if request.pending == 1][:n_batch]
+        generating = list(islice((request for request in running if request.pending == 1), n_batch))
         prompts = [request for request in running if request.pending > 1]
         for request in generating:
             yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
-        budget = n_batch - len(generating)
-        n_waiting = len(generating) if running is self.running else sum(r.pending == 1 for r in self.running)
-        if n_waiting:
-            budget = min(budget, self._beside(prompts, n_waiting))
-        if ROWS < budget < sum(request.pending for request in prompts):
-            budget -= (len(generating) + budget) % ROWS  # there is a rest for another step anyway
+        n_waiting = sum(request.pending == 1 for request in self.running)
+        budget = min(n_batch - len(generating), self._budget(prompts, n_waiting))
+        if budget < sum(request.pending for request in prompts):  # there is a rest for another step anyway
+            budget = _whole_rows(len(generating), budget)
         n_prompt = 0
-        for request in prompts:
-            if budget <= 0:
-                break
-            pending = request.pending
-            tokens = request.next_tokens(min(budget, request.most_at_once))
-            budget -= len(tokens)
+        for request, n in _share(prompts, budget):
+            pending, tokens = request.pending, request.next_tokens(n)
             n_prompt += len(tokens)
             yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
-        self._turns.spend(n_prompt)
+        self._turns.spend(n_prompt, budget)
 
-    def _beside(self, prompts: list[Request], n_waiting: int) -> int:
-        """Return the most tokens of these requests' prompts in a step that ``n_waiting`` generating ones wait for.
+    @property
+    def chunk(self) -> int:
+        """Tokens of prompts in a step that requests wait for which generate."""
+        measured = self.pace.prompt_tokens(CHUNK_STEPS)
+        return self._chunk_alone if measured is None else max(measured, ROWS)
 
-        Callers who come together shall also go on together: with one chunk after the other, those whose turn is first
-        would end first, and leave the others to batches that are not full.
+    def _budget(self, prompts: list[Request], n_generating: int) -> int:
+        """Return the most tokens of prompts in a step that ``n_generating`` requests wait for.
+
+        Short prompts of callers who come together are evaluated together, so that they decode as a full batch: with one
+        after the other, those whose turn is first would end first, and leave the others to batches that are not full.
         """
-        new = [len(r.prompt) - (r.n_reused or 0) for r in prompts]
-        if len(new) > n_waiting and sum(new) <= SHORT_PROMPTS:
-            return SHORT_PROMPTS
-        return CHUNK_BESIDE_STREAMS
+        chunk = self.chunk if n_generating else self._chunk_alone
+        short = [r for r in prompts if max(r.pending, len(r.prompt) - (r.n_reused or 0)) <= CHUNK]
+        if len(short) < max(n_generating, 2):
+            return chunk
+        return max(chunk, min(sum(request.pending for request in short), GATHER * chunk))
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""
-        requests = [*self.running, *self._waiting]
+        requests = [*self.running, *self._waiting.drain()]
         self.running.clear()
-        self._waiting.clear()
         return requests
+
+
+def _whole_rows(n_generating: int, budget: int) -> int:
+    """Return a budget that fills the rows of matrix products together with the tokens of those that generate."""
+    rest = (n_generating + budget) % ROWS
+    return budget - rest if budget - rest >= ROWS // 2 else budget
+
+
+def _share(prompts: list[Request], budget: int) -> Iterator[tuple[Request, int]]:
+    """Divide a budget of tokens among prompts.
+
+    The first one has half of it, and all have it in the order of what is left of them: the shortest first.
+
+    Args:
+        prompts: Requests whose prompts are not evaluated yet, in the order in which they started.
+        budget: Tokens in all.
+    """
+    if not prompts or budget <= 0:
+        return
+    limits = {request: request.most_at_once for request in prompts}
+    shares = dict.fromkeys(prompts, 0)
+    shares[prompts[0]] = min(limits[prompts[0]], budget - budget // 2)
+    left = budget - shares[prompts[0]]
+    for request in sorted(prompts, key=lambda request: request.pending):
+        more = min(limits[request] - shares[request], left)
+        shares[request] += more
+        left -= more
+    yield from ((request, n) for request, n in shares.items() if n > 0)

@@ -34,7 +34,12 @@ class Worker(ABC, Generic[ItemT]):
 
     def start(self) -> None:
         """Start the thread, once everything that it uses exists."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C, after which nothing refers to it
+            self._stopping = True
+            self._inbox.put(None)
+            raise
 
     def stop(self) -> None:
         """Cancel everything, release the context, end the thread. Returns when that is done.

@@ -1,0 +1,41 @@
+"""How long steps take on this machine, with this model: measured while it works."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+SAMPLES = 9  # steps that a median is taken of: a single slow one, of a busy machine, changes nothing
+MIN_PROMPT = 16  # tokens of a prompt below which a step says little about what one of many takes
+
+
+class Pace:
+    """The times of the latest steps."""
+
+    def __init__(self) -> None:
+        self._generating: deque[float] = deque(maxlen=SAMPLES)  # seconds of steps that evaluated no prompt
+        self._prompt_token: deque[float] = deque(maxlen=SAMPLES)  # seconds that each token of a prompt added
+
+    def note(self, n_generating: int, n_prompt: int, seconds: float) -> None:
+        """Note how long a step took.
+
+        Args:
+            n_generating: Requests that had one token evaluated.
+            n_prompt: Tokens of prompts.
+            seconds: Duration of the step.
+        """
+        if n_prompt == 0:
+            self._generating.append(seconds)
+        elif n_prompt >= MIN_PROMPT:
+            shared = median(self._generating) if n_generating and self._generating else 0.0
+            self._prompt_token.append(max(seconds - shared, seconds / 2) / n_prompt)
+
+    def prompt_tokens(self, n_steps: float) -> int | None:
+        """Return how many tokens of prompts take as long as ``n_steps`` steps that only generate.
+
+        Returns:
+            ``None`` as long as either has not been measured.
+        """
+        if not self._generating or not self._prompt_token:
+            return None
+        return int(n_steps * median(self._generating) / max(median(self._prompt_token), 1e-9))
