@@ -1104,6 +1104,8 @@ class LLM:
             )
 
     def _cancel(self, request: Request) -> None:
+        if not self._in_own_process():
+            return  # a lock may have been held when it was forked, and nothing runs there anyway
         request.cancelled = True
         engine = self._engine
         if engine is not None:
@@ -1259,6 +1261,16 @@ def _close_all() -> None:
     """End all engine threads while the interpreter is whole: one that wakes up in its ruins would crash it."""
     for llm in list(_alive):
         llm.close()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread of the parent may have held a lock, and never gives it back here."""
+    for llm in list(_alive):
+        llm._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _wait(job: EmbeddingJob) -> list[list[float]]:

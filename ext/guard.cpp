@@ -6,6 +6,7 @@
 #include <process.h>
 long current_process() { return _getpid(); }
 #else
+#include <pthread.h>
 #include <unistd.h>
 long current_process() { return getpid(); }
 #endif
@@ -20,6 +21,15 @@ void sleep_forever() {
 
 static std::atomic<int> computations{0};
 static std::atomic<std::thread::id> exiting_thread{}; // who shuts the interpreter down, once somebody does
+
+#ifndef _WIN32
+// A forked child has none of the threads that compute in the parent: its exit must not wait for them. The thread that forks
+// computes nothing, since it holds the GIL.
+static const int forgets_in_child = pthread_atfork(nullptr, nullptr, [] {
+    computations.store(0);
+    nb::set_leak_warnings(false); // what those threads refer to is never given back
+});
+#endif
 
 bool must_end() {
     const std::thread::id exiting = exiting_thread.load();

@@ -73,6 +73,17 @@ void seq_add(const LlamaContext & self, llama_seq_id seq_id, llama_pos p0, llama
     llama_memory_seq_add(memory_of(use), seq_id, p0, p1, delta);
 }
 
+bool kv_cache_rewind(const LlamaContext & self) {
+    ContextUse use(self);
+    const llama_rope_type rope = llama_model_rope_type(llama_get_model(use.get()));
+    if (!memory_of(use) || rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE) {
+        return false; // the last ones have several positions per token, which cannot be shifted
+    }
+    // Shifting no token at all makes llama.cpp begin its next search at the first cell.
+    llama_memory_seq_add(memory_of(use), 0, INT32_MAX - 1, INT32_MAX, 1);
+    return true;
+}
+
 void seq_div(const LlamaContext & self, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) {
     ContextUse use(self);
     use.check_sequence(seq_id);
@@ -92,6 +103,10 @@ void init_memory(nb::class_<LlamaContext> & context) {
             "Clear the KV cache (llama_memory_clear).\n\n"
             "`clear_data` also zeroes the buffers, which takes time proportional to n_ctx; without it only the metadata is\n"
             "cleared, in microseconds, which is all that a new generation needs.")
+        .def(
+            "kv_cache_rewind", &kv_cache_rewind,
+            "Let the next tokens take the first cells that are free, and not those behind the ones that were taken last.\n\n"
+            "Returns False where llama.cpp cannot do that.")
         .def("seq_rm", &seq_rm, nb::arg("seq_id"), nb::arg("p0") = -1, nb::arg("p1") = -1,
              "Remove positions [p0, p1) of a sequence, or of all with seq_id=-1; a negative bound is open.\n\n"
              "Returns False if this memory cannot drop a part of a sequence.")

@@ -23,6 +23,7 @@
 // ---------------------------------------------------------------------------------------------------------------- handle
 
 ModelHandle::~ModelHandle() {
+    delete trie.load();
     if (!forked()) {
         llama_model_free(model_);
     }

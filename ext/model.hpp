@@ -38,8 +38,8 @@ class ModelHandle {
     AdapterRegistry adapters;
 
     /// The texts of the vocabulary, once a grammar needs them.
-    std::shared_ptr<const TokenTrie> trie;
-    std::mutex trie_mutex;
+    std::atomic<const std::shared_ptr<const TokenTrie> *> trie{nullptr}; // owned
+    std::mutex trie_mutex;                                               // lets one thread make it for all that want it
 
     const uint64_t
         weights; // what tells its weights from those of other models, the same wherever and however they were loaded

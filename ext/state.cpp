@@ -9,8 +9,10 @@
 
 #ifndef _WIN32
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -214,17 +216,31 @@ nb::bytes to_bytes(const LlamaState & self) {
     return result;
 }
 
+// Waits until the content of a file is on its disk; returns 0 if it is.
+int sync(FILE * file) {
+#ifdef _WIN32
+    return _commit(_fileno(file));
+#else
+    return fsync(fileno(file));
+#endif
+}
+
 // Returns 0 or an errno. A new file takes the place of an old one only when it is complete.
 int write_file(const std::string & path, const uint8_t * bytes, size_t size) {
     if (const int error = check_regular(path)) {
         return error;
     }
-    const std::string partial = path + ".partial";
-    FILE * file = std::fopen(partial.c_str(), "wb");
+    std::string partial; // a name of its own: others may be writing the same file
+    FILE * file = nullptr;
+    do {
+        static std::atomic<unsigned> counter{0};
+        partial = path + "." + std::to_string(current_process()) + "-" + std::to_string(++counter) + ".partial";
+        file = std::fopen(partial.c_str(), "wbx");
+    } while (!file && errno == EEXIST); // left by a process that was killed
     if (!file) {
         return errno;
     }
-    const bool written = std::fwrite(bytes, 1, size, file) == size;
+    const bool written = std::fwrite(bytes, 1, size, file) == size && std::fflush(file) == 0 && sync(file) == 0;
     int error = written ? 0 : errno;
     if (std::fclose(file) != 0 && !error) {
         error = errno;

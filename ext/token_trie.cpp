@@ -105,11 +105,18 @@ TokenTrie::TokenTrie(const llama_vocab * vocab) {
 }
 
 std::shared_ptr<const TokenTrie> TokenTrie::of(ModelHandle & handle, const ModelUse & model) {
-    std::lock_guard<std::mutex> lock(handle.trie_mutex);
-    if (!handle.trie) {
-        handle.trie = std::make_shared<TokenTrie>(model.vocab());
+    std::unique_lock<std::mutex> lock(handle.trie_mutex, std::defer_lock);
+    if (!handle.trie.load() && !handle.forked()) { // a child may find it locked by a thread that does not exist there
+        lock.lock();
     }
-    return handle.trie;
+    const std::shared_ptr<const TokenTrie> * known = handle.trie.load();
+    if (!known) {
+        auto made = std::make_unique<const std::shared_ptr<const TokenTrie>>(std::make_shared<TokenTrie>(model.vocab()));
+        if (handle.trie.compare_exchange_strong(known, made.get())) {
+            known = made.release();
+        } // else another thread of the child was first
+    }
+    return *known;
 }
 
 // Follows a grammar through the tokens, character by character: what cannot begin so is passed over as a whole.

@@ -7,6 +7,9 @@
 // tokens of one sequence and of the heads that share their keys; it looks at the mask once, 32 cells at a time, and gathers
 // the cells that are its own. So keys and values are converted once for all those heads too.
 //
+// Cells are taken in their order, and every block is filled: the rounding of a result depends on the order of a sequence's own
+// cells, and not on where they lie or what lies between them.
+//
 // The softmax is the usual online one (https://arxiv.org/abs/2205.14135), in blocks of kBlock cells.
 
 #include <algorithm>
@@ -38,6 +41,15 @@ constexpr uint16_t kMasked = 0xFC00; // -inf
 // A tile: tokens of one sequence, and heads with the same keys and values.
 struct Tile {
     int64_t token, n_tokens, head, n_heads;
+};
+
+// The cells of a tile that were found and not computed with yet, in order.
+struct Gathered {
+    int32_t cells[kBlock + kLook];
+    int n = 0;
+    int64_t next = 0;         // the first cell that was not looked at
+    bool masked = false;      // whether some token of the tile may not attend to one of them
+    bool last_masked = false; // the same for those among the last kLook cells that were looked at
 };
 
 // The memory of one thread, within what ggml's own flash attention plans for.
@@ -153,32 +165,40 @@ class Attention {
         return next - token;
     }
 
-    // Finds the next cells, up to kBlock from `cell` on, that some token of the tile attends to, and whether another does not.
-    int gather(const Tile & tile, int64_t & cell, int32_t * cells, bool & masked) const {
-        int n = 0;
-        masked = false;
-        while (cell < n_cells_ && n <= kBlock - kLook) {
-            const int n_look = static_cast<int>(std::min<int64_t>(kLook, n_cells_ - cell));
+    // Finds the next cells that some token of the tile attends to; returns how many there are, up to kBlock.
+    int gather(const Tile & tile, Gathered & found) const {
+        while (found.next < n_cells_ && found.n < kBlock) {
+            const int n_look = static_cast<int>(std::min<int64_t>(kLook, n_cells_ - found.next));
             uint16_t seen[kLook] = {}, hidden[kLook] = {};
-            uint16_t found = 0;
+            uint16_t any_seen = 0;
             for (int64_t t = 0; t < tile.n_tokens; ++t) {
-                const uint16_t * m = mask(tile.token + t) + cell;
+                const uint16_t * m = mask(tile.token + t) + found.next;
                 for (int i = 0; i < n_look; ++i) {
                     seen[i] |= static_cast<uint16_t>(m[i] ^ kMasked);
                     hidden[i] |= m[i];
                 }
             }
             for (int i = 0; i < kLook; ++i) {
-                found |= seen[i];
+                any_seen |= seen[i];
             }
-            for (int i = 0; found && i < n_look; ++i) {
-                cells[n] = static_cast<int32_t>(cell) + i;
-                n += seen[i] != 0;
+            bool masked = false;
+            for (int i = 0; any_seen && i < n_look; ++i) {
+                found.cells[found.n] = static_cast<int32_t>(found.next) + i;
+                found.n += seen[i] != 0;
                 masked |= seen[i] != 0 && hidden[i] != 0;
             }
-            cell += n_look;
+            found.masked |= masked;
+            found.last_masked = masked;
+            found.next += n_look;
         }
-        return n;
+        return std::min(found.n, kBlock);
+    }
+
+    // Forgets the first `n` cells, which have been computed with.
+    static void drop(Gathered & found, int n) {
+        std::copy(found.cells + n, found.cells + found.n, found.cells);
+        found.n -= n;
+        found.masked = found.n > 0 && found.last_masked; // what is left is of the last window
     }
 
     // Writes rows of keys or values as float, `width` of them apart.
@@ -287,22 +307,21 @@ class Attention {
         std::fill(sum, sum + kTile, 0.0f);
         std::memset(scratch.result, 0, static_cast<size_t>(n_pairs * dv) * sizeof(float));
         load_queries(tile, n_pairs, scratch.queries);
-        int32_t cells[kBlock];
-        int64_t cell = 0;
-        bool masked;
-        while (const int n = gather(tile, cell, cells, masked)) {
-            load(k_, tile.head / group_, cells, n, dk_, scratch.keys);
-            load(v_, tile.head / group_, cells, n, dv_, scratch.values);
+        Gathered found;
+        while (const int n = gather(tile, found)) {
+            load(k_, tile.head / group_, found.cells, n, dk_, scratch.keys);
+            load(v_, tile.head / group_, found.cells, n, dv_, scratch.values);
             std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
             multiply(scratch.scores, scratch.keys, scratch.queries, n, dk, n_pairs);
-            if (masked) {
-                add_mask(tile, cells, n, n_pairs, scratch.scores);
+            if (found.masked) {
+                add_mask(tile, found.cells, n, n_pairs, scratch.scores);
             }
             softmax(n, n_pairs, scratch.scores, max, sum, factor);
             for (int pair = 0; pair < n_used; pair += kPairs) {
                 accumulate(scratch.result + pair * dv, factor + pair, scratch.scores + pair, scratch.values, n, dv,
                            n_pairs);
             }
+            drop(found, n);
         }
         store(tile, scratch.result, sum);
     }

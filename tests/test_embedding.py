@@ -596,3 +596,29 @@ def test_bad_queries_are_refused(query: Any, error: type[Exception], why: str, r
     with pytest.raises(error, match=why):
         ranker.rerank(query, ["hello"])
     assert len(ranker.rerank("hello", ["world"])) == 1
+
+
+# --- generative models
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "mamba", "lfm2"])
+def test_texts_evaluated_in_pieces_have_the_vectors_of_whole_ones(
+    kind: str, load: Callable[..., LLM], monkeypatch: pytest.MonkeyPatch
+):
+    texts = some_texts(12, most_words=60)
+    whole = load(kind).embed(texts)
+    monkeypatch.setattr(embedding, "LOGITS_BYTES", 1)  # the least pieces that there are
+    llm = load(kind)
+    assert cosines(llm.embed(texts), whole).min() > SAME
+    assert cosines([llm.embed(text) for text in texts[:3]], whole[:3]).min() > SAME
+
+
+def test_no_logits_are_kept_for_every_token_of_a_long_text(load: Callable[..., LLM], monkeypatch: pytest.MonkeyPatch):
+    """A text cut to the training length is refused for what its keys and values take, not for logits."""
+    llm = load("llama")
+    n_vocab, n_ctx = llm.model.vocab.n_tokens, llm.n_ctx_train
+    logits = 4 * n_vocab * n_ctx
+    monkeypatch.setattr(embedding, "LOGITS_BYTES", 64 * 4 * n_vocab)  # as of a larger vocabulary
+    monkeypatch.setattr(embedding, "available_memory", lambda: logits)
+    assert len(llm.embed("hello " * (n_ctx + 100), truncate=True)) > 0
+    assert llm.stats.tokens_embedded == n_ctx

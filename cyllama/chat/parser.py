@@ -20,6 +20,8 @@ def as_content(text: str, _is_partial: bool) -> tuple[str, str, list[tuple[str, 
 
 
 _MAY_BE_REPLACED = ' \t\r\n"}]'  # what parsers close arguments with that are not complete yet
+# A text is read again when it has grown by one character in so many. Reading 1,000 of plain text takes 6 microseconds.
+_PLAIN, _STRUCTURED = 8192, 256
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class ChatParser:
         self._read = read
         self._text = ""
         self._read_until = 0
+        self._plain = True
         self._built = MessageBuilder()
 
     @property
@@ -151,14 +154,16 @@ class ChatParser:
     def push(self, text: str) -> ChatDelta:
         """Add what was generated next; return what it adds to the message, which may be nothing yet."""
         self._text += text
-        # Reading starts anew every time: for long texts not after every token.
-        if len(self._text) - self._read_until <= len(self._text) // 256:
+        # Reading starts at the beginning every time: for long texts not after every token.
+        n = len(self._text)
+        if n - self._read_until <= n // (_PLAIN if self._plain else _STRUCTURED):
             return ChatDelta()
         self._read_until = len(self._text)
         try:
             content, reasoning, calls = self._read(self._text, True)
         except (RuntimeError, ValueError):
             return ChatDelta()
+        self._plain = not (reasoning or calls)
         return self._advance(content, reasoning, calls, final=False)
 
     def finish(self) -> ChatDelta:

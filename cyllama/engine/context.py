@@ -28,6 +28,11 @@ logger = EngineLogger(__name__)
 PADDING = 256  # llama.cpp pads a context to this
 MOST_SIZES = 4  # of a context that are tried besides the least
 FIRST_RETRY = 16  # steps after which a context that could not be replaced is tried again; twice as many every time
+# Architectures with attention sinks, soft caps or ALiBi, which flash_attention.cpp leaves to ggml.
+LEFT_TO_GGML = (
+    *("baichuan", "bloom", "deepseek4", "dflash", "gemma2", "gpt-oss"),
+    *("granite_swa", "grok", "jais", "mimo2", "mpt", "refact"),
+)
 DEFAULT_MAX_TOKENS = 512  # to make room for at first where the answer has no limit
 
 
@@ -115,6 +120,7 @@ class GenerationContext:
             max_idle_cells(config),
             swa_full=config.swa_full,
             token_bytes=(kv_cache_bytes(model, config, PADDING) or PADDING) / PADDING,
+            order_decides=order_decides(config, model),
         )
 
     def ensure(self, n_ctx: int, *, roomy: int, n_batch: int, at_once: bool = False) -> bool:
@@ -311,10 +317,23 @@ def max_idle_cells(config: ModelConfig) -> int:
     kernels on the CPU, eight times as much. On a GPU a step hardly notices them, and moving 500 tokens of an 8B model
     to host memory takes as long as 30 steps (benchmarks/gpu.py).
     """
-    if not in_host_memory(config):
-        return 4096
-    skips = config.flash_attn != "disabled" and config.type_k == config.type_v == "f16"
-    return 4096 if skips else 512
+    return 512 if in_host_memory(config) and not _gathers_cells(config) else 4096
+
+
+def _gathers_cells(config: ModelConfig) -> bool:
+    """Whether attention is computed by llama.cpp/flash_attention.cpp, which finds a sequence's own cells, if it can."""
+    return config.flash_attn != "disabled" and config.type_k == config.type_v == "f16" and in_host_memory(config)
+
+
+def order_decides(config: ModelConfig, model: LlamaModel) -> bool:
+    """Whether the order of a sequence's own cells decides how attention is rounded, and not where they lie.
+
+    It is so in llama.cpp/flash_attention.cpp. What that leaves to ggml is divided among threads and blocks by places.
+    """
+    architecture = model.metadata.get("general.architecture", "")
+    left = (f"{architecture}.attn_logit_softcapping", f"{architecture}.attention.max_alibi_bias")
+    others = architecture in LEFT_TO_GGML or any(key in model.metadata for key in left)
+    return _gathers_cells(config) and not others
 
 
 def _ggml_type(name: str) -> GGMLType:

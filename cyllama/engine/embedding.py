@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple, cast
+
+import numpy as np
 
 from ..config import ModelConfig
 from ..errors import (
@@ -34,6 +37,8 @@ logger = EngineLogger(__name__)
 
 MAX_SEQUENCES = 128  # texts of one pass: more would not make short ones faster
 MAX_RECURRENT = 4  # where each has a large state, and is computed by itself anyway
+LOGITS_BYTES = 64 * 2**20  # of the logits that a generative model computes with every embedding, for one piece
+LEAST_PIECE = 16  # tokens, of which matrix products take so many together
 
 
 # --- calls
@@ -101,6 +106,43 @@ class _Place(NamedTuple):
 
     job: EmbeddingJob
     text: int
+
+    @property
+    def tokens(self) -> list[int]:
+        """Its token ids."""
+        return self.job.texts[self.text]
+
+
+class _Piece(NamedTuple):
+    """Tokens of a text that are evaluated in one step.
+
+    Attributes:
+        seq_id: Which text of the pass it belongs to.
+        start: Where it begins there.
+        tokens: Its token ids.
+    """
+
+    seq_id: int
+    start: int
+    tokens: list[int]
+
+
+def _pieces(texts: Iterable[list[int]], size: int) -> Iterator[list[_Piece]]:
+    """Divide texts into steps of at most ``size`` tokens in all."""
+    step: list[_Piece] = []
+    left = size
+    for seq_id, tokens in enumerate(texts):
+        start = 0
+        while start < len(tokens):
+            piece = _Piece(seq_id, start, tokens[start : start + left])
+            step.append(piece)
+            start += len(piece.tokens)
+            left -= len(piece.tokens)
+            if left == 0:
+                yield step
+                step, left = [], size
+    if step:
+        yield step
 
 
 # --- the engine
@@ -170,46 +212,67 @@ class Embedder(Worker[EmbeddingJob]):
             job.fail(job.cancel_error())
 
     def _fill(self, places: list[_Place], reused: bool) -> None:
-        """Put texts into the batch: the longest one of the first call, and the longest ones that fit beside it."""
-        batch = self._batch
-        batch.clear()
+        """Choose the texts of a pass: the longest one of the first call, and the longest ones that fit beside it."""
+        left = self._n_ctx
         for job in self._jobs:
             while len(places) < self._n_seq_max(self._n_ctx):
-                index = job.take(batch.capacity - len(batch))
+                index = job.take(left)
                 if index is None:
                     break
                 places.append(_Place(job, index))
-                batch.add_sequence(job.texts[index], 0, len(places) - 1, logits_all=True)
+                left -= len(job.texts[index])
                 self._stats.embedding_context_reuses += reused and not job.started
                 job.started = True
 
     def _compute(self, places: list[_Place]) -> None:
         context = self._context
         assert context is not None
-        if not self._may_decode(context):
-            return
-        try:
-            if self._model.has_encoder:
-                context.encode(self._batch)
-            else:
-                context.kv_cache_clear(clear_data=False)
-                status = context.decode(self._batch)
-                if status != 0:
-                    raise DecodeError(f"llama.cpp could not evaluate the texts: status {status}")
-        except RuntimeError:
-            if self._nobody_waits():  # aborted
+        vectors: dict[int, np.ndarray] = {}
+        if not self._model.has_encoder:
+            context.kv_cache_clear(clear_data=False)
+        for step in _pieces((place.tokens for place in places), self._batch.capacity):
+            if not self._evaluate(context, step):
                 return
-            raise
+            for piece in step:
+                self._pool(vectors, piece, context.get_embeddings_seq(piece.seq_id), len(places[piece.seq_id].tokens))
         self._stats.embedding_passes += 1
-        self._stats.tokens_embedded += len(self._batch)
+        self._stats.tokens_embedded += sum(len(place.tokens) for place in places)
         self._stats.texts_embedded += len(places)
         for seq_id, (job, text) in enumerate(places):
             try:
-                job.deliver(text, cast("list[float]", context.get_embeddings_seq(seq_id).tolist()))
+                job.deliver(text, cast("list[float]", vectors[seq_id].tolist()))
             except DecodeError as error:  # one text's misfortune must not be that of the others
                 job.fail(error)
         for job in {place.job for place in places}:
             job.finish()
+
+    def _evaluate(self, context: LlamaContext, step: list[_Piece]) -> bool:
+        """Evaluate pieces of texts; return whether anybody waits for the outcome."""
+        batch = self._batch
+        batch.clear()
+        for piece in step:
+            batch.add_sequence(piece.tokens, piece.start, piece.seq_id, logits_all=True)
+        if not self._may_decode(context):
+            return False
+        try:
+            if self._model.has_encoder:
+                context.encode(batch)
+            elif (status := context.decode(batch)) != 0:
+                raise DecodeError(f"llama.cpp could not evaluate the texts: status {status}")
+        except RuntimeError:
+            if self._nobody_waits():  # aborted
+                return False
+            raise
+        return True
+
+    def _pool(self, vectors: dict[int, np.ndarray], piece: _Piece, vector: memoryview, n_tokens: int) -> None:
+        """Add what llama.cpp pooled of a piece to the vector of its text, which has ``n_tokens`` tokens."""
+        seq_id = piece.seq_id
+        if self._pooling == LlamaPoolingType.MEAN and len(piece.tokens) < n_tokens:
+            weighted = np.asarray(vector, dtype=np.float64) * (len(piece.tokens) / n_tokens)
+            vectors[seq_id] = vectors[seq_id] + weighted if seq_id in vectors else weighted
+        elif self._pooling == LlamaPoolingType.LAST or seq_id not in vectors:
+            vectors[seq_id] = np.array(vector)
 
     def _nobody_waits(self) -> bool:
         return self._stopping or all(job.future.cancelled() for job in list(self._jobs))
@@ -222,7 +285,20 @@ class Embedder(Worker[EmbeddingJob]):
 
     def _n_seq_max(self, n_ctx: int) -> int:
         recurrent = self._model.is_recurrent or self._model.is_hybrid
-        return min(MAX_RECURRENT if recurrent else MAX_SEQUENCES, n_ctx)
+        return min(MAX_RECURRENT if recurrent else MAX_SEQUENCES, self._piece(n_ctx))
+
+    def _piece(self, n_ctx: int) -> int:
+        """Return how many tokens are evaluated at once in a context of ``n_ctx``: a power of two, or all of them.
+
+        llama.cpp computes the logits of every token whose embedding is wanted, which a vocabulary of 262,144 tokens
+        makes a megabyte each. Where tokens attend to earlier ones only, a text can be evaluated in pieces.
+        """
+        model = self._model
+        in_pieces = self._pooling in (LlamaPoolingType.MEAN, LlamaPoolingType.CLS, LlamaPoolingType.LAST)
+        if not model.is_causal or model.has_encoder or not in_pieces:
+            return n_ctx
+        most = max(LOGITS_BYTES // (4 * model.vocab.n_tokens), LEAST_PIECE)
+        return min(1 << (most.bit_length() - 1), n_ctx)
 
     def _ensure(self, n_tokens: int) -> bool:
         """Have a context whose passes take texts of so many tokens; return whether it was there already."""
@@ -246,17 +322,19 @@ class Embedder(Worker[EmbeddingJob]):
         params = self._params(n_ctx)
         self._check_memory(n_ctx)
         self._context = create_context(self._model, params, WAY_OUT)
-        self._batch = LlamaBatch(n_ctx)
+        self._batch = LlamaBatch(self._piece(n_ctx))
         self._n_ctx = self._stats.embedding_n_ctx = n_ctx
         self._stats.embedding_contexts_created += 1
         logger.debug("created an embedding context of %d tokens", n_ctx)
 
     def _params(self, n_ctx: int) -> LlamaContextParams:
-        """Return llama.cpp's parameters: a text is computed as a whole, or its pooling would see a part of it only."""
-        params = context_params(self._config, n_ctx=n_ctx, n_batch=n_ctx, model=self._model)
+        """Return llama.cpp's parameters: a piece is computed as a whole, or its pooling would see a part of it only."""
+        piece = self._piece(n_ctx)
+        params = context_params(self._config, n_ctx=n_ctx, n_batch=piece, model=self._model)
         params.embeddings = True
         params.pooling_type = self._pooling
-        params.n_ctx = params.n_batch = params.n_ubatch = n_ctx
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = piece
         params.n_outputs_max = 0
         params.n_seq_max = self._n_seq_max(n_ctx)
         params.type_k = params.type_v = GGMLType.F16  # small, and gone after the pass: nothing to save
@@ -271,7 +349,7 @@ class Embedder(Worker[EmbeddingJob]):
         kv_cache = kv_cache_bytes(model, self._config.merge(type_k="f16", type_v="f16"), n_ctx) or 0
         logits = 2 * 4 * model.vocab.n_tokens if model.is_causal else 4 * model.vocab.n_tokens  # in the graph and out
         masks = 6 * n_ctx  # of 4 and of 2 bytes
-        needed = kv_cache + n_ctx * (logits + masks + 4 * model.n_embd_out)
+        needed = kv_cache + self._piece(n_ctx) * (logits + masks + 4 * model.n_embd_out)
         if needed > available:
             raise ContextMemoryError(
                 f"an embedding context of {n_ctx} tokens needs {gib(needed)}, but {gib(available)} of memory are "

@@ -63,6 +63,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config) else config.n_ubatch)
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
+        self._alone: Request | None = None  # what began without anybody beside it, until another one does
         self._probe = LlamaSampler.greedy()
         self.start()
 
@@ -306,9 +307,10 @@ class Engine(Worker["Request | Callable[[], object]"]):
         """Give a request a sequence, with as much of its prompt as is known already."""
         kv_cache, conversation = self._kv_cache, request.conversation
         own = request.own_sequence
+        self._alone = None
         if not self._scheduler.running:
-            while conversation is None and own is None and kv_cache.move_away():
-                pass  # alone, it gets the same cells, and so the same text, whatever ran before
+            if conversation is None and own is None:
+                self._begin_alone(request)
             kv_cache.compact(own)
         shareable, adapters = conversation is not None, request.adapters.key
         sequence = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
@@ -327,6 +329,14 @@ class Engine(Worker["Request | Callable[[], object]"]):
             request.n_reused = len(sequence.tokens)
             self._stats.prompt_tokens_reused += request.n_reused
         self._scheduler.start(request)
+
+    def _begin_alone(self, request: Request) -> None:
+        """Let a request without a conversation have the same text, whatever ran before and is beside it."""
+        if self._kv_cache.begin_in_order(request.most_tokens):
+            self._alone = request
+            return
+        while self._kv_cache.move_away():
+            pass  # so that it gets the same cells
 
     # --- a step
 
@@ -408,6 +418,8 @@ class Engine(Worker["Request | Callable[[], object]"]):
                 self._give_way()
         wanted = min(self._context.batch.capacity, sum(request.pending for request in scheduler.running))
         kv_cache.make_room(wanted)
+        if self._alone in scheduler.running and self._alone.sequence is not None and kv_cache.cells_left:
+            kv_cache.put_in_order(self._alone.sequence)
         return min(self._context.batch.capacity, kv_cache.free_cells)
 
     def _grow(self, *, at_once: bool = False) -> bool:

@@ -36,6 +36,7 @@ class KVCache:
         idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
         host_bytes: Host memory in use.
         n_cells: Cells of the context, 0 without one.
+        cells_left: Whether cells became free since :meth:`begin_in_order`: the next tokens take them out of order.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class KVCache:
         *,
         swa_full: bool = False,
         token_bytes: float = 1,
+        order_decides: bool = False,
     ) -> None:
         """Make an empty cache.
 
@@ -55,6 +57,8 @@ class KVCache:
             idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
             swa_full: Whether contexts keep every token of sliding-window layers.
             token_bytes: Host memory of a token, as far as that is known before the first one is moved there.
+            order_decides: Whether the order of a sequence's own cells decides how attention is rounded, and not where
+                they lie.
         """
         self._memory = memory_of(model, swa_full=swa_full)
         self._host_bytes_max = host_bytes_max
@@ -66,8 +70,10 @@ class KVCache:
         self._clock = 0
         self._highest = 0  # no cell beyond this one is in use
         self._token_bytes = token_bytes  # host memory that a token of the last swapped sequence took
+        self._order_decides = order_decides
         self.host_bytes = 0
         self.n_cells = 0
+        self.cells_left = False
 
     # --- contexts
 
@@ -401,6 +407,37 @@ class KVCache:
             self._context.kv_cache_clear(clear_data=False)
             self._highest = 0
 
+    def begin_in_order(self, n_cells: int) -> bool:
+        """While nobody runs: let the next ``n_cells`` tokens take cells in ascending order.
+
+        So a request that runs alone gets the same text whatever is beside it, and idle sequences can stay.
+
+        Returns:
+            Whether they will, and attention is rounded the same way for it.
+        """
+        if not self._order_decides or self._context is None:
+            return False
+        self.limit_idle()
+        if not self.make_room(n_cells):
+            return False
+        windows = sum(min(len(sequence.tokens), self._memory.window) for sequence in self._resident())
+        if n_cells > self._memory.window_cells - windows:
+            return False
+        self.cells_left = False
+        return self._context.kv_cache_rewind()
+
+    def put_in_order(self, sequence: CachedSequence) -> None:
+        """While one sequence runs: let it have cells in ascending order, although others have left theirs meanwhile."""
+        assert self._context is not None
+        try:
+            self._swap_out(sequence)
+        except FAILURES:  # where it is, it only rounds differently
+            logger.debug("a sequence of %d tokens could not be moved", len(sequence.tokens), exc_info=True)
+        else:
+            self._context.kv_cache_rewind()
+            self._swap_in(sequence)
+        self.cells_left = False
+
     # --- carrying over
 
     def save(self, sequence: CachedSequence) -> tuple[list[int], bytes | None, AdapterKey]:
@@ -548,6 +585,7 @@ class KVCache:
         assert sequence.seq_id is not None
         self._context.seq_rm(sequence.seq_id)
         self._cells.truncate(sequence.seq_id, 0)
+        self.cells_left = True
         self._set_checkpoints(sequence, [])
         sequence.tokens = []
 
@@ -611,6 +649,7 @@ class KVCache:
         if not self._context.seq_rm(sequence.seq_id, n):
             return False
         self._cells.truncate(sequence.seq_id, n)
+        self.cells_left = True
         del sequence.tokens[n:]
         self._set_checkpoints(sequence, [c for c in sequence.checkpoints if c.n_tokens <= n])
         return self._is_whole(sequence)
@@ -679,6 +718,7 @@ class KVCache:
             self._set_state(sequence, state)
         self._context.seq_rm(sequence.seq_id)
         self._cells.truncate(sequence.seq_id, 0)
+        self.cells_left = True
         self._free_ids.append(sequence.seq_id)
         sequence.seq_id = None
 

@@ -6,6 +6,8 @@ for one kind of memory, what may be asked of it, and how to tell whether it hold
 
 from __future__ import annotations
 
+import math
+
 from ..llama.llama_cpp import LlamaContext, LlamaModel
 
 CHUNKED_ATTENTION = ("llama4",)  # architectures whose windows do not slide but begin at multiples of their size
@@ -23,6 +25,8 @@ class Attention:
             more cells than the sequence had.
         one_length: Whether all sequences of a batch need the same number of tokens to be computed in one pass, where
             that matters: see :class:`SlidingWindow`.
+        window: Size of a sliding window in tokens.
+        window_cells: Cells for windows; after the last one, those that have left their windows are used again.
     """
 
     drops_tails = True
@@ -30,6 +34,8 @@ class Attention:
     copies_windows = False
     unshared_window = 0
     one_length = False
+    window = 0
+    window_cells: float = math.inf
 
     def attach(self, context: LlamaContext) -> None:
         """Learn the sizes of the context that is used from now on."""
@@ -64,14 +70,16 @@ class SlidingWindow(Attention):
     drops_tails = False
 
     def __init__(self, n_swa: int, *, full: bool, chunked: bool) -> None:
-        self._n_swa = n_swa
+        self._n_swa = self.window = n_swa
         self._full = full
         self._chunked = chunked
 
     def attach(self, context: LlamaContext) -> None:
         """Learn the size of the windows' cache. llama.cpp does not tell it; this is how it is computed there."""
         cells = self._n_swa * context.n_seq_max + context.n_ubatch
-        self.copies_windows = not self._full and -(-cells // PADDING) * PADDING < context.n_ctx
+        padded = -(-cells // PADDING) * PADDING
+        self.copies_windows = not self._full and padded < context.n_ctx
+        self.window_cells = padded if self.copies_windows else context.n_ctx
         self.unshared_window = 0 if self.copies_windows else self._n_swa
 
     def first_needed(self, n: int) -> int:
@@ -94,6 +102,7 @@ class Recurrent(Attention):
         self._attention.attach(context)
         self.copies_windows = self._attention.copies_windows
         self.unshared_window = self._attention.unshared_window
+        self.window, self.window_cells = self._attention.window, self._attention.window_cells
 
     def goes_on(self, first: int, n: int) -> bool:
         """Return whether the state, whose only position is its last one, is that of ``n`` tokens."""

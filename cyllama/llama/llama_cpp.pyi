@@ -1130,6 +1130,13 @@ class LlamaContext:
         cleared, in microseconds, which is all that a new generation needs.
         """
 
+    def kv_cache_rewind(self) -> bool:
+        """
+        Let the next tokens take the first cells that are free, and not those behind the ones that were taken last.
+
+        Returns False where llama.cpp cannot do that.
+        """
+
     def seq_rm(self, seq_id: int, p0: int = -1, p1: int = -1) -> bool:
         """
         Remove positions [p0, p1) of a sequence, or of all with seq_id=-1; a negative bound is open.

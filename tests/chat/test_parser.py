@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -157,6 +158,15 @@ def test_long_answers_are_read_in_linear_pieces(templates: ChatTemplates):
     deltas.append(parser.finish())
     assert parser.message.content == text
     assert sum(map(bool, deltas)) > 500
+
+
+@pytest.mark.parametrize("tools", [None, TOOLS], ids=["plain", "tools"])
+def test_plain_text_comes_in_the_same_small_pieces_however_long_it_is(templates: ChatTemplates, tools: Any):
+    parser = templates.prepare(USER, tools=tools, chat_template=QWEN.template).parser()
+    text = "Once upon a time, there was a fox. " * 600
+    sizes = [len(parser.push(text[i : i + 4]).content) for i in range(0, len(text), 4)]
+    assert sum(sizes) == len(text)
+    assert max(sizes) <= 8
 
 
 @pytest.mark.parametrize("depth", [100, 5000, 100_000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,15 @@ def test_files_carry_tokens_too(
 def test_an_old_file_is_replaced_only_by_a_complete_one(told: LlamaContext, tmp_path: Path):
     path = tmp_path / "state"
     path.write_text("old")
-    (tmp_path / "state.partial").mkdir()
-    with pytest.raises(IsADirectoryError):
-        told.state_save_file(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # as a disk that is full
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            told.state_save_file(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
 def test_after_a_restore_there_is_nothing_to_sample_from(told: LlamaContext, batch_of: BatchOf):
