@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_executor_for_config
 
-from cyllama import LLM, AsyncChatStream, ChatStream, ContextSizeError, SessionError
+from cyllama import (
+    LLM,
+    AsyncChatStream,
+    ChatDelta,
+    ChatResponse,
+    ChatStream,
+    ContextSizeError,
+    OutputError,
+    SessionError,
+)
+from cyllama.attempts import attempts, is_valid
 
 from .errors import ConversationSizeError
 from .sessions import SessionKey, conversations_of
 
 T = TypeVar("T")
+
+_VARIED = ("temperature", "seed")  # options that differ between attempts
 
 
 @dataclass
@@ -61,6 +73,7 @@ class Prepared:
         n_opening: How many of these come before the first turn.
         n_messages: How many messages the caller gave.
         exclusive: Whether the model holds one conversation at a time.
+        max_attempts: How often it may be answered, until the answer is valid.
     """
 
     llm: LLM
@@ -71,6 +84,90 @@ class Prepared:
     n_opening: int
     n_messages: int
     exclusive: bool
+    max_attempts: int = 1
+
+    def attempts(self) -> Iterator[tuple[Prepared, bool]]:
+        """Yield the call as it is tried, and whether that is the last time."""
+        config = self.llm.config.merge(**{name: self.options[name] for name in _VARIED if name in self.options})
+        for n, varied in enumerate(attempts(config, self.max_attempts), 1):
+            options = {} if n == 1 else {name: getattr(varied, name) for name in _VARIED}
+            yield replace(self, options={**self.options, **options}), n == self.max_attempts
+
+
+class Answer(NamedTuple):
+    """What came of a call.
+
+    Attributes:
+        response: The answer.
+        refused: Why a call of a strict tool in it is not valid.
+    """
+
+    response: ChatResponse
+    refused: OutputError | None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether another attempt would be of no use."""
+        return self.refused is None and is_valid(self.response)
+
+
+class Reading:
+    """The deltas of an answer, to its end also where a call of a strict tool in it is not valid."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._refused: OutputError | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once all has been read."""
+        return Answer(self._stream.response, self._refused)
+
+    def __iter__(self) -> Iterator[ChatDelta]:
+        return self
+
+    def __next__(self) -> ChatDelta:
+        try:
+            return next(self._stream)
+        except OutputError as error:
+            self._refused = error
+            raise StopIteration from None
+
+    def __aiter__(self) -> AsyncIterator[ChatDelta]:
+        return self
+
+    async def __anext__(self) -> ChatDelta:
+        try:
+            return await anext(self._stream)
+        except OutputError as error:
+            self._refused = error
+            raise StopAsyncIteration from None
+
+
+def answer(prepared: Prepared) -> Answer:
+    """Answer a call, until the answer is valid, or that was tried often enough."""
+    for each, last in prepared.attempts():
+        with open_call(each) as stream:
+            reading = Reading(stream)
+            for _ in reading:
+                pass
+            found = reading.answer
+        if last or found.is_valid or prepared.call.cancelled:
+            return found
+    raise AssertionError("there is one attempt at least")
+
+
+async def aanswer(prepared: Prepared) -> Answer:
+    """Do the same for an event loop."""
+    for each, last in prepared.attempts():
+        async with AsyncOpening(each) as stream:
+            reading = Reading(stream)
+            async for _ in reading:
+                pass
+            found = reading.answer
+        if last or found.is_valid or prepared.call.cancelled:
+            return found
+    raise AssertionError("there is one attempt at least")
 
 
 @contextmanager

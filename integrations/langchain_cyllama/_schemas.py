@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
 from cyllama import SchemaError
+from cyllama.grammar import ResponseFormat, check_response_format
 
 _WRAPPED = "value"  # the argument that stands for a value that is not an object
 _NAME = "answer"  # of a schema without a title
@@ -26,6 +28,51 @@ _DEFINITIONS = ("$defs", "definitions")
 _VALUES = frozenset(("default", "const", "enum", "examples"))  # keywords whose values are not schemas
 
 JsonSchema = dict[str, Any]
+
+
+@dataclass
+class JsonLoader:
+    """Makes what JSON means of it, if it is valid under a schema.
+
+    Attributes:
+        schema: The schema.
+    """
+
+    schema: JsonSchema
+
+    def __call__(self, text: str) -> Any:
+        """Return the value. It raises an `OutputError`, which is a `ValueError`, if the text is not valid."""
+        return self._format.parse(text)
+
+    @cached_property
+    def _format(self) -> ResponseFormat:
+        return cast("ResponseFormat", check_response_format({"type": "json_schema", "schema": self.schema}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"schema": self.schema}
+
+
+@dataclass
+class TypeLoader:
+    """Makes an instance of a type that pydantic can validate.
+
+    Attributes:
+        type: The type.
+    """
+
+    type: Any
+
+    def __call__(self, text: str) -> Any:
+        """Return the instance. It raises a `ValidationError`, which is a `ValueError`, if the text is not valid."""
+        return self.adapter.validate_json(text)
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """What pydantic has made of the type."""
+        return TypeAdapter(self.type)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"type": self.type}
 
 
 @dataclass(frozen=True)
@@ -89,20 +136,20 @@ def read_schema(schema: Any) -> OutputSchema:
         SchemaError: There is no JSON schema of it.
     """
     if isinstance(schema, Mapping):
-        return _finish(schema, *_of_mapping(schema), json.loads, grows=True)
+        name, converted = _of_mapping(schema)
+        return _finish(schema, name, converted, JsonLoader(converted), grows=True)
     if isinstance(schema, BaseTool) or inspect.isroutine(schema) or is_typeddict(schema):
-        return _finish(schema, *_of_tool(to_tool(schema)), json.loads, grows=True)
+        name, converted = _of_tool(to_tool(schema))
+        return _finish(schema, name, converted, JsonLoader(converted), grows=True)
     if isinstance(schema, type) and is_basemodel_subclass(schema) and not issubclass(schema, BaseModel):
         old = cast("Any", schema)  # a class of pydantic.v1
         return _finish(schema, schema.__name__, old.schema(), old.parse_raw, grows=False)
+    loader = TypeLoader(schema)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(schema)
-        converted = adapter.json_schema()
+        converted = loader.adapter.json_schema()
     except PydanticUserError as error:
         raise SchemaError(f"there is no JSON schema of {schema!r:.80}: {error}") from error
-    return _finish(
-        schema, str(converted.get("title") or _name_of(schema)), converted, adapter.validate_json, grows=False
-    )
+    return _finish(schema, str(converted.get("title") or _name_of(schema)), converted, loader, grows=False)
 
 
 def _of_mapping(schema: Mapping[str, Any]) -> tuple[str, JsonSchema]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
+from typing import Any
 
 from langchain_core.load.mapping import SERIALIZABLE_MAPPING
 from langchain_core.load.serializable import Serializable
 
+_NAMESPACE = __name__.partition(".")[0]
+
 
 def register(cls: type[Serializable]) -> None:
-    """Add a class to those that `load(..., allowed_objects="all", valid_namespaces=["langchain_cyllama"])` loads.
+    """Add a class to those that `loads(..., allowed_objects="all")` loads, as the classes of LangChain's partners are.
 
-    LangChain lists the classes of its partners by name; what is not in the list is never loaded.
+    LangChain lists its partners' packages and classes by name. What is in neither list is never loaded.
     """
+    loader: Any = importlib.import_module("langchain_core.load.load")  # its package has a function of that name
     path = tuple(cls.lc_id())
-    SERIALIZABLE_MAPPING[path] = path
-    loader = sys.modules.get("langchain_core.load.load")
-    if loader is not None:  # it has a copy, and perhaps another one of that
-        loader.ALL_SERIALIZABLE_MAPPINGS[path] = path
-        getattr(loader, "_default_class_paths_cache", {}).pop("all", None)
+    for mapping in (SERIALIZABLE_MAPPING, loader.ALL_SERIALIZABLE_MAPPINGS):  # one is a copy of the other
+        mapping[path] = path
+    if _NAMESPACE not in loader.DEFAULT_NAMESPACES:
+        loader.DEFAULT_NAMESPACES.append(_NAMESPACE)
+    getattr(loader, "_default_class_paths_cache", {}).pop("all", None)

@@ -75,7 +75,7 @@ class AnswerParser(BaseTransformOutputParser[Any]):
     # -------------------- internal
 
     def _parse(self, message: BaseMessage) -> Any:
-        text = self._text_of(message)
+        text, error = self._text_of(message)
         _check_ended(message, text)
         if text is None:
             if self.optional:
@@ -85,19 +85,23 @@ class AnswerParser(BaseTransformOutputParser[Any]):
                 str(message.text),
             )
         try:
-            return self.load(text)
-        except (ValueError, RecursionError) as error:
-            raise OutputParsingError(_why_not(text, error), text) from error
+            value = self.load(text)
+        except (ValueError, RecursionError) as problem:
+            raise OutputParsingError(_why_not(text, problem), text) from problem
+        if error is not None:
+            raise OutputParsingError(_why_not(text, error), text)
+        return value
 
-    def _text_of(self, message: BaseMessage) -> str | None:
-        """Return the JSON text of an answer, or `None` where it does not call the tool."""
+    def _text_of(self, message: BaseMessage) -> tuple[str | None, str | None]:
+        """Return the JSON text of an answer, and what was found to be wrong with it; nothing if it has no call."""
         if self.tool is None:
-            return str(message.text)
-        return next((text for name, text in _arguments(message) if name == self.tool), None)
+            return str(message.text), None
+        found = (call[1:] for call in _arguments(message) if call[0] == self.tool)
+        return next(found, (None, None))
 
     def _parse_part(self, message: BaseMessage) -> Any:
         """Return what is there of a value, or `None`."""
-        text = self._text_of(message) if self.grows else None
+        text = self._text_of(message)[0] if self.grows else None
         try:
             return None if text is None else parse_partial_json(text)
         except ValueError:
@@ -167,16 +171,19 @@ def _error_of(parser: AnswerParser) -> Callable[[BaseMessage], Exception | None]
     return error_of
 
 
-def _arguments(message: BaseMessage) -> Iterator[tuple[str | None, str]]:
-    """Yield the tools that a message calls, and the arguments as they were generated."""
+def _arguments(message: BaseMessage) -> Iterator[tuple[str | None, str, str | None]]:
+    """Yield the tools that a message calls, the arguments as they were generated, and what is wrong with them."""
+    if not isinstance(message, AIMessage):
+        return
+    errors = {call["id"]: call["error"] for call in message.invalid_tool_calls}
     if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
-        for piece in message.tool_call_chunks:  # and not its tool_calls, which LangChain has repaired
-            yield piece["name"], piece["args"] or ""
-    elif isinstance(message, AIMessage):
-        for call in message.tool_calls:
-            yield call["name"], json.dumps(call["args"])
-        for broken in message.invalid_tool_calls:
-            yield broken["name"], broken["args"] or ""
+        for piece in message.tool_call_chunks:  # and not its tool_calls, which LangChain may have repaired
+            yield piece["name"], piece["args"] or "", errors.get(piece["id"])
+        return
+    for call in message.tool_calls:
+        yield call["name"], json.dumps(call["args"]), None
+    for broken in message.invalid_tool_calls:
+        yield broken["name"], broken["args"] or "", broken["error"] or "the call is not valid"
 
 
 def _check_ended(message: BaseMessage, text: str | None) -> None:
@@ -197,7 +204,7 @@ def _check_ended(message: BaseMessage, text: str | None) -> None:
         )
 
 
-def _why_not(text: str, error: Exception) -> str:
+def _why_not(text: str, error: object) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -16,12 +16,14 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import PrivateAttr
 from typing_extensions import override
 
-from cyllama import ChatDelta, ChatResponse, TokenLogprob, ToolCall, Usage
+from cyllama import ChatDelta, ChatResponse, OutputError, TokenLogprob, ToolCall, Usage
 
 MODEL_PROVIDER = "cyllama"
 
 
-def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMessage:
+def to_langchain(
+    response: ChatResponse, model_name: str | None = None, refused: OutputError | None = None
+) -> AIMessage:
     """Return the message of a response.
 
     A tool call that was cut off is among `invalid_tool_calls`.
@@ -29,8 +31,9 @@ def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMes
     Args:
         response: The response.
         model_name: What the caller calls the model; by default its own name.
+        refused: Why a call of a strict tool is not valid.
     """
-    calls, invalid = _read_calls(response)
+    calls, invalid = _read_calls(response, refused)
     return AIMessage(
         content=response.text,
         additional_kwargs=_additional(response.message.reasoning_content),
@@ -44,16 +47,19 @@ def to_langchain(response: ChatResponse, model_name: str | None = None) -> AIMes
 _CUT = "the arguments are not a complete JSON object: the answer was cut, by max_tokens or by a stop string"
 
 
-def _read_calls(response: ChatResponse) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
-    """Return the calls of a response, and those that were cut."""
+def _read_calls(
+    response: ChatResponse, refused: OutputError | None
+) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
+    """Return the calls of a response, and those that were cut, or refused."""
     calls: list[LangChainToolCall] = []
     invalid: list[InvalidToolCall] = []
     for call in response.message.tool_calls:
+        name, text = call.function.name, call.function.arguments
         arguments = _parse_arguments(call)
         if arguments is None:
-            invalid.append(
-                invalid_tool_call(name=call.function.name, args=call.function.arguments, id=call.id, error=_CUT)
-            )
+            invalid.append(invalid_tool_call(name=name, args=text, id=call.id, error=_CUT))
+        elif refused is not None and refused.text == text:
+            invalid.append(invalid_tool_call(name=name, args=text, id=call.id, error=str(refused)))
         else:
             calls.append(tool_call(name=call.function.name, args=arguments, id=call.id))
     return calls, invalid
@@ -81,12 +87,29 @@ def to_chunk(delta: ChatDelta) -> AIMessageChunk:
     )
 
 
-def to_last_chunk(response: ChatResponse, model_name: str | None = None) -> AIMessageChunk:
+def to_whole_chunk(response: ChatResponse) -> AIMessageChunk:
+    """Return all of a message as one piece, to which the last chunk is added."""
+    message = response.message
+    pieces = [
+        tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id, index=index)
+        for index, call in enumerate(message.tool_calls)
+    ]
+    return AIMessageChunk(
+        content=response.text,
+        additional_kwargs=_additional(message.reasoning_content),
+        tool_call_chunks=pieces,
+        response_metadata={"model_provider": MODEL_PROVIDER, **_logprobs(response.logprobs or ())},
+    )
+
+
+def to_last_chunk(
+    response: ChatResponse, model_name: str | None = None, refused: OutputError | None = None
+) -> AIMessageChunk:
     """Return what is known of a message once it is complete.
 
     Added to the others, it gives a message with the tool calls of `to_langchain`.
     """
-    calls, invalid = _read_calls(response)
+    calls, invalid = _read_calls(response, refused)
     known: dict[str, Any] = {
         "content": "",
         "usage_metadata": usage_metadata(response.usage),
@@ -95,13 +118,13 @@ def to_last_chunk(response: ChatResponse, model_name: str | None = None) -> AIMe
     }
     if not invalid:
         return AIMessageChunk(**known)
-    last = LastChunkOfCutCalls(**known)
+    last = LastChunkOfBrokenCalls(**known)
     last.set_calls(calls, invalid)
     return last
 
 
-class LastChunkOfCutCalls(AIMessageChunk):
-    """The last chunk of a message with a tool call that was cut.
+class LastChunkOfBrokenCalls(AIMessageChunk):
+    """The last chunk of a message with a tool call that was cut, or that is not valid.
 
     LangChain closes what is open in the arguments of a sum of chunks, and so makes a valid call of one that was cut. A
     sum that this chunk is added to has the calls as they were generated instead. (Not `chunk + [chunk, ...]` of bare
@@ -112,7 +135,7 @@ class LastChunkOfCutCalls(AIMessageChunk):
     _invalid: list[InvalidToolCall] = PrivateAttr(default_factory=list)
 
     def set_calls(self, calls: list[LangChainToolCall], invalid: list[InvalidToolCall]) -> None:
-        """Say which calls of the message are valid, and which were cut."""
+        """Say which calls of the message are valid, and which are not."""
         self._calls, self._invalid = calls, invalid
 
     def correct(self, total: BaseMessageChunk) -> None:
@@ -146,7 +169,7 @@ class AnswerChunk(ChatGenerationChunk):
     def __add__(self, other: ChatGenerationChunk | list[ChatGenerationChunk]) -> ChatGenerationChunk:
         total = super().__add__(other)
         for chunk in other if isinstance(other, list) else [other]:
-            if isinstance(chunk.message, LastChunkOfCutCalls):
+            if isinstance(chunk.message, LastChunkOfBrokenCalls):
                 chunk.message.correct(total.message)
         return AnswerChunk(message=total.message, generation_info=total.generation_info)
 

@@ -20,20 +20,20 @@ from typing_extensions import override
 
 from cyllama import (
     LLM,
-    ChatResponse,
     ChatTemplateError,
     ConfigError,
     ModelConfig,
     ToolError,
 )
+from cyllama.attempts import check_attempts
 
 from ._base import N_PARALLEL, CyllamaBase
-from ._calls import AsyncOpening, Call, Prepared, as_completed, in_threads, open_call
+from ._calls import Answer, AsyncOpening, Call, Prepared, Reading, aanswer, answer, as_completed, in_threads, open_call
 from ._schemas import read_schema, to_tool
 from ._serialization import register
 from ._shared import SharedLLM, share
 from ._structured import AnswerParser, structured
-from .answers import MODEL_PROVIDER, AnswerChunk, to_chunk, to_langchain, to_last_chunk
+from .answers import MODEL_PROVIDER, AnswerChunk, to_chunk, to_langchain, to_last_chunk, to_whole_chunk
 from .messages import to_cyllama
 from .sessions import find_session, fingerprint, opening
 
@@ -356,7 +356,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         configs = _side_by_side(config, len(inputs))
         given = [self._with_call(kwargs, each) for each in configs]
 
-        def answer(i: int) -> Any:
+        def answer_one(i: int) -> Any:
             try:
                 return self.invoke(inputs[i], configs[i], **given[i][0])
             except Exception as error:
@@ -364,7 +364,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                     return error
                 raise
 
-        return in_threads(configs[0], [call for _, call in given], answer)
+        return in_threads(configs[0], [call for _, call in given], answer_one)
 
     # -------------------- generating
 
@@ -377,8 +377,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         prepared = self._prepare(messages, stop, kwargs)
-        with open_call(prepared) as stream:
-            return _to_result(stream.read(), prepared.call.model_name)
+        return _to_result(answer(prepared), prepared.call.model_name)
 
     @override
     async def _agenerate(
@@ -389,8 +388,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         prepared = self._prepare(messages, stop, kwargs)
-        async with AsyncOpening(prepared) as stream:
-            return _to_result(await stream.read(), prepared.call.model_name)
+        return _to_result(await aanswer(prepared), prepared.call.model_name)
 
     @override
     def _stream(
@@ -401,13 +399,20 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         prepared = self._prepare(messages, stop, kwargs)
+        model_name = prepared.call.model_name
+        if prepared.max_attempts > 1:  # what was streamed could not be taken back
+            found = answer(prepared)
+            yield AnswerChunk(message=to_whole_chunk(found.response))
+            yield _to_last_chunk(found, model_name)
+            return
         with open_call(prepared) as stream:
-            for delta in stream:
+            reading = Reading(stream)
+            for delta in reading:
                 chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            yield _to_last_chunk(stream.response, prepared.call.model_name)
+            yield _to_last_chunk(reading.answer, model_name)
 
     @override
     async def _astream(
@@ -418,17 +423,25 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         prepared = self._prepare(messages, stop, kwargs)
+        model_name = prepared.call.model_name
+        if prepared.max_attempts > 1:
+            found = await aanswer(prepared)
+            yield AnswerChunk(message=to_whole_chunk(found.response))
+            yield _to_last_chunk(found, model_name)
+            return
         async with AsyncOpening(prepared) as stream:
-            async for delta in stream:
+            reading = Reading(stream)
+            async for delta in reading:
                 chunk = AnswerChunk(message=to_chunk(delta))
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            yield _to_last_chunk(stream.response, prepared.call.model_name)
+            yield _to_last_chunk(reading.answer, model_name)
 
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Prepared:
         given, call = self._with_call(dict(kwargs), None)
         options = self._call_options(stop, _without(given, *_NOT_PARAMETERS, *_LANGCHAIN_ONLY))
+        max_attempts = check_attempts(options.pop("max_attempts", 1))
         llm = self._client_of(options.pop("model", None) or options.pop("model_path", None))
         if options.get("response_format") is not None:
             options.setdefault("continue_final_message", False)  # agents ask for it after the last answer
@@ -443,6 +456,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             1 + opening(converted),
             len(messages),
             exclusive=self.sessions == "exclusive",
+            max_attempts=max_attempts,
         )
 
     def _client_of(self, model: Any) -> LLM:
@@ -494,7 +508,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                 - `"auto"`, `None` or `False`: as it likes.
                 - `"none"`: none, although the prompt describes them.
             parallel_tool_calls: Whether one answer may call several tools.
-            strict: Makes no difference: calls always fit the tools.
+            strict: Whether a call has to be valid also under what no grammar can say of a tool. One that is not is
+                among the `invalid_tool_calls`; `max_attempts` samples again.
             **kwargs: More arguments for `bind`.
 
         Raises:
@@ -538,8 +553,9 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
                 - `"json_mode"`: the answer is JSON. Which, the messages have to say.
             include_raw: Return a dict of `raw`, `parsed` and `parsing_error` instead of the parsed answer only, and
                 raise no error of parsing.
-            strict: Makes no difference: answers always fit the schema.
-            **kwargs: More arguments for `bind`.
+            strict: Makes no difference: a value is always valid under the schema.
+            **kwargs: More arguments for `bind`. With `max_attempts`, an answer that is not valid under what no grammar
+                can say of the schema is sampled again.
 
         Returns:
             A `Runnable` that gives an instance of `schema` if that is a type, and what the JSON means if it is a
@@ -564,7 +580,8 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
         if wanted is not None and method == "function_calling":
             name = wanted.tool["function"]["name"]
             kwargs = {"tool_choice": name, "parallel_tool_calls": False, **kwargs}
-            model = self.bind_tools([wanted.tool_of(strict)], **kwargs)
+            checked = True if kwargs.get("max_attempts", 1) != 1 else strict  # what is not checked is not tried again
+            model = self.bind_tools([wanted.tool_of(checked)], **kwargs)
             optional = kwargs["tool_choice"] in ("auto", "none", None, False)
             parser = AnswerParser(load=wanted.load_arguments, tool=name, optional=optional, grows=wanted.streams_calls)
             return structured(model, parser, include_raw=include_raw)
@@ -691,8 +708,9 @@ def _show(value: Any) -> str:
     return str(value.model_json_schema()) if isinstance(value, type) and issubclass(value, BaseModel) else repr(value)
 
 
-def _to_result(response: ChatResponse, model_name: str | None) -> ChatResult:
-    message = to_langchain(response, model_name)
+def _to_result(answer: Answer, model_name: str | None) -> ChatResult:
+    response, refused = answer
+    message = to_langchain(response, model_name, refused)
     usage = response.usage
     generation = ChatGeneration(message=message, generation_info={"finish_reason": response.finish_reason})
     return ChatResult(
@@ -708,9 +726,10 @@ def _to_result(response: ChatResponse, model_name: str | None) -> ChatResult:
     )
 
 
-def _to_last_chunk(response: ChatResponse, model_name: str | None) -> ChatGenerationChunk:
+def _to_last_chunk(answer: Answer, model_name: str | None) -> ChatGenerationChunk:
+    response, refused = answer
     info = {"finish_reason": response.finish_reason}
-    return AnswerChunk(message=to_last_chunk(response, model_name), generation_info=info)
+    return AnswerChunk(message=to_last_chunk(response, model_name, refused), generation_info=info)
 
 
 def _check_tool_choice(choice: dict[str, Any] | str | bool, tools: Sequence[Mapping[str, Any]]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import pickle
@@ -16,7 +17,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
-from langchain_core.load import dumpd, load
+from langchain_core.load import dumpd, dumps, loads
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -26,6 +27,8 @@ from langchain_core.messages import (
     ToolMessage,
     trim_messages,
 )
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
@@ -616,12 +619,38 @@ def test_an_answer_is_cached_for_all_sessions(llm: LLM) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
-def test_what_was_saved_is_loaded(chat: ChatCyllama) -> None:
-    saved = dumpd(ChatCyllama(temperature=0, max_tokens=12, stop=["x"], session_id="ada"))
-    loaded = load(saved, valid_namespaces=["langchain_cyllama"], allowed_objects="all")
-    assert isinstance(loaded, ChatCyllama)
-    assert (loaded.temperature, loaded.max_tokens, loaded.stop, loaded.session_id) == (0, 12, ["x"], "ada")
-    assert loaded.invoke(CAPITAL).text
+def test_what_was_saved_is_loaded() -> None:
+    saved = dumps(ChatCyllama(temperature=0, max_tokens=12, stop=["x"], session_id="ada"))
+    more: list[dict[str, Any]] = [
+        {"allowed_objects": "all"},
+        {"allowed_objects": [ChatCyllama]},
+        {"allowed_objects": "all", "valid_namespaces": ["langchain_cyllama"]},
+    ]
+    for arguments in more:
+        loaded = loads(saved, **arguments)
+        assert isinstance(loaded, ChatCyllama)
+        assert (loaded.temperature, loaded.max_tokens, loaded.stop, loaded.session_id) == (0, 12, ["x"], "ada")
+        assert loaded.invoke(CAPITAL).text
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+def test_a_chain_that_was_saved_is_loaded() -> None:
+    prompt = ChatPromptTemplate.from_messages([("human", "{question}")])
+    for model in (ChatCyllama(temperature=0), ChatCyllama(temperature=0).bind_tools([add]).bind(stop=["!"])):
+        chain = prompt | model | StrOutputParser()
+        loaded = loads(dumps(chain), allowed_objects="all")
+        assert loaded.invoke({"question": CAPITAL}) == chain.invoke({"question": CAPITAL})
+
+
+def test_a_structured_chain_can_be_pickled() -> None:
+    with ChatCyllama(temperature=0) as chat:
+        for schema in (Joke, Joke.model_json_schema()):
+            for method in ("json_schema", "function_calling"):
+                chain = chat.with_structured_output(schema, method=method)
+                answer = chain.invoke(JOKE)
+                again: Any = pickle.loads(pickle.dumps(chain))
+                assert isinstance(again.invoke(JOKE), Joke) == (schema is Joke)
+                assert copy.deepcopy(chain).invoke(JOKE) == answer
 
 
 def test_tokens_are_counted_as_the_model_reads_them(chat: ChatCyllama) -> None:

@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from cyllama import OutputError, SchemaError
+from cyllama import ConfigError, OutputError, SchemaError
 from langchain_cyllama import ChatCyllama, OutputParsingError
 from langchain_cyllama._schemas import to_tool
 
@@ -270,3 +270,63 @@ def test_a_tool_whose_arguments_contain_themselves_is_described_in_full() -> Non
 def test_a_schema_that_cannot_be_read_is_an_error(chat: ChatCyllama) -> None:
     with pytest.raises(SchemaError, match="no JSON schema of"):
         chat.with_structured_output(Callable[[int], int])  # pyright: ignore[reportArgumentType]
+
+
+# -------------------- what no grammar can say
+
+LETTERS = {
+    "title": "Letters",
+    "type": "object",
+    "properties": {
+        "letters": {"type": "array", "items": {"enum": ["x", "y"]}, "uniqueItems": True, "minItems": 2, "maxItems": 2}
+    },
+    "required": ["letters"],
+}
+
+
+def seeds(chat: ChatCyllama, method: Any) -> tuple[int, int]:
+    """Return a seed whose first answer is valid, and one whose first answer is not."""
+    options: dict[str, Any] = {"method": method, "include_raw": True, "temperature": 2.0, "top_k": 0}
+    answers: list[Any] = [
+        chat.with_structured_output(LETTERS, seed=seed, **options).invoke(QUESTION) for seed in range(12)
+    ]
+    valid = [answer["parsed"] is not None for answer in answers]
+    return valid.index(True), valid.index(False)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_a_value_that_is_not_valid_is_an_error_or_sampled_again(chat: ChatCyllama, method: Any) -> None:
+    options: dict[str, Any] = {"method": method, "temperature": 2.0, "top_k": 0}
+    good, bad = seeds(chat, method)
+    once = chat.with_structured_output(LETTERS, seed=bad, **options)
+    for way in WAYS.values():
+        with pytest.raises(OutputParsingError, match=r"does not fit the schema.*non-unique"):
+            way(once)
+    again = chat.with_structured_output(LETTERS, seed=bad, max_attempts=40, **options)
+    assert all(sorted(way(again)["letters"]) == ["x", "y"] for way in WAYS.values())
+    before = chat.client.stats.tokens_generated
+    structured = chat.with_structured_output(LETTERS, seed=good, max_attempts=40, include_raw=True, **options)
+    answer: Any = structured.invoke(QUESTION)
+    assert chat.client.stats.tokens_generated - before == answer["raw"].usage_metadata["output_tokens"]
+
+
+def test_a_call_of_a_strict_tool_that_is_not_valid_is_an_invalid_call(chat: ChatCyllama) -> None:
+    _, bad = seeds(chat, "function_calling")
+    options: dict[str, Any] = {"tool_choice": "any", "temperature": 2.0, "top_k": 0, "seed": bad}
+    function = {"name": "Letters", "description": "", "parameters": LETTERS}
+    tools = [{"type": "function", "function": {**function, "strict": True}}]
+    strict = chat.bind_tools(tools, **options)
+    total, *others = strict.stream(QUESTION)
+    for chunk in others:
+        total += chunk  # pyright: ignore[reportAssignmentType]
+    answers: list[Any] = [strict.invoke(QUESTION), asyncio.run(strict.ainvoke(QUESTION)), total]
+    for message in answers:
+        assert message.tool_calls == []
+        (call,) = message.invalid_tool_calls
+        assert "non-unique" in (call["error"] or "")
+    assert chat.bind_tools(tools, max_attempts=40, **options).invoke(QUESTION).tool_calls
+
+
+def test_a_number_of_attempts_that_is_none_is_refused(chat: ChatCyllama) -> None:
+    with pytest.raises(ConfigError, match="max_attempts is an integer from 1"):
+        chat.invoke("Hello", max_attempts=0)
