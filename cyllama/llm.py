@@ -408,6 +408,8 @@ class LLM:
                 tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
                 parallel_tool_calls: Whether one answer may call several tools.
                 response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
+                    With ``tools`` as well, the answer is a call or such a content, by one grammar;
+                    :attr:`ChatResponse.parsed` of a call is ``None``. Where a call is required, it is not used.
                 grammar: GBNF that the answer has to fit.
                 max_attempts: How often to sample until the content is valid under what of ``response_format``, and a
                     call under what of a tool with ``strict``, no grammar can say. As for a call, but where no call of

@@ -195,12 +195,14 @@ class ChatResponse:
         """The value of the content: an instance of the pydantic model, or what the JSON means.
 
         Where the answer continues a message, it is the value of both. ``None`` where no ``response_format`` was asked
-        for.
+        for, and where the message calls tools instead.
 
         Raises:
             OutputError: The answer was cut off before its end.
         """
-        return None if self.response_format is None else self.response_format.parse(self.prefill + self.text)
+        if self.response_format is None or self.message.tool_calls:
+            return None
+        return self.response_format.parse(self.prefill + self.text)
 
     def __str__(self) -> str:
         return self.text

@@ -351,6 +351,19 @@ void init_params(nb::module_ & m) {
 void init_chat(nb::module_ & m) {
     common_log_set_verbosity_thold(-1); // it writes to stderr; what matters is thrown
     init_params(m);
+    m.def(
+        "parser_grammar",
+        [](const std::string & parser, bool lazy) {
+            std::string grammar;
+            {
+                WithoutGil release;
+                grammar = grammar_of_parser(parser, lazy);
+            }
+            return to_str(grammar);
+        },
+        nb::arg("parser"), nb::arg("lazy") = false,
+        "The GBNF of what a parser reads, JSON text such as `LlamaChatParams.parser`; `lazy`: of its trigger rules only.\n\n"
+        "Raises ValueError if it is no parser, or has schemas: their grammars belong into it, as nodes of type 'gbnf'.");
     nb::class_<LlamaChatTemplates>(m, "LlamaChatTemplates",
                                    "A model's chat template, or another one in its place (common_chat_templates).")
         .def(

@@ -9,7 +9,9 @@
 #include <variant>
 #include <vector>
 
+#include "big_stack.hpp"
 #include "grammar.hpp"
+#include "json-schema-to-grammar.h"
 
 namespace nb = nanobind;
 
@@ -22,16 +24,17 @@ bool is_bracket(const common_peg_parser_variant & parser) {
     return literal != nullptr && (literal->literal == "{" || literal->literal == "[");
 }
 
-// Calls `visit` with every parser that `id` calls at the same depth of brackets.
-void visit_calls(const common_peg_arena & arena, common_peg_parser_id id,
-                 const std::function<void(common_peg_parser_id)> & visit) {
+using Visit = std::function<void(common_peg_parser_id)>;
+
+// Calls `visit` with every parser that `id` calls, or with those that it calls at the same depth of brackets.
+void visit_calls(const common_peg_arena & arena, common_peg_parser_id id, bool behind_brackets, const Visit & visit) {
     std::visit(
         [&](const auto & parser) {
             using T = std::decay_t<decltype(parser)>;
             if constexpr (std::is_same_v<T, common_peg_sequence_parser>) {
                 for (const common_peg_parser_id child : parser.children) {
                     visit(child);
-                    if (is_bracket(arena.get(child))) {
+                    if (!behind_brackets && is_bracket(arena.get(child))) {
                         break;
                     }
                 }
@@ -50,31 +53,29 @@ void visit_calls(const common_peg_arena & arena, common_peg_parser_id id,
         arena.get(id));
 }
 
-// Every child of every parser, also behind brackets, has to exist.
 void check_children(const common_peg_arena & arena) {
     for (common_peg_parser_id id = 0; id < arena.size(); ++id) {
-        if (const auto * sequence = std::get_if<common_peg_sequence_parser>(&arena.get(id))) {
-            for (const common_peg_parser_id child : sequence->children) {
-                arena.get(child); // throws std::out_of_range
-            }
-        }
-        visit_calls(arena, id, [&](common_peg_parser_id child) { arena.get(child); });
+        visit_calls(arena, id, true, [&](common_peg_parser_id child) { arena.get(child); }); // throws std::out_of_range
     }
 }
 
-void check_depth(const common_peg_arena & arena) {
+// Checks how deep parsers call each other at the same depth of brackets, or, `in_rules`, without a rule in between.
+void check_depth(const common_peg_arena & arena, bool in_rules) {
     std::vector<size_t> depths(arena.size(), 0); // 0: not known yet
     std::vector<bool> open(arena.size(), false);
     const std::function<size_t(common_peg_parser_id, size_t)> depth_of = [&](common_peg_parser_id id,
                                                                              size_t above) -> size_t {
         if (open[id] || above > kDeepestCalls) {
-            throw std::invalid_argument("it recurses without a bracket, or is nested too deep");
+            throw std::invalid_argument("it recurses without an end, or is nested too deep");
         }
         if (depths[id] == 0) {
             open[id] = true;
             size_t deepest = 0;
-            visit_calls(arena, id,
-                        [&](common_peg_parser_id child) { deepest = std::max(deepest, depth_of(child, above + 1)); });
+            visit_calls(arena, id, in_rules, [&](common_peg_parser_id child) {
+                if (!in_rules || !std::holds_alternative<common_peg_rule_parser>(arena.get(child))) {
+                    deepest = std::max(deepest, depth_of(child, above + 1));
+                }
+            });
             open[id] = false;
             depths[id] = deepest + 1;
         }
@@ -95,11 +96,27 @@ common_peg_arena load_parser(const std::string & text) {
         common_peg_arena arena = common_peg_arena::from_json(parse_json(text, "the parser"));
         arena.get(arena.root());
         check_children(arena);
-        check_depth(arena);
+        check_depth(arena, false);
+        check_depth(arena, true);
         return arena;
     } catch (const nb::builtin_exception &) { // of parse_json
         throw;
     } catch (const std::exception & error) {
         throw nb::value_error((std::string("no parser of answers: ") + error.what()).c_str());
     }
+}
+
+std::string grammar_of_parser(const std::string & text, bool lazy) {
+    constexpr size_t kStackPerParser = 4 << 10;
+    const common_peg_arena arena = load_parser(text);
+    for (common_peg_parser_id id = 0; id < arena.size(); ++id) {
+        if (std::holds_alternative<common_peg_schema_parser>(arena.get(id))) {
+            throw nb::value_error("no parser of answers: it has a schema");
+        }
+    }
+    std::string grammar;
+    run_on_big_stack(arena.size() * kStackPerParser + text.size(), [&] {
+        grammar = build_grammar([&](const common_grammar_builder & builder) { arena.build_grammar(builder, lazy); });
+    });
+    return grammar;
 }

@@ -40,6 +40,7 @@ def continue_plan(
         heads = [way.removesuffix(prefill.content) for way in ways]
         said = [(head, text) for text in (prefill.content, prefill.content.lstrip()) for head in heads]
         return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab), read=as_content)
+    first = plan
     begin, read = continued(plan.read, prefill, ways)
     plan = replace(plan, read=read)
     if spec is None or of_caller:
@@ -49,7 +50,10 @@ def continue_plan(
     # A call that is demanded follows what was said before.
     head = begin.removesuffix(prefill.content)
     said = [(head, prefill.content), (head, ""), (head.strip(), "")]
-    return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab))
+    try:
+        return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab))
+    except MessageError:  # the format has no call behind words: it is written and read as the first thing
+        return replace(first, grammar=_first_that_fits(spec, prefill, [("", "")], vocab))
 
 
 def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:

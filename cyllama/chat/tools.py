@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -240,6 +240,45 @@ def describe_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool])
         else:
             result.append(dict(message))
     return [{key: value for key, value in message.items() if key != "tool_response"} for message in result]
+
+
+_NATIVE_INSTRUCTION = """\
+You can call these tools:
+{tools}
+To call one, answer in this form:
+{example}
+You are then told what it returns."""
+
+#: Writes calls, names and arguments as JSON, in a format.
+WriteCalls = Callable[[Sequence[tuple[str, str]]], str]
+
+
+def describe_native_tools(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], write: WriteCalls
+) -> list[dict[str, Any]]:
+    """Return messages with a description of the tools, for a template that writes calls and does not describe tools."""
+    result = [dict(message) for message in messages]
+    if not tools:
+        return result
+    lines = "\n".join(json.dumps(tool.to_dict()["function"], ensure_ascii=False) for tool in tools)
+    example = write([("<name of the tool>", '{"<name of an argument>": "<value>"}')])
+    text = _NATIVE_INSTRUCTION.format(tools=lines, example=example)
+    if result[0]["role"] in ("system", "developer"):
+        result[0]["content"] = f"{_as_text(result[0]['content'])}\n\n{text}"
+        return result
+    return [{"role": "system", "content": text}, *result]
+
+
+def write_calls(messages: Sequence[Mapping[str, Any]], write: WriteCalls) -> list[dict[str, Any]]:
+    """Return messages with past calls as text of the format, for a template that leaves them out."""
+    result: list[dict[str, Any]] = []
+    for message in messages:
+        if message.get("tool_calls"):
+            calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
+            kept = {key: value for key, value in message.items() if key != "tool_calls"}
+            message = kept | {"content": _as_text(message["content"]) + write(calls)}
+        result.append(dict(message))
+    return result
 
 
 def _as_text(content: str | list[dict[str, Any]]) -> str:

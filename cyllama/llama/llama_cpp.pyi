@@ -1498,6 +1498,13 @@ class LlamaChatParams:
         Raises RuntimeError if it does not fit the format.
         """
 
+def parser_grammar(parser: str, lazy: bool = False) -> str:
+    """
+    The GBNF of what a parser reads, JSON text such as `LlamaChatParams.parser`; `lazy`: of its trigger rules only.
+
+    Raises ValueError if it is no parser, or has schemas: their grammars belong into it, as nodes of type 'gbnf'.
+    """
+
 class LlamaChatTemplates:
     """
     A model's chat template, or another one in its place (common_chat_templates).

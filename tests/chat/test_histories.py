@@ -12,6 +12,7 @@ from cyllama.chat import ChatTemplates
 from cyllama.errors import ChatTemplateError
 
 from .families import FAMILIES, TOOLS
+from .native_templates import OLD_GEMMA4
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -101,6 +102,18 @@ def test_text_beside_a_call_and_every_call_are_kept(name: str, templates: ChatTe
     prompt = render(templates, name, calls, result("callA0000", "one"), result("callB0000", "two"))
     for text in ("Let me see.", "7171", "8282", "one", "two"):
         assert text in prompt
+
+
+def test_text_beside_a_call_and_results_in_order_where_llama_cpp_joins_messages(templates: ChatTemplates):
+    history = [
+        asked(call("callA0000"), call("callB0000", "add", a=1, b=2), content="Let me see."),
+        result("callB0000", "three"),
+        result("callA0000", "noon"),
+    ]
+    prompt = templates.render([USER, *history], tools=TOOLS, chat_template=OLD_GEMMA4)
+    assert "<|turn>model\nLet me see.<turn|>\n" in prompt
+    assert 'response:now{value:<|"|>noon<|"|>}' in prompt
+    assert 'response:add{value:<|"|>three<|"|>}' in prompt
 
 
 DEVSTRAL = """\

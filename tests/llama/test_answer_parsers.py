@@ -63,11 +63,12 @@ def test_recursion_behind_brackets_is_as_deep_as_the_text(params: LlamaChatParam
     nested = [
         {"type": "literal", "literal": "["},
         {"type": "literal", "literal": "]"},
-        {"type": "sequence", "children": [0, 3, 1]},
+        {"type": "sequence", "children": [0, 7, 1]},
         {"type": "repetition", "child": 2, "min_count": 0, "max_count": -1},
         {"type": "literal", "literal": params.generation_prompt},
         {"type": "tag", "tag": "content", "child": 3},
         {"type": "sequence", "children": [4, 5]},
+        {"type": "rule", "name": "nested", "child": 3, "trigger": False},
     ]
     reads = params.with_parser(peg(*nested, root=6))
     for depth in (1, 5000):
