@@ -76,7 +76,14 @@ class SchemaError(CyllamaError, ValueError):
 
 
 class GrammarError(CyllamaError, ValueError):
-    """A text is not a GBNF grammar, or following it takes more than a limit allows."""
+    """A text is not a GBNF grammar, or following it takes more work than a limit allows.
+
+    What was generated before is in :attr:`partial_text`.
+    """
+
+    def __init__(self, message: str, partial_text: str = "") -> None:
+        super().__init__(message)
+        self.partial_text = partial_text
 
 
 class OutputError(CyllamaError, ValueError):

@@ -21,6 +21,7 @@
 #endif
 
 #include "backend.hpp"
+#include "grammar_limit.hpp"
 #include "model_internals.hpp"
 #include "sampler.hpp"
 
@@ -549,7 +550,16 @@ void encode(const LlamaContext & self, LlamaBatch & batch) {
     }
 }
 
-using SamplingErrors = std::map<size_t, std::string>; // by index in the list of samplers
+// By index in the list of samplers: a ValueError where a grammar takes too much work, else a RuntimeError.
+using SamplingErrors = std::map<size_t, nb::object>;
+
+SamplingErrors to_exceptions(const std::map<size_t, std::pair<bool, std::string>> & errors) {
+    SamplingErrors exceptions;
+    for (const auto & [i, error] : errors) {
+        exceptions[i] = nb::handle(error.first ? PyExc_ValueError : PyExc_RuntimeError)(to_str(error.second));
+    }
+    return exceptions;
+}
 
 std::tuple<int, std::vector<llama_token>, SamplingErrors> decode_and_sample(
     const LlamaContext & self, LlamaBatch & batch, const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
@@ -567,20 +577,22 @@ std::tuple<int, std::vector<llama_token>, SamplingErrors> decode_and_sample(
         }
     }
     std::vector<llama_token> tokens;
-    SamplingErrors errors;
+    std::map<size_t, std::pair<bool, std::string>> errors; // and whether a grammar takes too much work
     tokens.reserve(handles.size());
     const int status = run_batch(use, batch.get(), false, [&] {
         for (const auto & [index, handle] : handles) {
             llama_token token = LLAMA_TOKEN_NULL;
             try {
                 token = sample(*handle, *use, index);
+            } catch (const GrammarLimit & error) {
+                errors[tokens.size()] = {true, error.what()};
             } catch (const std::exception & error) { // one generation's misfortune must not be that of the others
-                errors[tokens.size()] = valid_utf8(error.what());
+                errors[tokens.size()] = {false, error.what()};
             }
             tokens.push_back(token);
         }
     });
-    return {status, std::move(tokens), std::move(errors)};
+    return {status, std::move(tokens), to_exceptions(errors)};
 }
 
 // --------------------------------------------------------------------------------------------------------------- outputs
@@ -758,10 +770,14 @@ void init_context(nb::module_ & m) {
             "with a token id out of range or with positions that do not follow the sequence's last one.")
         .def(
             "decode_and_sample", &decode_and_sample, nb::arg("batch"), nb::arg("samplers"),
+            nb::sig("def decode_and_sample(self, batch: LlamaBatch, "
+                    "samplers: collections.abc.Sequence[tuple[int, LlamaSampler]]) "
+                    "-> tuple[int, list[int], dict[int, Exception]]"),
             "Evaluate a batch and sample from it, without taking the GIL in between.\n\n"
             "`samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use; several\n"
             "samplers may use the same token. Returns the status of decode(), one token for each sampler, none if the status\n"
-            "is not 0, and why samplers failed, by their index in the list: their token is -1.")
+            "is not 0, and why samplers failed, by their index in the list: their token is -1. That is a ValueError where a\n"
+            "grammar takes too much work, and a RuntimeError else.")
         .def("encode", &encode, nb::arg("batch"),
              "Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).")
         .def(

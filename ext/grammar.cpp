@@ -8,12 +8,12 @@
 #include <cstring>
 #include <map>
 #include <set>
-#include <vector>
+#include <utility>
 
 #include "big_stack.hpp"
+#include "grammar_machine.hpp"
 #include "guard.hpp"
 #include "json-schema-to-grammar.h"
-#include "llama-grammar.h" // not of llama.cpp's public API: the parser
 #include "model.hpp"
 #include "modules.hpp"
 
@@ -21,100 +21,93 @@
 
 namespace {
 
-// Whether a rule can begin with itself. llama.cpp looks for that too, but not behind a rule that is empty only because those
-// it refers to are, and would then take all of the memory, or abort.
-bool is_left_recursive(const llama_grammar_rules & rules) {
-    std::vector<bool> empty(rules.size());
-    // Calls `visit` with every rule that an alternate of `rule` can begin with; returns whether one of them can be empty.
-    const auto beginnings = [&](const llama_grammar_rule & rule, auto && visit) {
-        bool at_beginning = true, can_be_empty = false;
-        for (const llama_grammar_element & element : rule) {
-            if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
-                can_be_empty = can_be_empty || at_beginning;
-                at_beginning = true;
-            } else if (at_beginning && element.type == LLAMA_GRETYPE_RULE_REF) {
-                visit(element.value);
-                at_beginning = empty[element.value];
-            } else {
-                at_beginning = false;
-            }
-        }
-        return can_be_empty;
-    };
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (size_t i = rules.size(); i-- > 0;) { // rules mostly refer to later ones
-            if (!empty[i] && beginnings(rules[i], [](uint32_t) {})) {
-                empty[i] = changed = true;
-            }
-        }
-    }
-    enum State : char { kNew, kOpen, kDone };
-    std::vector<State> states(rules.size(), kNew);
-    std::vector<uint32_t> todo;
-    for (uint32_t root = 0; root < rules.size(); ++root) {
-        todo.push_back(root);
-        while (!todo.empty()) {
-            const uint32_t rule = todo.back();
-            if (states[rule] != kNew) {
-                states[rule] = kDone;
-                todo.pop_back();
-                continue;
-            }
-            states[rule] = kOpen;
-            bool found = false;
-            beginnings(rules[rule], [&](uint32_t next) {
-                found = found || states[next] == kOpen;
-                if (states[next] == kNew) {
-                    todo.push_back(next);
-                }
-            });
-            if (found) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
+constexpr size_t kMostElements = size_t{1} << 20; // of rules, after repetitions were written out
 
-// Whether a repetition {m,n} has n < m, which llama.cpp counts through from 0 to 2^64.
-bool has_inverted_repetition(const std::string & text) {
-    size_t i = 0;
-    const auto skip = [&](char end) {
-        while (i < text.size() && text[i] != end) {
-            i += text[i] == '\\' && end != '\n' ? 2 : 1;
+// What the parser would make of a text: how many elements, and whether a repetition {m,n} has n < m, which it counts through
+// from 0 to 2^64.
+class Estimate {
+  public:
+    explicit Estimate(const std::string & text) : text_(text) {
+        while (at_ < text_.size()) {
+            look_at(text_[at_++]);
         }
-        ++i;
-    };
-    const auto number = [&](uint64_t missing) {
-        while (i < text.size() && (std::isspace(static_cast<unsigned char>(text[i])) || text[i] == '#')) {
-            text[i] == '#' ? skip('\n') : static_cast<void>(++i);
+    }
+
+    size_t n_elements() const { return n_elements_; }
+    bool inverted() const { return inverted_; }
+
+  private:
+    static constexpr size_t kMostTimes = 2000; // more, the parser refuses or takes for any number
+
+    void look_at(char c) {
+        const size_t begin = at_;
+        switch (c) {
+            case '"':
+                skip('"');
+                item(at_ - begin);
+                break;
+            case '[':
+                skip(']');
+                item(at_ - begin);
+                break;
+            case '#': skip('\n'); break;
+            case '*':
+            case '+':
+            case '?': repeat(1, 1); break;
+            case '{': {
+                const uint64_t least = number(0), most_missing = least;
+                number(0); // only the space before a comma
+                uint64_t most = most_missing;
+                if (at_ < text_.size() && text_[at_] == ',') {
+                    ++at_;
+                    most = number(UINT64_MAX);
+                    inverted_ = inverted_ || most < least;
+                }
+                repeat(least, most == UINT64_MAX || most > kMostTimes ? least + 1 : most);
+                break;
+            }
+            default:
+                if (std::isspace(static_cast<unsigned char>(c)) == 0) {
+                    item(1);
+                }
         }
-        if (i >= text.size() || text[i] < '0' || text[i] > '9') {
+    }
+
+    void item(size_t size) {
+        size_ = size;
+        n_elements_ += size;
+    }
+
+    void repeat(uint64_t least, uint64_t most) {
+        const size_t times = static_cast<size_t>(std::min<uint64_t>(std::max(least, most), kMostTimes)) + 1;
+        size_ = std::min(size_ * times, kMostElements + 1);
+        n_elements_ = std::min(n_elements_ + size_, 2 * kMostElements);
+    }
+
+    void skip(char end) {
+        while (at_ < text_.size() && text_[at_] != end) {
+            at_ += text_[at_] == '\\' && end != '\n' ? 2 : 1;
+        }
+        ++at_;
+    }
+
+    uint64_t number(uint64_t missing) {
+        while (at_ < text_.size() && (std::isspace(static_cast<unsigned char>(text_[at_])) || text_[at_] == '#')) {
+            text_[at_] == '#' ? skip('\n') : static_cast<void>(++at_);
+        }
+        if (at_ >= text_.size() || text_[at_] < '0' || text_[at_] > '9') {
             return missing;
         }
         char * end = nullptr;
-        const uint64_t value = std::strtoull(text.c_str() + i, &end, 10);
-        i = static_cast<size_t>(end - text.c_str());
+        const uint64_t value = std::strtoull(text_.c_str() + at_, &end, 10);
+        at_ = static_cast<size_t>(end - text_.c_str());
         return value;
-    };
-    while (i < text.size()) {
-        const char c = text[i++];
-        if (c == '"' || c == '[' || c == '#') {
-            skip(c == '"' ? '"' : c == '[' ? ']' : '\n');
-        } else if (c == '{') {
-            const uint64_t least = number(0);
-            number(0); // only the space before a comma
-            if (i < text.size() && text[i] == ',') {
-                ++i;
-                if (number(UINT64_MAX) < least) {
-                    return true;
-                }
-            }
-        }
     }
-    return false;
-}
+
+    const std::string & text_;
+    size_t at_ = 0, size_ = 0, n_elements_ = 0; // size_: of what a repetition would repeat
+    bool inverted_ = false;
+};
 
 // What llama_grammar_parser::parse does, which writes to stderr what this throws.
 void parse(llama_grammar_parser & parser, const std::string & text) {
@@ -137,50 +130,57 @@ void parse(llama_grammar_parser & parser, const std::string & text) {
 
 } // namespace
 
-size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, const std::string & root, size_t extra,
-                    const std::function<void()> & use) {
-    constexpr size_t kStackPerByte = 4096;
+std::shared_ptr<const GrammarRules> parse_grammar(const llama_vocab * vocab, const std::string & grammar,
+                                                  const std::string & root) {
+    constexpr size_t kStackPerByte = 4096, kReason = 200; // the parser's reason ends with all that it has not read
     if (grammar.rfind("%llguidance", 0) == 0) {
         throw nb::value_error("this build has no llguidance: write the grammar in GBNF");
     }
-    if (has_inverted_repetition(grammar)) {
+    const Estimate estimate(grammar);
+    if (estimate.inverted()) {
         throw nb::value_error("a repetition {m,n} of the grammar has n < m");
     }
-    const size_t stack = grammar.size() * kStackPerByte + extra;
-    constexpr size_t kReason = 200; // the parser's ends with all that it has not read
-    bool recursive = false, has_root = false;
+    if (estimate.n_elements() > kMostElements) {
+        throw nb::value_error(("the grammar has more than " + std::to_string(kMostElements) +
+                               " elements when its repetitions are written out: repeat rules, not long texts")
+                                  .c_str());
+    }
+    std::shared_ptr<const GrammarRules> rules;
+    bool recursive = false;
     std::string failure;
-    clear_logged_errors();
-    {
-        WithoutGil release;
-        run_on_big_stack(stack, [&] {
-            llama_grammar_parser parser(vocab);
-            try {
-                parse(parser, grammar);
-            } catch (const std::exception & error) {
-                failure = error.what();
-                return;
-            }
-            recursive = is_left_recursive(parser.rules);
-            has_root = parser.symbol_ids.find(root) != parser.symbol_ids.end();
-            if (grammar.empty() || (!recursive && has_root)) {
-                use();
-            }
-        });
-    }
-    if (grammar.empty()) {
-        return stack;
-    }
+    WithoutGil release;
+    run_on_big_stack(grammar.size() * kStackPerByte, [&] { // the parser recurses into brackets
+        llama_grammar_parser parser(vocab);
+        try {
+            parse(parser, grammar);
+        } catch (const std::exception & error) {
+            failure = error.what();
+            return;
+        }
+        recursive = is_left_recursive(parser.rules);
+        const auto found = parser.symbol_ids.find(root);
+        if (!recursive && found != parser.symbol_ids.end()) {
+            rules = std::make_shared<const GrammarRules>(parser.rules, found->second);
+        }
+    });
     if (!failure.empty()) {
         throw nb::value_error(valid_utf8("the grammar is not valid GBNF: " + failure.substr(0, kReason)).c_str());
     }
     if (recursive) {
         throw nb::value_error("a rule of the grammar can begin with itself: write it with * or +, or recurse at its end");
     }
-    if (!has_root) {
+    if (!rules) {
         throw nb::value_error(("the grammar has no rule named " + root).c_str());
     }
-    return stack;
+    return rules;
+}
+
+std::unique_ptr<GrammarMachine> make_machine(std::shared_ptr<const GrammarRules> rules) {
+    try {
+        return std::make_unique<GrammarMachine>(std::move(rules));
+    } catch (const GrammarLimit & error) {
+        throw nb::value_error(error.what());
+    }
 }
 
 // ----------------------------------------------------------------------------------------------------------------- schema
@@ -304,7 +304,10 @@ void init_grammar(nb::module_ & m) {
             if (grammar.empty()) {
                 throw nb::value_error("the grammar is empty");
             }
-            with_grammar(nullptr, grammar, root, 0, [] {});
+            auto rules = parse_grammar(nullptr, grammar, root);
+            WithoutGil release;
+            make_machine(std::move(rules));
         },
-        nb::arg("grammar"), nb::arg("root") = "root", "Raise ValueError, with the reason, for what is no GBNF grammar.");
+        nb::arg("grammar"), nb::arg("root") = "root",
+        "Raise ValueError, with the reason, for what is not a GBNF grammar, or takes too much work to begin with.");
 }

@@ -1,17 +1,22 @@
 // Grammars (GBNF), and JSON schemas made into them.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <string>
 
 #include "json.h"
 #include "llama.h"
 
-/// Parses a grammar as llama.cpp does, and then calls `use` on the same thread, whose stack is large enough to parse it again;
-/// `extra` bytes are added to it. Throws nb::value_error with the reason where llama.cpp would fail, abort the process or
-/// never return. To be called with the GIL, which is released meanwhile. Returns the size of that stack.
-size_t with_grammar(const llama_vocab * vocab, const std::string & grammar, const std::string & root, size_t extra,
-                    const std::function<void()> & use);
+class GrammarMachine;
+class GrammarRules;
+
+/// Parses a grammar as llama.cpp does. Throws nb::value_error with the reason where llama.cpp would fail, abort the process or
+/// never return. To be called with the GIL, which is released meanwhile.
+std::shared_ptr<const GrammarRules> parse_grammar(const llama_vocab * vocab, const std::string & grammar,
+                                                  const std::string & root);
+
+/// What follows the grammar through a text. Throws nb::value_error if that takes too much work from the beginning.
+std::unique_ptr<GrammarMachine> make_machine(std::shared_ptr<const GrammarRules> rules);
 
 /// Throws nb::value_error for a schema with references that llama.cpp would follow forever.
 void check_references(const common_json & schema);

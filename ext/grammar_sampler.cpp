@@ -1,55 +1,60 @@
 #include "grammar_sampler.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <regex>
+#include <tuple>
 
 #include "big_stack.hpp"
 #include "grammar.hpp"
+#include "grammar_machine.hpp"
 #include "token_trie.hpp"
 
 namespace {
 
-// How a grammar was made, and is made again by a reset.
-struct Source {
-    std::string text;
-    std::string root;
-    bool lazy;
-    std::vector<std::string> patterns;
+using State = GrammarMachine::State;
+
+constexpr llama_partial_utf8 kWhole{0, 0}; // no character in progress
+
+// What a lazy grammar waits for.
+struct Triggers {
+    std::vector<llama_grammar_trigger_pattern> patterns;
     std::vector<llama_token> tokens;
+    size_t stack_per_byte; // of text, for std::regex; 0 without a pattern
 };
 
-struct FreeGrammar {
-    void operator()(llama_grammar * grammar) const { llama_grammar_free_impl(grammar); }
+// Text that a lazy grammar has seen while it waits.
+struct Waiting {
+    struct Piece {
+        llama_token token;
+        size_t begin, end;
+    };
+    std::string text;
+    std::vector<Piece> pieces;
 };
-using GrammarPtr = std::unique_ptr<llama_grammar, FreeGrammar>;
 
-// llama.cpp's grammar aborts the process after a token that does not fit. This refuses such a token instead, and gives the
-// grammar's recursions the stack they need.
+struct Mask {
+    State state = GrammarMachine::kNone; // it is of this one, if that is not kNone
+    std::vector<unsigned char> allowed;  // by token
+};
+
+// A grammar at some place of a text. What does not fit it is refused, and changes nothing.
 struct Grammar {
-    GrammarPtr state; // null allows everything
-    const llama_vocab * vocab;
-    std::shared_ptr<const Source> source;
+    std::unique_ptr<GrammarMachine> machine; // null allows everything
+    State state = GrammarMachine::kNone;
+    llama_partial_utf8 partial = kWhole;
+    const llama_vocab * vocab = nullptr;
     std::shared_ptr<const TokenTrie> trie;
-    size_t parse_stack;                 // bytes to parse it: the parser recurses into brackets and rules
-    size_t trigger_stack;               // bytes per byte of text, for std::regex; 0 without a pattern to search for
-    size_t text_size = 0;               // of what was accepted since the start
-    bool broken = false;                // what triggered it did not fit: its state is undefined until reset()
-    unsigned char lead = 0;             // the last byte accepted, if it begins a character that not every byte may continue
-    std::vector<unsigned char> allowed; // by token
+    std::shared_ptr<const Triggers> triggers; // null if it is not lazy
+    std::unique_ptr<Waiting> waiting;         // null once it has begun
+    bool broken = false;                      // what triggered it did not fit: refuse everything until reset()
+    unsigned char lead = 0;    // the last byte accepted, if it begins a character that not every byte may continue
+    std::array<Mask, 8> masks; // texts come back to the same states
 };
 
 Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
-
-GrammarPtr parse(const llama_vocab * vocab, const Source & source) {
-    std::vector<const char *> patterns;
-    for (const auto & pattern : source.patterns) {
-        patterns.push_back(pattern.c_str());
-    }
-    return GrammarPtr(llama_grammar_init_impl(vocab, source.text.c_str(), source.root.c_str(), source.lazy, patterns.data(),
-                                              patterns.size(), source.tokens.data(), source.tokens.size()));
-}
 
 void check_working(const Grammar & grammar) {
     if (grammar.broken) {
@@ -57,33 +62,133 @@ void check_working(const Grammar & grammar) {
     }
 }
 
-// Applies the grammar to all tokens by following it through their texts. Returns false if that is not the way.
-bool follow(Grammar & grammar, llama_token_data_array * candidates) {
-    constexpr size_t kFew = 256;
-    if (candidates->size < kFew || !grammar.trie->follow(*grammar.state, grammar.allowed)) {
-        return false;
-    }
-    for (size_t i = 0; i < candidates->size; ++i) {
-        llama_token_data & candidate = candidates->data[i];
-        if (!grammar.allowed[static_cast<size_t>(candidate.id)]) {
-            candidate.logit = -INFINITY;
+// ---------------------------------------------------------------------------------------------------------------- a token
+
+struct Place {
+    State state;
+    llama_partial_utf8 partial;
+};
+
+// Where the bytes of a text lead to; kNone if they do not fit.
+Place read(GrammarMachine & machine, Place place, const std::string & bytes) {
+    llama_partial_utf8 & partial = place.partial;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (partial.n_remain > 0 ? (byte & 0xC0) != 0x80 : (byte & 0xC0) == 0x80 || byte == 0 || byte >= 0xF8) {
+            return {GrammarMachine::kNone, kWhole};
+        }
+        if (partial.n_remain > 0) {
+            partial = {(partial.value << 6) | (byte & 0x3FU), partial.n_remain - 1};
+        } else {
+            const int n = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
+            partial = {byte & (n ? (0x3FU >> n) : 0x7FU), n};
+        }
+        if (partial.n_remain == 0) {
+            place.state = machine.step(place.state, partial.value);
+            partial = kWhole;
+        }
+        if (place.state == GrammarMachine::kNone) {
+            return {GrammarMachine::kNone, kWhole};
         }
     }
-    return true;
+    if (partial.n_remain > 0 && !machine.may_begin(place.state, partial)) {
+        return {GrammarMachine::kNone, kWhole};
+    }
+    return place;
+}
+
+// Where a token leads to, or the part `bytes` of its text; kNone if it does not fit.
+Place read_token(Grammar & grammar, llama_token token, const std::string & bytes) {
+    GrammarMachine & machine = *grammar.machine;
+    if (llama_vocab_is_eog(grammar.vocab, token)) {
+        const bool may_end = grammar.partial.n_remain == 0 && machine.may_end(grammar.state);
+        return {may_end ? grammar.state : GrammarMachine::kNone, kWhole};
+    }
+    if (bytes.empty()) {
+        return {GrammarMachine::kNone, kWhole};
+    }
+    Place place = read(machine, {grammar.state, grammar.partial}, bytes);
+    const bool is_text = grammar.partial.n_remain == 0 && grammar.trie->utf8_kind(token) == 0;
+    if (is_text && machine.names_tokens(grammar.state)) {
+        const State named = machine.step_token(grammar.state, token);
+        place = {machine.either(place.state, named), place.state == GrammarMachine::kNone ? kWhole : place.partial};
+    }
+    return place;
+}
+
+bool allows(Grammar & grammar, llama_token token) {
+    return read_token(grammar, token, piece_of(grammar.vocab, token)).state != GrammarMachine::kNone;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- sampler
+
+const std::vector<unsigned char> & mask_of(Grammar & grammar) {
+    Mask & mask = grammar.masks[grammar.state % grammar.masks.size()];
+    if (mask.state != grammar.state || mask.state == GrammarMachine::kNone) {
+        mask.state = GrammarMachine::kNone; // until it is complete
+        grammar.trie->follow(*grammar.machine, grammar.state, mask.allowed);
+        mask.state = grammar.state;
+    }
+    return mask.allowed;
 }
 
 void apply(llama_sampler * sampler, llama_token_data_array * candidates) {
+    constexpr size_t kFew = 256;
     Grammar & grammar = grammar_of(sampler);
     check_working(grammar);
-    if (grammar.state && !grammar.state->awaiting_trigger && !follow(grammar, candidates)) {
-        llama_grammar_apply_impl(*grammar.state, candidates);
-    }
+    const bool follows = grammar.machine && !grammar.waiting;
+    const bool by_mask = follows && candidates->size >= kFew && grammar.partial.n_remain == 0;
+    const std::vector<unsigned char> * mask = by_mask ? &mask_of(grammar) : nullptr;
     for (size_t i = 0; i < candidates->size; ++i) {
         llama_token_data & candidate = candidates->data[i];
         const unsigned char kind = grammar.trie->utf8_kind(candidate.id);
-        if (kind && (kind == utf8::kNever || utf8::is_invalid_after(grammar.lead, kind))) {
+        const bool never = kind && (kind == utf8::kNever || utf8::is_invalid_after(grammar.lead, kind));
+        const bool fits =
+            !follows || (mask ? (*mask)[static_cast<size_t>(candidate.id)] != 0 : !never && allows(grammar, candidate.id));
+        if (never || !fits) {
             candidate.logit = -INFINITY;
         }
+    }
+}
+
+// Goes on behind a token of the grammar's text, or the part `bytes` of it.
+void advance(Grammar & grammar, llama_token token, const std::string & bytes) {
+    const Place place = read_token(grammar, token, bytes);
+    if (place.state == GrammarMachine::kNone) {
+        throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
+    }
+    grammar.partial = place.partial;
+    bool renamed = false;
+    grammar.state = grammar.machine->next_token(place.state, renamed);
+    if (renamed) {
+        grammar.masks = {};
+    }
+}
+
+// Looks in the text so far for what a lazy grammar waits for: the grammar's text begins there.
+void wait_for_trigger(Grammar & grammar, llama_token token, const std::string & bytes) {
+    const Triggers & triggers = *grammar.triggers;
+    Waiting & waiting = *grammar.waiting;
+    if (std::find(triggers.tokens.begin(), triggers.tokens.end(), token) != triggers.tokens.end()) {
+        grammar.waiting.reset();
+        advance(grammar, token, bytes);
+        return;
+    }
+    waiting.pieces.push_back({token, waiting.text.size(), waiting.text.size() + bytes.size()});
+    waiting.text += bytes;
+    for (const llama_grammar_trigger_pattern & pattern : triggers.patterns) {
+        const size_t begin = pattern.find(waiting.text);
+        if (begin == std::string::npos) {
+            continue;
+        }
+        const std::unique_ptr<Waiting> seen = std::move(grammar.waiting);
+        for (const Waiting::Piece & piece : seen->pieces) {
+            if (piece.end > begin) {
+                const size_t from = std::max(piece.begin, begin);
+                advance(grammar, piece.token, seen->text.substr(from, piece.end - from));
+            }
+        }
+        return;
     }
 }
 
@@ -93,29 +198,30 @@ void accept(llama_sampler * sampler, llama_token token) {
     if (!grammar_allows(sampler, token)) {
         throw std::runtime_error("token " + std::to_string(token) + " does not fit the grammar");
     }
-    const std::string piece = piece_of(grammar.vocab, token);
-    grammar.text_size += piece.size();
-    grammar.lead = piece.empty() ? grammar.lead : static_cast<unsigned char>(piece.back());
-    if (!grammar.state) {
-        return;
-    }
-    grammar.broken = true;
-    const auto advance = [&] { llama_grammar_accept_impl(*grammar.state, token); };
-    if (grammar.trigger_stack && grammar.text_size > kSmallText) {
-        run_on_big_stack(grammar.text_size * grammar.trigger_stack, advance);
+    const std::string bytes = piece_of(grammar.vocab, token);
+    if (!grammar.machine) {
+    } else if (!grammar.waiting) {
+        advance(grammar, token, bytes);
     } else {
-        advance();
+        grammar.broken = true;
+        const size_t size = grammar.waiting->text.size() + bytes.size();
+        const auto work = [&] { wait_for_trigger(grammar, token, bytes); };
+        if (grammar.triggers->stack_per_byte && size > kSmallText) {
+            run_on_big_stack(size * grammar.triggers->stack_per_byte, work);
+        } else {
+            work();
+        }
+        grammar.broken = false;
     }
-    grammar.broken = false;
+    grammar.lead = bytes.empty() ? grammar.lead : static_cast<unsigned char>(bytes.back());
 }
 
 void reset(llama_sampler * sampler) {
     Grammar & grammar = grammar_of(sampler);
-    if (grammar.state) {
-        run_on_big_stack(grammar.parse_stack, [&] { grammar.state = parse(grammar.vocab, *grammar.source); });
-    }
+    grammar.state = grammar.machine ? grammar.machine->start() : GrammarMachine::kNone;
+    grammar.partial = kWhole;
+    grammar.waiting = grammar.triggers ? std::make_unique<Waiting>() : nullptr;
     grammar.broken = false;
-    grammar.text_size = 0;
     grammar.lead = 0;
 }
 
@@ -123,17 +229,18 @@ llama_sampler * wrap(Grammar && grammar);
 
 llama_sampler * clone(const llama_sampler * sampler) {
     const Grammar & original = grammar_of(sampler);
-    GrammarPtr state(original.state ? llama_grammar_clone_impl(*original.state) : nullptr);
-    return wrap({std::move(state),
-                 original.vocab,
-                 original.source,
-                 original.trie,
-                 original.parse_stack,
-                 original.trigger_stack,
-                 original.text_size,
-                 original.broken,
-                 original.lead,
-                 {}});
+    Grammar copy;
+    if (original.machine) {
+        std::tie(copy.machine, copy.state) = original.machine->copy(original.state);
+    }
+    copy.partial = original.partial;
+    copy.vocab = original.vocab;
+    copy.trie = original.trie;
+    copy.triggers = original.triggers;
+    copy.waiting = original.waiting ? std::make_unique<Waiting>(*original.waiting) : nullptr;
+    copy.broken = original.broken;
+    copy.lead = original.lead;
+    return wrap(std::move(copy));
 }
 
 llama_sampler_i make_interface() {
@@ -159,41 +266,53 @@ llama_sampler * wrap(Grammar && grammar) {
     return sampler;
 }
 
+// Patterns are compiled on a stack that their recursion does not overflow.
+std::shared_ptr<const Triggers> make_triggers(const std::vector<std::string> & patterns,
+                                              const std::vector<llama_token> & tokens) {
+    constexpr size_t kRegexStackPerByte = 512, kPatternStackPerByte = 4096, kLongestPattern = 64;
+    size_t size = 0;
+    for (const std::string & pattern : patterns) {
+        size += pattern.size() + 1;
+    }
+    auto triggers = std::make_shared<Triggers>();
+    triggers->tokens = tokens;
+    triggers->stack_per_byte = std::min(size, kLongestPattern) * kRegexStackPerByte;
+    WithoutGil release;
+    run_on_big_stack(size * kPatternStackPerByte, [&] {
+        for (const std::string & pattern : patterns) {
+            triggers->patterns.push_back({pattern, std::regex(pattern)});
+        }
+    });
+    return triggers;
+}
+
 } // namespace
 
 llama_sampler * make_grammar_sampler(const LlamaVocab & vocab, const std::string & text, const std::string & root,
                                      bool lazy, const std::vector<std::string> & patterns,
                                      const std::vector<llama_token> & tokens) {
-    constexpr size_t kRegexStackPerByte = 512, kPatternStackPerByte = 4096, kLongestPattern = 64;
     LogDelivery delivery;
     ModelUse model(vocab.handle);
     model.check_vocab();
     for (llama_token token : tokens) {
         model.check_token(token);
     }
-    size_t pattern_size = 0;
-    for (const std::string & pattern : patterns) {
-        pattern_size += pattern.size() + 1;
-    }
-    Grammar grammar{};
+    Grammar grammar;
     grammar.vocab = model.vocab();
-    grammar.source = std::make_shared<const Source>(Source{text, root, lazy, patterns, tokens});
-    grammar.trigger_stack = std::min(pattern_size, kLongestPattern) * kRegexStackPerByte;
-    {
-        WithoutGil release;
-        grammar.trie = TokenTrie::of(*vocab.handle, model);
-    }
     try {
-        grammar.parse_stack = with_grammar(model.vocab(), text, root, pattern_size * kPatternStackPerByte, [&] {
-            grammar.state = text.empty() ? nullptr : parse(model.vocab(), *grammar.source);
-        });
+        grammar.triggers = lazy ? make_triggers(patterns, tokens) : nullptr;
     } catch (const std::regex_error & error) {
         throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
     }
-    if (!grammar.state && !text.empty()) {
-        throw nb::value_error(("llama.cpp refuses the grammar: " + logged_errors("no reason given")).c_str());
+    auto rules = text.empty() ? nullptr : parse_grammar(model.vocab(), text, root);
+    {
+        WithoutGil release;
+        grammar.trie = TokenTrie::of(*vocab.handle, model);
+        grammar.machine = rules ? make_machine(std::move(rules)) : nullptr;
     }
-    return wrap(std::move(grammar));
+    llama_sampler * sampler = wrap(std::move(grammar));
+    reset(sampler);
+    return sampler;
 }
 
 bool is_grammar_sampler(const llama_sampler * sampler) { return sampler->iface == &interface(); }

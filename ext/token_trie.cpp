@@ -1,9 +1,6 @@
 #include "token_trie.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <deque>
 #include <utility>
 
 // ------------------------------------------------------------------------------------------------------------------ UTF-8
@@ -55,7 +52,7 @@ std::string piece_of(const llama_vocab * vocab, llama_token token) {
 
 namespace {
 
-// Appends the code points of a text of harmless kind, and a 0; returns what is left of a character at its end.
+// Appends the code points of a text of kind 0, and a 0; returns what is left of a character at its end.
 llama_partial_utf8 decode(const std::string & piece, std::vector<uint32_t> & code_points) {
     llama_partial_utf8 partial{0, 0};
     for (const char c : piece) {
@@ -83,25 +80,56 @@ llama_partial_utf8 decode(const std::string & piece, std::vector<uint32_t> & cod
 } // namespace
 
 TokenTrie::TokenTrie(const llama_vocab * vocab) {
+    std::vector<uint32_t> code_points;
+    std::vector<Text> texts;
     for (llama_token id = 0; id < llama_vocab_n_tokens(vocab); ++id) {
         const std::string piece = piece_of(vocab, id);
         kinds_.push_back(utf8::kind(piece));
         if (llama_vocab_is_eog(vocab, id)) {
             ends_.push_back(id);
         } else if (kinds_.back() == 0 && !piece.empty()) {
-            const auto text = static_cast<uint32_t>(code_points_.size());
-            const llama_partial_utf8 partial = decode(piece, code_points_);
-            tokens_.push_back({id, text, partial});
+            const size_t begin = code_points.size();
+            const llama_partial_utf8 partial = decode(piece, code_points);
+            texts.push_back({begin, {id, partial}});
         } else if (kinds_.back() > utf8::kNever) {
             continuing_.push_back(id);
         }
     }
-    std::sort(tokens_.begin(), tokens_.end(), [&](const Token & a, const Token & b) {
-        const uint32_t *x = &code_points_[a.text], *y = &code_points_[b.text];
+    std::sort(texts.begin(), texts.end(), [&](const Text & a, const Text & b) {
+        const uint32_t *x = &code_points[a.begin], *y = &code_points[b.begin];
         for (; *x == *y && *x; ++x, ++y) {
         }
         return *x < *y;
     });
+    add_nodes(code_points, texts);
+}
+
+// Makes a node of every beginning of a text, in the order of the texts.
+void TokenTrie::add_nodes(const std::vector<uint32_t> & code_points, const std::vector<Text> & texts) {
+    std::vector<uint32_t> path{0}; // nodes of the text before, the root first
+    nodes_.push_back({0, 0, 0, 0});
+    for (const Text & text : texts) {
+        const uint32_t * characters = &code_points[text.begin];
+        uint32_t depth = 0;
+        while (depth + 1 < path.size() && characters[depth] == nodes_[path[depth + 1]].character) {
+            ++depth;
+        }
+        for (; path.size() > depth + 1; path.pop_back()) {
+            nodes_[path.back()].next = static_cast<uint32_t>(nodes_.size());
+        }
+        for (; characters[depth]; ++depth) {
+            path.push_back(static_cast<uint32_t>(nodes_.size()));
+            nodes_.push_back({characters[depth], 0, static_cast<uint32_t>(tokens_.size()), depth + 1});
+        }
+        tokens_.push_back(text.token);
+    }
+    for (const uint32_t node : path) {
+        nodes_[node].next = static_cast<uint32_t>(nodes_.size());
+    }
+    nodes_.push_back({0, 0, static_cast<uint32_t>(tokens_.size()), 0}); // where the tokens of the last node end
+    for (const Node & node : nodes_) {
+        depth_ = std::max(depth_, node.depth);
+    }
 }
 
 std::shared_ptr<const TokenTrie> TokenTrie::of(ModelHandle & handle, const ModelUse & model) {
@@ -119,134 +147,31 @@ std::shared_ptr<const TokenTrie> TokenTrie::of(ModelHandle & handle, const Model
     return *known;
 }
 
-// Follows a grammar through the tokens, character by character: what cannot begin so is passed over as a whole.
-class TokenTrie::Walk {
-  public:
-    Walk(const TokenTrie & trie, llama_grammar & grammar, std::vector<unsigned char> & allowed)
-        : trie_(trie), grammar_(grammar), allowed_(allowed) {}
-
-    // Looks at the tokens from `begin` to `end`, whose first `depth` characters led to `stacks`. Returns false if it gave up.
-    bool visit(size_t begin, size_t end, size_t depth, const llama_grammar_stacks & stacks) {
-        llama_grammar_candidates candidates; // tokens, and single characters in place of many tokens that go on with them
-        std::vector<std::pair<size_t, size_t>> ranges; // of each candidate
-        std::deque<std::array<uint32_t, 2>> characters;
-        const auto add = [&](size_t from, size_t to, const uint32_t * text, llama_partial_utf8 partial, llama_token id) {
-            candidates.push_back({candidates.size(), text, partial, id});
-            ranges.emplace_back(from, to);
-        };
-        for (size_t i = begin; i < end;) {
-            const uint32_t character = *text(i, depth);
-            const size_t next = character ? end_of(i, end, depth) : i + 1;
-            if (next - i <= kFew) {
-                for (; i < next; ++i) {
-                    add(i, i + 1, text(i, depth), trie_.tokens_[i].partial, trie_.tokens_[i].id);
-                }
-            } else {
-                characters.push_back({character, 0});
-                add(i, next, characters.back().data(), {0, 0}, trie_.tokens_[i].id);
-                i = next;
-            }
-        }
-        n_tested_ += candidates.size();
-        if (n_tested_ > kMost) {
-            return false;
-        }
-        const std::vector<bool> rejected = reject(candidates, stacks);
-        for (size_t i = 0; i < candidates.size(); ++i) {
-            if (rejected[i]) {
-                continue;
-            }
-            const auto [from, to] = ranges[i];
-            if (to - from == 1) {
-                allowed_[static_cast<size_t>(trie_.tokens_[from].id)] = 1;
-            } else {
-                grammar_.stacks = stacks;
-                llama_grammar_accept(&grammar_, *candidates[i].code_points);
-                const llama_grammar_stacks after = std::move(grammar_.stacks);
-                if (!visit(from, to, depth + 1, after)) {
-                    return false;
-                }
-            }
-        }
-        return true;
-    }
-
-  private:
-    static constexpr size_t kFew = 4;        // tokens that are tested one by one
-    static constexpr size_t kMost = 1 << 15; // candidates, after which testing all tokens at once is as fast
-
-    const uint32_t * text(size_t i, size_t depth) const { return &trie_.code_points_[trie_.tokens_[i].text + depth]; }
-
-    // The end of the tokens that go on with the same character as token `i`.
-    size_t end_of(size_t i, size_t end, size_t depth) const {
-        const uint32_t character = *text(i, depth);
-        const auto first = trie_.tokens_.begin();
-        const auto found =
-            std::partition_point(first + static_cast<ptrdiff_t>(i), first + static_cast<ptrdiff_t>(end),
-                                 [&](const Token & token) { return trie_.code_points_[token.text + depth] <= character; });
-        return static_cast<size_t>(found - first);
-    }
-
-    std::vector<bool> reject(const llama_grammar_candidates & candidates, const llama_grammar_stacks & stacks) const {
-        llama_grammar_candidates left = candidates;
-        for (const auto & stack : stacks) {
-            if (left.empty()) {
-                break;
-            }
-            left = llama_grammar_reject_candidates_for_stack(grammar_.rules, stack, left);
-        }
-        std::vector<bool> rejected(candidates.size());
-        for (const auto & candidate : left) {
-            rejected[candidate.index] = true;
-        }
-        return rejected;
-    }
-
-    const TokenTrie & trie_;
-    llama_grammar & grammar_;
-    std::vector<unsigned char> & allowed_;
-    size_t n_tested_ = 0;
-};
-
-namespace {
-
-bool has_token_rules(const llama_grammar & grammar) {
-    for (const auto & rule : grammar.rules) {
-        for (const auto & element : rule) {
-            if (element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-} // namespace
-
-bool TokenTrie::follow(llama_grammar & grammar, std::vector<unsigned char> & allowed) const {
+void TokenTrie::follow(GrammarMachine & machine, GrammarMachine::State state, std::vector<unsigned char> & allowed) const {
     allowed.assign(kinds_.size(), 0);
-    if (grammar.partial_utf8.n_remain != 0) {
-        std::vector<llama_token_data> candidates;
-        for (const llama_token id : continuing_) {
-            candidates.push_back({id, 0.0f, 0.0f});
+    std::vector<GrammarMachine::State> states(depth_ + 1); // by how many characters led there
+    for (uint32_t i = 0; i + 1 < nodes_.size();) {
+        const Node & node = nodes_[i];
+        states[node.depth] = i == 0 ? state : machine.step(states[node.depth - 1], node.character);
+        if (states[node.depth] == GrammarMachine::kNone) {
+            i = node.next;
+            continue;
         }
-        llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
-        llama_grammar_apply_impl(grammar, &array);
-        for (const auto & candidate : candidates) {
-            allowed[static_cast<size_t>(candidate.id)] = candidate.logit != -INFINITY;
+        for (uint32_t k = node.first_token; k < nodes_[i + 1].first_token; ++k) {
+            const Token & token = tokens_[k];
+            allowed[static_cast<size_t>(token.id)] =
+                token.partial.n_remain == 0 || machine.may_begin(states[node.depth], token.partial);
         }
-        return true;
+        ++i;
     }
-    if (has_token_rules(grammar)) {
-        return false;
-    }
-    const llama_grammar_stacks stacks = std::move(grammar.stacks);
-    const bool done = Walk(*this, grammar, allowed).visit(0, tokens_.size(), 0, stacks);
-    grammar.stacks = stacks;
-    if (std::any_of(stacks.begin(), stacks.end(), [](const auto & stack) { return stack.empty(); })) {
+    if (machine.may_end(state)) {
         for (const llama_token id : ends_) {
             allowed[static_cast<size_t>(id)] = 1;
         }
     }
-    return done;
+    if (machine.names_tokens(state)) {
+        for (const Token & token : tokens_) {
+            allowed[static_cast<size_t>(token.id)] |= machine.allows_token(state, token.id);
+        }
+    }
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "llama-grammar.h" // not of llama.cpp's public API
+#include "grammar_machine.hpp"
 #include "model.hpp"
 
 /// What keeps a text of tokens from becoming invalid UTF-8.
@@ -25,7 +25,7 @@ bool is_invalid_after(unsigned char lead, unsigned char byte);
 /// Text of a token, control tokens included.
 std::string piece_of(const llama_vocab * vocab, llama_token token);
 
-/// The tokens of a vocabulary sorted by their texts. Immutable.
+/// The tokens of a vocabulary as a tree of their texts. Immutable.
 class TokenTrie {
   public:
     explicit TokenTrie(const llama_vocab * vocab);
@@ -35,22 +35,35 @@ class TokenTrie {
 
     unsigned char utf8_kind(llama_token token) const { return kinds_[static_cast<size_t>(token)]; }
 
-    /// Sets `allowed` to 1 for the tokens that a grammar allows next. Returns false, with `allowed` undefined, if they are too
-    /// many to be found by following the grammar, or if it has rules about tokens instead of texts. The grammar's state is
-    /// changed meanwhile, and as it was afterwards.
-    bool follow(llama_grammar & grammar, std::vector<unsigned char> & allowed) const;
+    /// Tokens that begin within a character.
+    const std::vector<llama_token> & continuing() const { return continuing_; }
+
+    /// Sets `allowed` to 1 for the tokens that may come next, where no character is in progress. Throws GrammarLimit.
+    void follow(GrammarMachine & machine, GrammarMachine::State state, std::vector<unsigned char> & allowed) const;
 
   private:
     struct Token {
         llama_token id;
-        uint32_t text;              // index of the first code point; a 0 ends it
         llama_partial_utf8 partial; // the beginning of a character at its end
     };
-    class Walk;
+    struct Text {
+        size_t begin; // of its code points, which a 0 ends
+        Token token;
+    };
+    // Nodes are in the order of their texts. What follows a node directly, goes on with its text if it is deeper.
+    struct Node {
+        uint32_t character;
+        uint32_t next;        // the first node that does not begin with this one's text
+        uint32_t first_token; // those with exactly this text end where the next node's begin
+        uint32_t depth;       // characters
+    };
+
+    void add_nodes(const std::vector<uint32_t> & code_points, const std::vector<Text> & texts);
 
     std::vector<unsigned char> kinds_; // of all tokens
-    std::vector<uint32_t> code_points_;
-    std::vector<Token> tokens_;           // those that may follow a whole character
-    std::vector<llama_token> continuing_; // those that begin within one
-    std::vector<llama_token> ends_;       // end-of-generation tokens
+    std::vector<Node> nodes_;          // the first one stands for the empty text
+    std::vector<Token> tokens_;        // those that may follow a whole character, by their texts
+    std::vector<llama_token> continuing_;
+    std::vector<llama_token> ends_; // end-of-generation tokens
+    uint32_t depth_ = 0;            // of the longest text
 };

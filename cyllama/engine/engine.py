@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import NamedTuple, TypeVar, cast
 
 from ..config import ModelConfig
-from ..errors import ContextError, ContextMemoryError, DecodeError
+from ..errors import ContextError, ContextMemoryError, DecodeError, GrammarError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
@@ -40,7 +40,12 @@ class _Sampled(NamedTuple):
 
     token: int
     logprob: TokenLogprob | None = None
-    failure: DecodeError | None = None
+    failure: DecodeError | GrammarError | None = None
+
+
+def _failure(error: Exception) -> DecodeError | GrammarError:
+    """Return why a request fails whose sampler raised ``error``."""
+    return GrammarError(str(error)) if isinstance(error, ValueError) else DecodeError(str(error))
 
 
 class Engine(Worker["Request | Callable[[], object]"]):
@@ -387,7 +392,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
             for i, (owner, token) in enumerate(zip(owners, sampled, strict=True)):
                 index, n_top = samplers[i][0], owner.config.logprobs
                 if i in errors:
-                    results[owner] = _Sampled(token, failure=DecodeError(errors[i]))
+                    results[owner] = _Sampled(token, failure=_failure(errors[i]))
                     if math.isnan(context.get_logprobs_ith(index, 0)[0]):
                         nonsense.append(owner)
                 elif owner in probed:

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from ..config import GenerationConfig
-from ..errors import DecodeError, PromptError
+from ..errors import DecodeError, GrammarError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..response import FinishReason, TextChunk, Timings, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
@@ -263,13 +263,14 @@ class Request:
             self._finished = time.perf_counter()
 
     def fail(self, error: Exception) -> None:
-        """End the generation with an error; once it has begun, a :class:`DecodeError` with the text so far."""
+        """End the generation with an error; once it has begun, one of its kind with the text so far."""
         if self.finish_reason is not None:
             return
         self.finish("cancelled")
         if self.sampler is not None:
             message = f"the generation failed after {len(self.tokens)} tokens: {error}"
-            self.error = DecodeError(message, partial_text=self.text)
+            kind = GrammarError if isinstance(error, GrammarError) else DecodeError
+            self.error = kind(message, partial_text=self.text)
             self.error.__cause__ = error
         else:
             self.error = error

@@ -1016,13 +1016,14 @@ class LlamaContext:
         with a token id out of range or with positions that do not follow the sequence's last one.
         """
 
-    def decode_and_sample(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler]]) -> tuple[int, list[int], dict[int, str]]:
+    def decode_and_sample(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler]]) -> tuple[int, list[int], dict[int, Exception]]:
         """
         Evaluate a batch and sample from it, without taking the GIL in between.
 
         `samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use; several
         samplers may use the same token. Returns the status of decode(), one token for each sampler, none if the status
-        is not 0, and why samplers failed, by their index in the list: their token is -1.
+        is not 0, and why samplers failed, by their index in the list: their token is -1. That is a ValueError where a
+        grammar takes too much work, and a RuntimeError else.
         """
 
     def encode(self, batch: LlamaBatch) -> None:
@@ -1425,7 +1426,9 @@ def json_schema_to_grammar(schema: str) -> str:
     """
 
 def check_grammar(grammar: str, root: str = 'root') -> None:
-    """Raise ValueError, with the reason, for what is no GBNF grammar."""
+    """
+    Raise ValueError, with the reason, for what is not a GBNF grammar, or takes too much work to begin with.
+    """
 
 class LlamaChatParams:
     """

@@ -1,0 +1,9 @@
+// How much work a grammar may be.
+#pragma once
+
+#include <stdexcept>
+
+/// Thrown where following a grammar would take more work than its budget allows.
+struct GrammarLimit : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
