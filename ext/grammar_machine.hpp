@@ -58,8 +58,8 @@ class GrammarMachine {
   public:
     using State = uint32_t;
     static constexpr State kNone = 0;                     // nothing fits
-    static constexpr uint64_t kBurst = uint64_t{1} << 24; // steps
-    static constexpr uint64_t kPerToken = uint64_t{1} << 19;
+    static constexpr uint64_t kBurst = uint64_t{1} << 22; // steps
+    static constexpr uint64_t kPerToken = uint64_t{1} << 18;
 
     /// Throws GrammarLimit if even the beginning takes too much work.
     explicit GrammarMachine(std::shared_ptr<const GrammarRules> rules);
