@@ -1,6 +1,7 @@
 # make demo    set everything up and let the embedded model answer
 # make test    set everything up and run the tests; with CPU=avx2 or CPU=sse42, as an older processor computes
 # make models  download the real models that some tests load, 350 MB, into build/models
+# make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
 # make lint    ruff, pyright, clang-format, and whether the stub is up to date
@@ -13,6 +14,7 @@ PYTHON ?= python3
 CXX ?= g++
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 CPU ?=
 
 BIN := .venv/bin
@@ -21,7 +23,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test models gpu bench lint format stubs clean check FORCE
+.PHONY: demo test fuzz models gpu bench lint format stubs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -36,6 +38,9 @@ gpu: $(STAMP)/gpu
 
 models: $(STAMP)/test
 	@$(BIN)/python tests/real_models.py $(PIP_ARGS)
+
+fuzz: $(STAMP)/test
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: $(STAMP)/bench $(STAMP)/peers
 	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
