@@ -250,7 +250,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
             if other.adapters.key != request.adapters.key:
                 continue
             shared = min(common_prefix(other.prompt, request.prompt), len(request.prompt) - 1)
-            if shared < other.n_evaluated + MIN_SHARED:
+            if shared < MIN_SHARED or shared <= other.n_evaluated:
                 continue
             own, adapters = request.conversation.sequence, request.adapters.key
             _, known = self._kv_cache.longest_prefix(request.prompt, own, shareable=True, adapters=adapters)
