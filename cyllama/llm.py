@@ -414,7 +414,8 @@ class LLM:
                 max_attempts: How often to sample until the content is valid under what of ``response_format``, and a
                     call under what of a tool with ``strict``, no grammar can say. As for a call, but where no call of
                     a strict tool was valid, :class:`OutputError` is raised.
-                chat_template: Jinja source to use instead of the model's own template.
+                chat_template: Jinja source to use instead of the model's own, the name of a template that llama.cpp
+                    knows, such as "llama3", or the path of a file.
                 chat_template_kwargs: Variables of the template by name; the values are JSON.
                 enable_thinking: Whether the model reasons, where its template can be told.
                 reasoning_effort: How hard it reasons, where its template can be told: "minimal", "low", "medium",

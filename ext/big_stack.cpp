@@ -1,7 +1,6 @@
 #include "big_stack.hpp"
 
 #include <algorithm>
-#include <cstdint>
 #include <exception>
 #include <stdexcept>
 
@@ -82,50 +81,4 @@ size_t nesting_depth(const std::string & text, bool json) {
         }
     }
     return deepest;
-}
-
-namespace {
-
-thread_local StackWatch * watch = nullptr;
-
-uintptr_t stack_pointer() {
-    volatile char here = 0;
-    return reinterpret_cast<uintptr_t>(&here);
-}
-
-} // namespace
-
-StackWatch::StackWatch(size_t bytes, size_t reserve, double seconds)
-    : lowest_(stack_pointer() - bytes + reserve),
-      deadline_(std::chrono::steady_clock::now() +
-                std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds))) {
-    watch = this;
-}
-
-StackWatch::~StackWatch() { watch = nullptr; }
-
-void StackWatch::check_stack() {
-    if (!watch) {
-        return;
-    }
-    if (stack_pointer() < watch->lowest_) {
-        exceed("the template calls itself without end");
-    }
-    if (std::chrono::steady_clock::now() > watch->deadline_) {
-        exceed("the template does not come to an end");
-    }
-    check_exceeded();
-}
-
-void StackWatch::exceed(const char * reason) {
-    if (watch) {
-        watch->exceeded_ = reason;
-    }
-    throw std::runtime_error(reason);
-}
-
-void StackWatch::check_exceeded() {
-    if (watch && watch->exceeded_) {
-        throw std::runtime_error(watch->exceeded_);
-    }
 }

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "model.hpp"
 #include "modules.hpp"
 #include "peg.hpp"
+#include "template_budget.hpp"
 
 // As in common/chat.cpp, which keeps it to itself.
 struct common_chat_templates {
@@ -34,100 +36,45 @@ namespace {
 constexpr size_t kStackPerByte = 16 << 10;  // parser and interpreter recurse as deep as the template's source is nested
 constexpr size_t kStackPerLevel = 64 << 10; // of nested JSON
 constexpr size_t kRecursion = 8 << 20;      // for macros that call each other
-constexpr double kMaxSeconds = 10;          // for all renderings of one call
+// Many times what models' templates need, for a call without and for each byte of its messages and tools. Values that contain
+// each other are freed recursively, with less stack than they take of memory.
+constexpr uint64_t kSteps = 20'000'000, kStepsPerByte = 500;
+constexpr size_t kMemory = 64 << 20, kMemoryPerByte = 256;
 
-// The interpreter has no limits of its own. This statement, put at the beginning of everything that can be repeated, ends a
-// template that recurses or loops without end.
-struct CheckStatement : jinja::statement {
-    CheckStatement() { pos = 0; }
+// At the beginning of a program: another rendering has memory of its own.
+struct BeginStatement : jinja::statement {
+    BeginStatement() { pos = 0; }
     std::string type() const override { return "Block"; }
     jinja::value execute_impl(jinja::context &) override {
-        StackWatch::check_stack();
+        cyllama::template_begins();
         return jinja::mk_val<jinja::value_undefined>();
     }
 };
 
-void add_checks(jinja::statements & statements) {
-    const auto guard = [](jinja::statements & body) {
-        add_checks(body);
-        body.insert(body.begin(), std::make_unique<CheckStatement>());
-    };
-    for (auto & statement : statements) {
-        if (auto * loop = jinja::cast_stmt<jinja::for_statement>(statement)) {
-            guard(loop->body);
-            add_checks(loop->default_block);
-        } else if (auto * macro = jinja::cast_stmt<jinja::macro_statement>(statement)) {
-            guard(macro->body);
-        } else if (auto * call = jinja::cast_stmt<jinja::call_statement>(statement)) {
-            guard(call->body);
-        } else if (auto * condition = jinja::cast_stmt<jinja::if_statement>(statement)) {
-            add_checks(condition->body);
-            add_checks(condition->alternate);
-        } else if (auto * set = jinja::cast_stmt<jinja::set_statement>(statement)) {
-            add_checks(set->body);
-        } else if (auto * filter = jinja::cast_stmt<jinja::filter_statement>(statement)) {
-            add_checks(filter->body);
-        }
-    }
-}
+void add_begin(jinja::program & program) { program.body.insert(program.body.begin(), std::make_unique<BeginStatement>()); }
 
-// Makes range() refuse what would take all of the memory, as Jinja2's sandbox does (jinja2.sandbox.MAX_RANGE).
-struct LimitRange : jinja::statement {
-    LimitRange() { pos = 0; }
-    std::string type() const override { return "Block"; }
-    jinja::value execute_impl(jinja::context & context) override {
-        context.set_val("range", jinja::mk_val<jinja::value_func>("range", [](const jinja::func_args & args) {
-                            check_range_size(args);
-                            return jinja::global_builtins().at("range")(args);
-                        }));
-        return jinja::mk_val<jinja::value_undefined>();
-    }
-
-    static void check_range_size(const jinja::func_args & args) {
-        constexpr double kMaxRange = 100000;
-        std::vector<double> numbers;
-        for (size_t i = 0; i < args.count() && i < 3; ++i) {
-            const jinja::value argument = args.get_pos(i);
-            if (!jinja::is_val<jinja::value_int>(argument)) {
-                return; // refused in better words
-            }
-            numbers.push_back(static_cast<double>(argument->as_int()));
-        }
-        const double start = numbers.size() > 1 ? numbers[0] : 0, stop = numbers.size() > 1 ? numbers[1] : numbers.at(0);
-        const double step = numbers.size() > 2 ? numbers[2] : 1;
-        if (step != 0 && (stop - start) / step > kMaxRange) {
-            StackWatch::exceed("range() of more than 100000 numbers");
-        }
-    }
-};
-
-void add_limits(jinja::program & program) {
-    add_checks(program.body);
-    program.body.insert(program.body.begin(), std::make_unique<LimitRange>());
-}
-
-// Runs `work`, which renders a template whose source has so many bytes, on a stack with `extra` bytes more.
-template <class Work> void render(size_t source_size, size_t extra, Work && work) {
-    const size_t nested = source_size * kStackPerByte;
-    run_on_big_stack(nested * 2 + kRecursion + extra, [&] {
-        StackWatch watch(kBaseStack + nested * 2 + kRecursion + extra, kBaseStack / 2 + nested + extra, kMaxSeconds);
+// Runs `work`, which renders a template whose source has so many bytes, with an input of so many, on a stack with `extra`
+// bytes more.
+template <class Work> void render(size_t source_size, size_t input_size, size_t extra, Work && work) {
+    const size_t nested = source_size * kStackPerByte, memory = kMemory + input_size * kMemoryPerByte;
+    run_on_big_stack(nested * 2 + kRecursion + extra + memory, [&] {
+        cyllama::TemplateBudget budget({nested + kRecursion + kBaseStack / 2, kSteps + input_size * kStepsPerByte, memory});
         try {
             work();
         } catch (const std::exception &) {
-            StackWatch::check_exceeded(); // in fewer words
+            budget.check(); // in fewer words
             throw;
         }
-        StackWatch::check_exceeded();
+        budget.check();
     });
 }
 
-// What the constructor of common_chat_template does, with checks: throws what it would throw, and where it would not return.
+// What the constructor of common_chat_template does: throws what it would throw.
 void try_template(const std::string & source) {
     jinja::lexer lexer;
     jinja::program program = jinja::parse_from_tokens(lexer.tokenize(source));
-    add_limits(program);
+    add_begin(program);
     jinja::caps_get(program); // ignores what is thrown
-    StackWatch::check_exceeded();
 }
 
 common_chat_templates_ptr compile(const llama_model * model, const std::string & source) {
@@ -141,7 +88,7 @@ common_chat_templates_ptr compile(const llama_model * model, const std::string &
     common_chat_templates_ptr templates = common_chat_templates_init(model, source);
     for (auto * one : {templates->template_default.get(), templates->template_tool_use.get()}) {
         if (one) {
-            add_limits(one->prog);
+            add_begin(one->prog);
         }
     }
     return templates;
@@ -179,7 +126,7 @@ LlamaChatTemplates make_templates(const LlamaModel & model_object, const std::st
                               ? chat_template.size()
                               : std::max(own ? std::strlen(own) : 0, with_tools ? std::strlen(with_tools) : 0);
     WithoutGil release;
-    render(handle->source_size, 0, [&] {
+    render(handle->source_size, 0, 0, [&] {
         handle->templates = compile(model.get(), chat_template);
         for (const auto * one : {handle->templates->template_default.get(), handle->templates->template_tool_use.get()}) {
             handle->specialized = handle->specialized || (one && is_specialized(*one));
@@ -222,7 +169,12 @@ LlamaChatParams apply(const LlamaChatTemplates & self, const std::string & messa
     const size_t depth =
         std::max({nesting_depth(messages, true), nesting_depth(tools, true), nesting_depth(json_schema, true)});
     const size_t names = tools.size() + json_schema.size(); // regular expressions recurse along the names of rules
-    render(self.handle->source_size, std::min<size_t>(depth, 1000) * kStackPerLevel + names * 1024, [&] {
+    size_t input_size = messages.size() + tools.size() + json_schema.size();
+    for (const auto & [name, value] : chat_template_kwargs) {
+        input_size += name.size() + value.size();
+    }
+    const size_t extra = std::min<size_t>(depth, 1000) * kStackPerLevel + names * 1024;
+    render(self.handle->source_size, input_size, extra, [&] {
         inputs.messages = common_chat_msgs_parse_oaicompat(parse_json(messages, "messages"));
         if (!tools.empty()) {
             const common_json list = parse_json(tools, "tools");
@@ -309,6 +261,43 @@ template <auto member> auto list_getter() {
     };
 }
 
+// ------------------------------------------------------------------------------------------- templates known by a name only
+
+std::vector<std::string> known_names() {
+    std::vector<const char *> names(static_cast<size_t>(llama_chat_builtin_templates(nullptr, 0)));
+    llama_chat_builtin_templates(names.data(), names.size());
+    return {names.begin(), names.end()};
+}
+
+nb::str apply_known(const std::string & name, const std::vector<std::pair<std::string, std::string>> & messages,
+                    bool add_generation_prompt) {
+    const std::vector<std::string> names = known_names();
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+        throw nb::value_error(("llama.cpp knows no chat template of the name '" + name + "'").c_str());
+    }
+    std::vector<llama_chat_message> chat;
+    size_t size = 1024;
+    for (const auto & [role, content] : messages) {
+        chat.push_back({role.c_str(), content.c_str()});
+        size += 2 * (role.size() + content.size()) + 256;
+    }
+    std::string text(size, '\0');
+    const auto run = [&] {
+        return llama_chat_apply_template(name.c_str(), chat.data(), chat.size(), add_generation_prompt, text.data(),
+                                         static_cast<int32_t>(text.size()));
+    };
+    int32_t n = run();
+    if (n > static_cast<int32_t>(text.size())) {
+        text.resize(static_cast<size_t>(n));
+        n = run();
+    }
+    if (n < 0) {
+        throw std::runtime_error("the chat template '" + name + "' cannot be applied");
+    }
+    text.resize(static_cast<size_t>(n));
+    return to_str(text);
+}
+
 using P = common_chat_params;
 
 void init_params(nb::module_ & m) {
@@ -385,6 +374,11 @@ void init_chat(nb::module_ & m) {
             "answer. `force_pure_content` renders without looking for the format of the answer.\n"
             "`chat_template_kwargs` are variables of the template, as JSON text.\n\n"
             "Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.")
+        .def_static("known_names", &known_names, "Names of the chat templates that llama.cpp has without Jinja source.")
+        .def_static(
+            "apply_known", &apply_known, nb::arg("name"), nb::arg("messages"), nb::arg("add_generation_prompt") = true,
+            "Render messages, pairs of a role and a content, by one of `known_names` (llama_chat_apply_template).\n\n"
+            "Raises ValueError for an unknown name.")
         .def_prop_ro(
             "specialized", [](const LlamaChatTemplates & self) { return self.handle->specialized; },
             "Whether llama.cpp handles the template in a way of its own, which may change messages before they are rendered.")

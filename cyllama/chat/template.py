@@ -13,6 +13,7 @@ from ..grammar import ResponseFormatLike, check_grammar, check_response_format
 from ..llama.llama_cpp import LlamaChatParams, LlamaChatTemplates, LlamaModel
 from . import planning
 from .continuation import continue_plan
+from .known_templates import resolve_template
 from .merging import Messages
 from .messages import MessageLike, check_messages
 from .native_calls import PROBE, NativeFormat
@@ -68,7 +69,7 @@ class ChatTemplates:
         self._natives: OrderedDict[tuple[Any, ...], NativeFormat | None] = OrderedDict()
 
     def get(self, chat_template: str | None = None) -> LlamaChatTemplates:
-        """Return a template compiled: Jinja source, or ``None`` for the model's own.
+        """Return a template compiled: source, a known name or a path, or ``None`` for the model's own.
 
         Raises:
             ChatTemplateError: There is none, or it is no template.
@@ -76,12 +77,8 @@ class ChatTemplates:
         if chat_template is None:
             if self._model.chat_template() is None:
                 raise ChatTemplateError(_NO_TEMPLATE)
-        elif not isinstance(chat_template, str) or not chat_template.strip():
-            raise ChatTemplateError(f"a chat template is Jinja source, not {chat_template!r:.80}")
-        elif len(chat_template) > _MAX_TEMPLATE:
-            raise ChatTemplateError(
-                f"the chat template has {len(chat_template)} characters, but {_MAX_TEMPLATE} are the limit"
-            )
+        else:
+            chat_template = resolve_template(chat_template, _MAX_TEMPLATE)
         key = chat_template or ""
         template = self._templates.get(key)
         if template is None:
@@ -109,7 +106,7 @@ class ChatTemplates:
         Args:
             messages: Dicts in OpenAI's format, or :class:`Message`.
             tools: Tools that the prompt describes.
-            chat_template: Jinja source to use instead of the model's own.
+            chat_template: Jinja source to use instead of the model's own, a name that llama.cpp knows, or a path.
             chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
             reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.
@@ -169,7 +166,7 @@ class ChatTemplates:
                 has to be.
             grammar: GBNF that the answer has to fit.
             parallel_tool_calls: Whether one answer may call several tools.
-            chat_template: Jinja source to use instead of the model's own.
+            chat_template: Jinja source to use instead of the model's own, a name that llama.cpp knows, or a path.
             chat_template_kwargs: Variables of the template by name, JSON values.
             enable_thinking: Whether the model reasons, where its template can be told.
             reasoning_effort: How hard it reasons, by OpenAI's names, where its template can be told.

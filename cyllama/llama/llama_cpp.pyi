@@ -1532,6 +1532,18 @@ class LlamaChatTemplates:
         Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.
         """
 
+    @staticmethod
+    def known_names() -> list[str]:
+        """Names of the chat templates that llama.cpp has without Jinja source."""
+
+    @staticmethod
+    def apply_known(name: str, messages: Sequence[tuple[str, str]], add_generation_prompt: bool = True) -> str:
+        """
+        Render messages, pairs of a role and a content, by one of `known_names` (llama_chat_apply_template).
+
+        Raises ValueError for an unknown name.
+        """
+
     @property
     def specialized(self) -> bool:
         """

@@ -290,9 +290,9 @@ def result_answer() -> dict[str, Any]:
         ("{{ messages[0].content.nope() }}", "refuses these messages"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself without end"),
         ("x" * (2**20 + 1), "the limit"),
-        ("{% for i in range(1000000000000) %}{% endfor %}", r"range\(\) of more than 100000"),
-        ("{{ range(9223372036854775807) }}", r"range\(\) of more than 100000"),
-        ("{{ range(0, -9223372036854775807, -1) }}", r"range\(\) of more than 100000"),
+        ("{% for i in range(1000000000000) %}{% endfor %}", "too much memory"),
+        ("{{ range(9223372036854775807) }}", "too much memory"),
+        ("{{ range(0, -9223372036854775807, -1) }}", "too much memory"),
         ("{{ range() }}", "range|argument|at least"),
     ],
 )
