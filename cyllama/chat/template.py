@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..control_text import ControlText, RenderedChat
@@ -125,6 +126,7 @@ class ChatTemplates:
         wanted = continue_final_message if add_generation_prompt or continue_final_message else False
         checked, offered = check_messages(messages), check_tools(tools)
         before, prefill = split_prefill(checked, wanted)
+        variables = _while_reasoning(variables, prefill)
 
         def new_chat(chosen: Messages) -> Chat:
             return Chat(self, list(chosen), offered, chat_template, variables)
@@ -196,6 +198,7 @@ class ChatTemplates:
         variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort, reasoning_budget)
         history = check_messages(messages)
         before, prefill = split_prefill(history, continue_final_message)
+        variables = _while_reasoning(variables, prefill)
 
         def new_chat(chosen: Messages) -> Chat:
             return Chat(self, list(chosen), checked, chat_template, variables)
@@ -283,6 +286,11 @@ def prepare(model: LlamaModel, messages: Sequence[MessageLike], **options: Any) 
 
 
 _NOTHING_SAID: Messages = ({"role": "user", "content": ""},)
+
+
+def _while_reasoning(variables: TemplateVariables, prefill: Prefill | None) -> TemplateVariables:
+    """Return variables with which an answer that goes on reasoning is read as what it is."""
+    return variables if prefill is None or prefill.content else replace(variables, thinking=True)
 
 
 def _continuation(prefill: Prefill, before: Chat, whole: Chat) -> tuple[RenderedChat, list[str]]:

@@ -93,6 +93,16 @@ def test_reasoning_is_continued_as_reasoning(name: str, templates: ChatTemplates
         assert plan.reasoning.inside
 
 
+def test_reasoning_that_has_begun_goes_on_although_it_is_turned_off(templates: ChatTemplates):
+    turned_off: list[dict[str, Any]] = [{"enable_thinking": False}, {"reasoning_budget": 0}]
+    for off in turned_off:
+        plan = templates.prepare([USER, begun("", "I think")], chat_template=FAMILIES["qwen"].template, **off)
+        assert plan.prompt.endswith("<think>\nI think")
+        message = plan.parse(" so.\n</think>\n\nParis.")
+        assert (message.reasoning_content.rstrip(), message.content) == (" so.", "Paris.")
+        assert plan.reasoning is None or plan.reasoning.tokens == 0
+
+
 def test_reasoning_is_kept_where_the_template_would_forget_it(templates: ChatTemplates):
     start = templates.render([USER], chat_template=FORGETS)
     assert templates.render([USER, begun("", "I think")], chat_template=FORGETS) == f"{start}I think"
