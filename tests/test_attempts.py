@@ -122,5 +122,6 @@ def test_attempts_exclude_what_cannot_be_taken_back(llm: LLM):
         llm.chat(ASK, response_format=UNIQUE, max_attempts=2, stream=True)
     with pytest.raises(ConfigError, match="on_token"):
         llm("x", response_format=UNIQUE, max_attempts=2, on_token=print)
+    options: dict[str, Any] = {"max_attempts": 2, "n": 2}
     with pytest.raises(ConfigError, match="n exclude"):
-        llm("x", response_format=UNIQUE, max_attempts=2, n=2)
+        llm("x", response_format=UNIQUE, **options)

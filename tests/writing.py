@@ -11,6 +11,7 @@ from cyllama.grammar import GrammarSpec
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
 from cyllama.models import TINY_CHAT
 
+from .matching import Matcher
 from .random_models import write_random_model
 
 Plan = ChatPlan | GrammarSpec
@@ -100,3 +101,9 @@ def write(model: LlamaModel) -> Writer:
 def write_randomly(random_model: LlamaModel) -> Writer:
     """Let the model with random weights write."""
     return Writer(random_model)
+
+
+@pytest.fixture(scope="session")
+def matches(model: LlamaModel) -> Matcher:
+    """Tell whether a grammar allows a text."""
+    return Matcher(model)

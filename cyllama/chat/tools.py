@@ -47,7 +47,7 @@ class Tool:
     def convert(self, index: int) -> Conversion:
         """Return the schema of the arguments as a grammar: of all valid ones, whatever the schema says."""
         parameters = self.parameters
-        if not parameters.get("properties") and not parameters.keys() & _MORE_THAN_PROPERTIES:
+        if not any(parameters.get(key) for key in ("properties", *_MORE_THAN_PROPERTIES)):
             parameters = {"type": "object", "additionalProperties": False}  # a function without arguments
         return convert(
             parameters | {"type": "object"}, name=f"parameters of the tool {self.name!r}", number=index, tolerant=True

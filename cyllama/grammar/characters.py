@@ -84,7 +84,7 @@ def no_words() -> tuple[Range, ...]:
     """Return what is neither a letter or digit, of no script, nor an underscore; beyond ASCII, long ranges of these."""
     letters = [*(of_category("L") or ()), *(of_category("N") or ())]
     return tuple(
-        (low, high) for low, high in without([(0, LAST)], [*letters, (95, 95)]) if low < 128 or high - low > 15
+        (low, high) for low, high in without([(0, LAST)], [*letters, (95, 95)]) if low < 128 or high - low > 60
     )
 
 

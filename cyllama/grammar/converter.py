@@ -302,7 +302,7 @@ class Converter:
             step = _whole_step(step)
         if step is not None:
             try:
-                body = numbers.multiples(step, interval, integer=integer)
+                body = numbers.multiples(step, interval, self.graph.rules, integer=integer)
             except ValueError as error:
                 raise self._impossible(path, str(error)) from error
             if body is not None:

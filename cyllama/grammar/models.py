@@ -37,12 +37,14 @@ class SchemaGenerator(GenerateJsonSchema):
             if schema.get(key) is not None:
                 number[keyword] = float(schema.get(key, 0))
         places, digits = schema.get("decimal_places"), schema.get("max_digits")
-        if places is not None:
-            number["multipleOf"] = float(f"1e-{places}")
-        if len(number) > 1:
-            return number
         most = 20 if places is None else places
         whole = 20 if digits is None else max(0, digits - most)
+        if places is not None:
+            number["multipleOf"] = float(f"1e-{places}")
+            if digits is not None:
+                number |= {"exclusiveMinimum": -(10**whole), "exclusiveMaximum": 10**whole} | number
+        if any(schema.get(key) is not None for key in _BOUNDS):
+            return number
         fraction = rf"(\.\d{{1,{most}}})?" if most else ""
         pattern = rf"^-?(0|[1-9]\d{{0,{whole - 1}}}){fraction}$" if whole else rf"^-?0{fraction}$"
         return {"anyOf": [number, {"type": "string", "pattern": pattern}]}

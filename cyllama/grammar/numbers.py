@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import partial
 
-from .gbnf import choice
+from .gbnf import Rules, choice
 
 _DIGITS = 15  # of a decimal number that survive a float
 _PLACES = 20  # behind the point
 _MOST_MULTIPLES = 1000  # that are listed one by one
+_LARGEST_MODULUS = 128
 _EXACT = Context(prec=200)
 
 #: Integers beyond it are not written where a range is open: all of 64 bits are below.
@@ -77,8 +78,14 @@ def integers(low: int | None, high: int | None) -> str:
     return " | ".join(_scaled(*ends, 0))
 
 
-def multiples(step: Decimal, interval: Interval, *, integer: bool) -> str | None:
+def multiples(step: Decimal, interval: Interval, rules: Rules, *, integer: bool) -> str | None:
     """Return the GBNF of the multiples of a step in an interval; ``None`` where that is too long.
+
+    Args:
+        step: The step.
+        interval: The interval.
+        rules: Where rules are added.
+        integer: Whether they are written without a point.
 
     Raises:
         ValueError: There are none.
@@ -92,7 +99,7 @@ def multiples(step: Decimal, interval: Interval, *, integer: bool) -> str | None
         return choice(_texts(found, integer=integer)) or None
     power = step.normalize().as_tuple()
     if power.digits != (1,):
-        return None
+        return _by_remainder(step, interval, rules, integer=integer)
     assert isinstance(power.exponent, int)
     if power.exponent < 0:
         return decimals(interval, most_places=-power.exponent)
@@ -102,6 +109,35 @@ def multiples(step: Decimal, interval: Interval, *, integer: bool) -> str | None
     zeros = '"' + "0" * power.exponent + '"'
     parts = [f"{part} {zeros}{point}" for part in _signed(first, last)]
     return " | ".join([*([f'"0"{point}'] if first <= 0 <= last else []), *parts])
+
+
+def _by_remainder(step: Decimal, interval: Interval, rules: Rules, *, integer: bool) -> str | None:
+    """Return the GBNF of all multiples of a step, or of those that are not negative, by the remainder of the digits."""
+    places = _places(step)
+    unit = 10**places
+    modulus = int(step * unit)
+    if modulus > _LARGEST_MODULUS or places > 2 or interval.high is not None or interval.low not in (None, 0):
+        return None
+
+    def end(remainder: int) -> list[str]:
+        """Return what may follow digits with a remainder, behind the point."""
+        fractions = [".0"] if not places and not integer and remainder == 0 else []
+        for n in range(1, places + 1):
+            scale = 10 ** (places - n)
+            fits = (i for i in range(10**n) if (remainder * unit + i * scale) % modulus == 0)
+            fractions += [f".{i:0{n}}" for i in fits]
+        whole = ['""'] if remainder * unit % modulus == 0 else []
+        return [*whole, *([choice(fractions)] if fractions else [])]
+
+    names = [rules.reserve() for _ in range(modulus)]
+    for remainder, name in enumerate(names):
+        more = (f"[{digit}] {names[(remainder * 10 + digit) % modulus]}" for digit in range(10))
+        rules.define(name, " | ".join([*end(remainder), *more]))
+    zero = end(0) if not interval.above else end(0)[1:]
+    begins = [f"[{digit}] {names[digit % modulus]}" for digit in range(1, 10)]
+    begins += [f'"0" ( {" | ".join(zero)} )'] if zero else []
+    sign = '"-"? ' if interval.low is None else ""
+    return f"{sign}( {' | '.join(begins)} )"
 
 
 def _texts(numbers: Iterable[Decimal], *, integer: bool) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from .characters import (
@@ -41,6 +42,7 @@ class InvalidPatternError(UnsupportedPatternError):
     """A text that is not a regular expression."""
 
 
+@lru_cache(maxsize=256)
 def parse(pattern: str) -> Any:
     """Return the parse tree of `re`."""
     if len(pattern) > _MAX_PATTERN:

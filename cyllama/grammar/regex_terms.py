@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .automaton import Term, Terms
-from .characters import LAST, WORDS, Range, without
+from .characters import LAST, WORDS, no_words, without
 from .regex_syntax import characters_of, is_begin, is_end, is_repeat, parse, width
 from .regex_syntax import constants as sre
 
 _MAX_DEPTH = 50
-_START, _WORD, _OTHER, _UNKNOWN = "start", "word", "other", "unknown"  # what is before a place
-_NO_WORDS: list[Range] = without([(0, LAST)], WORDS)
+#: What is before a place: a foreign character is a letter to Python and none to ECMAScript.
+_START, _WORD, _OTHER, _FOREIGN, _UNKNOWN = "start", "word", "other", "foreign", "unknown"
 
 
 def search(pattern: str, terms: Terms) -> tuple[Term, bool]:
@@ -26,7 +26,8 @@ def search(pattern: str, terms: Terms) -> tuple[Term, bool]:
     items, flags = list(parsed.data), parsed.state.flags
     term = builder.sequence(items, terms.anything, _START, flags, 0)
     if not items or not is_begin(items[0]):
-        for before, ranges in ((_WORD, WORDS), (_OTHER, _NO_WORDS)):
+        foreign = without([(0, LAST)], [*WORDS, *no_words()])
+        for before, ranges in ((_WORD, WORDS), (_OTHER, no_words()), (_FOREIGN, foreign)):
             prefix = terms.cat(terms.anything, terms.characters(ranges))
             found = builder.sequence(items, terms.anything, before, flags, 0)
             term = terms.either(term, terms.cat(prefix, found))
@@ -84,9 +85,11 @@ class _Builder:
         if is_end((sre.AT, kind)) and not lines and not self._repeated:
             return terms.both(terms.empty, then)
         if kind in (sre.AT_BOUNDARY, sre.AT_NON_BOUNDARY) and before != _UNKNOWN and not self._repeated:
-            word = terms.cat(terms.characters(WORDS), terms.anything)
-            wanted = word if (before == _WORD) != (kind is sre.AT_BOUNDARY) else terms.negate(word)
-            return terms.both(wanted, then)
+            word, other = (terms.cat(terms.characters(found), terms.anything) for found in (WORDS, no_words()))
+            if before == _FOREIGN:
+                return terms.none
+            wants_word = (before == _WORD) != (kind is sre.AT_BOUNDARY)
+            return terms.both(word if wants_word else terms.either(terms.empty, other), then)
         self.exact = False
         return then
 
@@ -97,7 +100,7 @@ def _after(kind: Any, value: Any, before: str, flags: int) -> str:
     if ranges is not None:
         if not without(ranges, WORDS):
             return _WORD
-        return _UNKNOWN if len(without(ranges, _NO_WORDS)) else _OTHER
+        return _UNKNOWN if without(ranges, no_words()) else _OTHER
     if is_repeat(kind) and int(value[0]) > 0 and len(value[2]) == 1:
         inner, found = value[2][0]
         return _after(inner, found, _UNKNOWN, flags)

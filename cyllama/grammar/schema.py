@@ -7,10 +7,12 @@ known: an answer can then be checked (:mod:`.check`).
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from pydantic import BaseModel
@@ -61,6 +63,10 @@ def convert(schema: object, *, name: str = "schema", number: int = 0, tolerant: 
     Raises:
         SchemaError: It is not a schema, or nothing is valid under it.
     """
+    key = _key(schema, name, number, tolerant)
+    known = None if key is None else _KNOWN.get(key)
+    if known is not None:
+        return known
     try:
         conversion = _convert(schema, name, number, tolerant=tolerant)
     except SchemaError as error:
@@ -71,7 +77,33 @@ def convert(schema: object, *, name: str = "schema", number: int = 0, tolerant: 
         conversion.left_out = ((error.path, ""),)
     if conversion.left_out:
         _log_once(name, conversion.left_out)
+    if key is not None:
+        _remember(_KNOWN, key, conversion, _MOST_KNOWN)
     return conversion
+
+
+_KNOWN: dict[tuple[object, ...], Conversion] = {}
+_MOST_KNOWN = 256
+_LARGEST_KEY = 100_000
+
+
+def _key(*arguments: object) -> tuple[object, ...] | None:
+    """Return what tells one conversion from others; ``None`` where it is not kept."""
+    try:
+        text = json.dumps(arguments[0])
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return (text, *arguments[1:]) if len(text) <= _LARGEST_KEY else None
+
+
+_lock = Lock()
+
+
+def _remember(cache: dict[Any, Any], key: object, value: object, most: int) -> None:
+    with _lock:
+        cache[key] = value
+        while len(cache) > most:
+            del cache[next(iter(cache))]
 
 
 def _convert(schema: object, name: str, number: int, *, tolerant: bool) -> Conversion:
@@ -93,9 +125,7 @@ _LOGGED: dict[tuple[str, tuple[tuple[str, str], ...]], None] = {}
 def _log_once(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
     if (name, left_out) in _LOGGED:
         return
-    _LOGGED[name, left_out] = None
-    while len(_LOGGED) > 1000:
-        _LOGGED.pop(next(iter(_LOGGED)))
+    _remember(_LOGGED, (name, left_out), None, 1000)
     places = ", ".join(f"{path}/{keyword}" if keyword else path for path, keyword in left_out[:20])
     more = f" and {len(left_out) - 20} more" if len(left_out) > 20 else ""
     logger.warning("%s: the grammar does not enforce %s%s", name, places, more)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ..writing import model, random_model, templates, write, write_randomly
+from ..writing import matches, model, random_model, templates, write, write_randomly
 
-__all__ = ["model", "random_model", "templates", "write", "write_randomly"]
+__all__ = ["matches", "model", "random_model", "templates", "write", "write_randomly"]
 
 
 @pytest.fixture

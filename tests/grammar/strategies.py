@@ -11,7 +11,7 @@ Schema = dict[str, Any]
 
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
 _NAMES = st.text('abcxyz_ "\\/é😀-*', min_size=1, max_size=5)
-_NUMBERS = st.integers(-(10**6), 10**6) | st.floats(-1e9, 1e9, allow_nan=False)
+_NUMBERS = st.integers(-(10**6), 10**6) | st.floats(-1e9, 1e9).map(lambda number: number + 0.0)  # and no -0.0
 VALUES = st.recursive(
     st.none() | st.booleans() | _NUMBERS | _TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=4),
