@@ -42,6 +42,7 @@ from .errors import (
     ToolError,
     UnsupportedModelError,
 )
+from .grammar import ResponseFormat
 from .llm import LLM
 from .response import (
     ChatFinishReason,
@@ -100,6 +101,7 @@ __all__ = [
     "PromptError",
     "PromptTypeError",
     "Response",
+    "ResponseFormat",
     "SchemaError",
     "Session",
     "SessionError",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeAlias, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing_extensions import is_typeddict
 
 from ..errors import ConfigError, GrammarError, OutputError, SchemaError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
@@ -15,8 +16,9 @@ from ..llama.llama_cpp import check_grammar as check_gbnf
 from .check import check_json
 from .schema import Conversion, conversion_grammar, convert, model_schema
 
-#: "json", "text", a JSON schema, OpenAI's dict, or a pydantic model.
-ResponseFormatLike: TypeAlias = str | Mapping[str, Any] | type[BaseModel] | None
+#: "json", "text", a JSON schema, OpenAI's dict, a pydantic model, or a type such as a dataclass, a TypedDict,
+#: ``list[Model]`` or ``Literal["yes", "no"]``.
+ResponseFormatLike: TypeAlias = Any
 
 MAX_GRAMMAR = 2**20
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
@@ -28,12 +30,21 @@ class ResponseFormat:
 
     Attributes:
         schema: The JSON schema that it is valid under.
-        model: The pydantic model that it is an instance of.
+        model: The pydantic model, or the type, that it is an instance of.
     """
 
     schema: dict[str, Any]
-    model: type[BaseModel] | None = None
+    model: Any = None
     conversion: Conversion = field(repr=False, compare=False, default_factory=lambda: Conversion({}))
+
+    @staticmethod
+    def of(response_format: ResponseFormatLike) -> ResponseFormat | None:
+        """Return what a response format means; ``None`` for any text.
+
+        Raises:
+            SchemaError: It is not one, or nothing is valid under its schema.
+        """
+        return check_response_format(response_format)
 
     @property
     def grammar(self) -> str:
@@ -52,7 +63,7 @@ class ResponseFormat:
         """
         try:
             if self.model is not None:
-                return self.model.model_validate_json(text)
+                return TypeAdapter(self.model).validate_json(text)
             if self.conversion.left_out:
                 return check_json(text, self.conversion.normalized, "the answer")
             return json.loads(text)
@@ -69,7 +80,7 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
     Raises:
         SchemaError: It is none, or its schema cannot be converted to a grammar.
     """
-    model: type[BaseModel] | None = None
+    model: Any = None
     schema: Any = response_format
     if response_format is None or response_format == "text":
         return None
@@ -79,7 +90,7 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
                 f"response_format is 'json', 'text', a schema or a pydantic model, not {response_format!r:.80}"
             )
         schema = _ANY_OBJECT
-    elif isinstance(response_format, type) and issubclass(response_format, BaseModel):
+    elif _is_type(response_format):
         model, schema = response_format, model_schema(response_format)
     elif isinstance(response_format, Mapping):
         kind = response_format.get("type")
@@ -93,10 +104,17 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
     if not isinstance(schema, Mapping):
         raise SchemaError(
             "response_format is 'json', a JSON schema, "
-            '{"type": "json_schema", "json_schema": {"schema": ...}} or a pydantic model, '
+            '{"type": "json_schema", "json_schema": {"schema": ...}}, a pydantic model or a type of its own, '
             f"not {response_format!r:.80}"
         )
     return ResponseFormat(dict(schema), model, convert(schema, name="response_format"))
+
+
+def _is_type(value: object) -> bool:
+    """Whether a value is a type with a schema of its own: none of Python's plain ones."""
+    if isinstance(value, type) and (issubclass(value, BaseModel) or is_dataclass(value) or is_typeddict(value)):
+        return True
+    return get_origin(value) is not None
 
 
 def check_constraint(

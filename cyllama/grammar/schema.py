@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.errors import PydanticUserError
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ..errors import SchemaError
 from . import gbnf
@@ -131,16 +131,16 @@ def _log_once(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
     logger.warning("%s: the grammar does not enforce %s%s", name, places, more)
 
 
-def model_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of a pydantic model; recursion is kept as references into ``$defs``.
+def model_schema(model: Any) -> dict[str, Any]:
+    """Return the JSON schema of a pydantic model, or of a type; recursion is kept as references into ``$defs``.
 
     Raises:
         SchemaError: It has none.
     """
     try:
-        return model.model_json_schema(schema_generator=SchemaGenerator)
-    except PydanticUserError as error:
-        raise SchemaError(f"there is no JSON schema of {model.__name__}: {error}") from error
+        return TypeAdapter(model).json_schema(schema_generator=SchemaGenerator)
+    except (PydanticUserError, PydanticSchemaGenerationError) as error:
+        raise SchemaError(f"there is no JSON schema of {getattr(model, '__name__', model)!s:.80}: {error}") from error
 
 
 def schema_grammar(schema: object, *, name: str = "schema") -> str:

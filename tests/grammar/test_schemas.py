@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from cyllama import ConfigError, GrammarError, OutputError, SchemaError
 from cyllama.chat import ChatTemplates
@@ -19,6 +21,7 @@ from cyllama.grammar import GrammarSpec, check_response_format, schema_grammar
 from cyllama.grammar.numbers import Interval, decimals, integers
 
 from ..chat.families import FAMILIES, TOOLS
+from ..matching import Matcher
 from ..writing import Writer
 
 # ----------------------------------------------------------------------------------------------------------- any schema
@@ -291,6 +294,39 @@ def test_a_pydantic_model_is_parsed_as_an_instance(write_randomly: Writer, templ
                 plan.response_format.parse(content)
             assert caught.value.text == content
     assert finished
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Row(TypedDict):
+    name: str
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("response_format", "text", "value"),
+    [
+        (Point, '{"x":1}', Point(1)),
+        (Row, '{"name":"a","size":2}', {"name": "a", "size": 2}),
+        (list[Point], '[{"x":1,"y":2}]', [Point(1, 2)]),
+        (Literal["yes", "no"], '"yes"', "yes"),
+        (Point | None, "null", None),
+        (dict[int, list[Row]], '{"5":[]}', {5: []}),
+        (tuple[int, str], '[1,"x"]', (1, "x")),
+    ],
+    ids=range(7),
+)
+def test_types_are_response_formats(response_format: Any, text: str, value: Any, matches: Matcher):
+    expected = check_response_format(response_format)
+    assert expected is not None
+    assert matches(expected.grammar, text)
+    assert expected.parse(text) == value
+    with pytest.raises(OutputError):
+        expected.parse(text[:-1])
 
 
 @pytest.mark.parametrize(
