@@ -17,7 +17,7 @@ from langchain_core.prompts import PromptTemplate
 from cyllama import LLM, ConfigError, ContextSizeError, GrammarError, PromptError
 from langchain_cyllama import CyllamaLLM, UnusedArgumentWarning
 
-from ..harness import EXACT, Step
+from ..harness import EXACT, Step, settled
 
 PROMPT = "Once upon a time"
 
@@ -280,9 +280,10 @@ def test_closing_a_stream_of_an_event_loop_ends_the_generation(model: CyllamaLLM
         await anext(stream)
         assert llm.stats.running == 1
         await stream.aclose()
-        assert llm.stats.running == 0
 
     asyncio.run(read_one())
+    settled(llm)
+    assert llm.stats.running == 0
 
 
 def test_cancelling_a_task_ends_its_generations(model: CyllamaLLM, llm: LLM):
@@ -299,6 +300,7 @@ def test_cancelling_a_task_ends_its_generations(model: CyllamaLLM, llm: LLM):
             await task
 
     asyncio.run(cancel())
+    settled(llm)
     assert llm.stats.running == 0
 
 
