@@ -9,7 +9,7 @@ import pytest
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
-from cyllama.engine.scheduler import Chunk, Scheduler
+from cyllama.engine.scheduler import Chunk
 from cyllama.models import TINY_CHAT
 
 from .harness import Step
@@ -70,11 +70,11 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """What every batch holds."""
     seen: list[Step] = []
-    next_batch, step = Scheduler.next_batch, Engine._step
+    next_batch, step = Engine._next_batch, Engine._step
 
-    def recorded_next_batch(self: Scheduler, n_batch: int) -> list[Chunk]:
-        chunk_size = self.chunk
-        chunks = list(next_batch(self, n_batch))
+    def recorded_next_batch(self: Engine, n_batch: int) -> list[Chunk]:
+        chunk_size = self._scheduler.chunk
+        chunks = next_batch(self, n_batch)
         prompts = {chunk.request: len(chunk.tokens) for chunk in chunks if not chunk.request.tokens}
         generated = [chunk.request for chunk in chunks if chunk.request.tokens]
         seen.append(Step(prompts, generated, 0, chunk_size))
@@ -86,6 +86,6 @@ def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
         if len(seen) > n:
             seen[-1] = seen[-1]._replace(cells=self._kv_cache.used_cells)
 
-    monkeypatch.setattr(Scheduler, "next_batch", recorded_next_batch)
+    monkeypatch.setattr(Engine, "_next_batch", recorded_next_batch)
     monkeypatch.setattr(Engine, "_step", recorded_step)
     return seen

@@ -21,7 +21,7 @@ from cyllama import LLM, Session, Stream
 from cyllama.engine import Request
 
 from .cold_start import EXACT, ColdStart
-from .harness import held, settled, together
+from .harness import Step, held, settled, together
 from .random_models import HYBRID, REAL_SLIDING_WINDOW, RECURRENT, SLIDING_WINDOW, write_random_model
 
 KINDS = {
@@ -198,6 +198,22 @@ def test_answers_are_those_of_a_cold_start_whatever_happened_before(
 ):
     drive(path, OPTIONS[options], SEED, 40)
     check_all(requests, cold, f"CYLLAMA_SEED={SEED}")
+
+
+def test_batches_of_a_model_with_windows_are_computed_in_one_pass(
+    path: Path, cold: ColdStart, requests: list[Request], steps: list[Step]
+):
+    """A batch of several passes may lose a part of a window. A pass has sequences of one length if there is a state."""
+    with LLM(path, **EXACT, n_parallel=3, n_ubatch=64) as llm:
+        with held(llm):
+            streams = [llm(IDS[i : i + n], stream=True, max_tokens=40) for i, n in ((0, 20), (500, 200), (900, 300))]
+        for stream in streams:
+            stream.read()
+        has_windows, has_state = llm.model.n_swa > 0, llm.model.is_hybrid
+    lengths = [[*step.prompts.values(), *(1 for _ in step.generated)] for step in steps]
+    assert (max(map(sum, lengths)) <= 64) == has_windows
+    assert all(len(set(each)) == 1 for each in lengths) or not (has_windows and has_state)
+    check_all(requests, cold, "several prompts")
 
 
 @pytest.mark.slow
