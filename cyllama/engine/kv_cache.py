@@ -182,8 +182,9 @@ class KVCache:
 
     def _shared_prefix(self, tokens: Sequence[int], own: CachedSequence | None, adapters: AdapterKey) -> int:
         """Return how many of ``tokens``, but the last, some sequence begins with, even if it cannot go back there."""
-        others = [s for s in self._sequences if (s.shareable or s is own) and s.adapters == adapters]
-        return max((min(common_prefix(s.tokens, tokens), len(tokens) - 1) for s in others), default=0)
+        others = (s for s in self._sequences if (s.shareable or s is own) and s.adapters == adapters)
+        alike = (s for s in others if s.tokens[:MIN_SHARED] == tokens[:MIN_SHARED])
+        return max((min(common_prefix(s.tokens, tokens), len(tokens) - 1) for s in alike), default=0)
 
     def longest_prefix(
         self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
@@ -745,13 +746,16 @@ class KVCache:
         self._keep_to_budget()
 
     def _keep_to_budget(self) -> None:
-        """Drop swapped sequences of least worth until the rest fits into the budget of host memory."""
+        """Drop what is of least worth in host memory until the rest fits into its budget.
+
+        First all checkpoints of sequences but their last ones, then swapped sequences, and the last ones of others.
+        """
         while self.host_bytes > self._host_bytes_max:
             idle = [s for s in self._sequences if (s.state or s.checkpoints) and not s.running]
             if not idle:
                 return
-            least = min(idle, key=self._worth)
-            if least.seq_id is not None:
+            least = min(idle, key=lambda s: (len(s.checkpoints) <= 1, self._worth(s)))
+            if least.seq_id is not None or len(least.checkpoints) > 1:
                 self._set_checkpoints(least, least.checkpoints[1:])
             else:
                 self._drop(least)
