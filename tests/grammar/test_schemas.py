@@ -411,13 +411,13 @@ def test_a_grammar_decides_the_whole_answer(templates: ChatTemplates, write: Wri
     assert plan.parse(text).content == text
 
 
-def test_an_answer_has_one_form(templates: ChatTemplates):
-    options: list[dict[str, Any]] = [{"tools": TOOLS}, {"response_format": "json"}, {"grammar": 'root ::= "a"'}]
-    for one in options:
-        for other in options:
-            if one is not other:
-                with pytest.raises(ConfigError, match="only one of"):
-                    templates.prepare([{"role": "user", "content": "Hi"}], **one, **other)
-    assert templates.prepare(
-        [{"role": "user", "content": "Hi"}], tools=TOOLS, tool_choice="none", response_format="json"
-    ).grammar
+def test_a_grammar_is_the_only_form_of_an_answer(templates: ChatTemplates):
+    user = [{"role": "user", "content": "Hi"}]
+    grammar = 'root ::= "a"'
+    for other in ({"tools": TOOLS}, {"response_format": "json"}):
+        options: dict[str, Any] = other
+        with pytest.raises(ConfigError):
+            templates.prepare(user, grammar=grammar, **options)
+    assert templates.prepare(user, tools=TOOLS, tool_choice="none", grammar=grammar).grammar
+    assert templates.prepare(user, tools=TOOLS, tool_choice="none", response_format="json").grammar
+    assert templates.prepare(user, tools=TOOLS, response_format="json").grammar
