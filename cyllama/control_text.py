@@ -11,7 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 from .llama.llama_cpp import LlamaModel, LlamaVocab, LlamaVocabType
@@ -124,12 +124,23 @@ class ControlText:
         broken = [i for i, end in self._spans(text) if bisect_right(breaks, 2 * i) < bisect_left(breaks, 2 * end)]
         return RenderedChat(text, self._break(text, broken))
 
-    def enclosed(self, prompt: RenderedChat, texts: Collection[str]) -> frozenset[str]:
-        """Return those of some texts that the template may have made a part of a control token in a prompt."""
+    def enclosed(self, prompt: RenderedChat, texts: Collection[str], source: str) -> frozenset[str]:
+        """Return those of some texts that the template may have made a part of a control token in a prompt.
+
+        Args:
+            prompt: The prompt.
+            texts: What messages and tools say.
+            source: The template, in which a literal ends with what comes before the text in the token.
+        """
         tokens = {prompt.marked[i:end] for i, end in self._spans(prompt.marked)}
-        inner = "\n".join(token[1:-1] for token in tokens)
         longest = max(map(len, tokens), default=0)
-        return frozenset(text for text in texts if 0 < len(text) < longest and text in inner)
+        short = {text for text in texts if 0 < len(text) < longest} if longest else set[str]()
+        ends = {token: _literal_ends(source, token) for token in tokens} if short else {}
+        return frozenset(
+            text
+            for text in short
+            if any(token.startswith(text, i) and i + len(text) < len(token) for token in ends for i in ends[token])
+        )
 
     def plain(self, marked: str) -> str:
         """Return a marked text without its marks."""
@@ -292,6 +303,13 @@ def escape(text: str) -> str:
     if BREAK in text or _ESCAPE in text:
         text = _TO_ESCAPE.sub(lambda match: f"{_ESCAPE}\ufdd2" if match[0] == BREAK else f"{_ESCAPE}\ufdd3", text)
     return _ASCII_MARK_IN_TEXT.sub(lambda _: f"\\{BREAK}", text) if "\\" in text else text
+
+
+@lru_cache(maxsize=1024)
+def _literal_ends(source: str, token: str) -> tuple[int, ...]:
+    """Return after how many characters of a token a literal of a template ends."""
+    after = r"""\s*(?:['"]|\{\{|\{%)"""
+    return tuple(i for i in range(1, len(token) - 1) if re.search(re.escape(token[:i]) + after, source))
 
 
 def is_escaped(part: str) -> bool:

@@ -167,7 +167,7 @@ class Chat:
         text, params = self._apply(marking, messages, add_generation_prompt)
         prompt = control_text.rendered(text)
         # Some templates write "<" + name + ">". With a mark in every such name, comparisons of them may fail.
-        if inside := control_text.enclosed(prompt, marking.texts):
+        if inside := control_text.enclosed(prompt, marking.texts, self._template.source):
             text, _ = self._apply(Marking(control_text, inside), messages, add_generation_prompt)
             marked = control_text.rendered(text)
             prompt = marked if marked == prompt else prompt

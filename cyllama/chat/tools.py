@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
@@ -49,9 +50,13 @@ class Tool:
         parameters = self.parameters
         if not any(parameters.get(key) for key in ("properties", *_MORE_THAN_PROPERTIES)):
             parameters = {"type": "object", "additionalProperties": False}  # a function without arguments
-        return convert(
-            parameters | {"type": "object"}, name=f"parameters of the tool {self.name!r}", number=index, tolerant=True
-        )
+        return _convert(self.name, json.dumps(parameters | {"type": "object"}), index)
+
+
+@lru_cache(maxsize=4 * MAX_TOOLS)
+def _convert(name: str, parameters: str, index: int) -> Conversion:
+    # Every turn of a conversation offers the same tools; converting many takes a second, in which others wait.
+    return convert(json.loads(parameters), name=f"parameters of the tool {name!r}", number=index, tolerant=True)
 
 
 _PARAMETERS = ("parameters", "inputSchema", "input_schema")  # OpenAI, MCP, Anthropic
