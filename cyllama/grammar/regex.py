@@ -7,7 +7,7 @@ expression does, and every string that it matches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import automaton
@@ -86,6 +86,7 @@ def json_string(strings: Strings, rules: Rules) -> Translated:
     found = _by_automaton(strings, rules)
     if found is None and (strings.least or strings.most is not None):
         found = _by_automaton(Strings(strings.patterns), rules)
+        found = None if found is None else replace(found, lengths_left_out=True)
     if found is not None:
         return found
     return direct or _direct(Strings(strings.patterns[:1], strings.least, strings.most), rules, left_out=True)
@@ -213,6 +214,9 @@ class _Translation:
         return f"{self._rules.shared(CHAR)}*"
 
     def _repeat(self, least: int, most: Any, items: Any, depth: int, flags: int) -> str:
+        if most is sre.MAXREPEAT and not width(list(items))[0]:
+            self.exact = False  # llama.cpp would not come to an end: an automaton does
+            return f"{self._rules.shared(CHAR)}*"
         rule = self._rules.add(self._sequence(list(items), depth + 1, flags))
         highest = None if most is sre.MAXREPEAT else int(most)
         if max(least, highest or 0) > MAX_REPEAT:

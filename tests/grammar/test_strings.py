@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import UUID4, AnyUrl, Base64Bytes, BaseModel, Field, HttpUrl, create_model
 
+from cyllama import OutputError
 from cyllama.grammar import GrammarSpec, check_response_format, convert, schema_grammar
 from cyllama.grammar.algebra import matches as found
 from cyllama.grammar.formats import PATTERNS
@@ -41,6 +42,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     (r"^\D\W$", ["é!", "a "], ["1!", "ab"]),
     (r"^[^\d]$", ["é", "x"], ["5"]),
     (r"^\/api\/[\w\-]+$", ["/api/a-b"], ["/api/"]),
+    (r"^(?:x|)*$", ["", "xx"], ["y"]),
+    (r"^(?:a*b?)+$", ["", "aab", "bba"], ["c"]),
     (r"^(?:a{2,3}){1,2}$", ["aa", "aaaaaa"], ["a", "aaaaaaa"]),
 ]
 
@@ -99,6 +102,16 @@ def test_what_no_grammar_can_say_of_a_pattern_allows_more(pattern: str, matches:
     for text in ("aa", "ab", "xay", "жя", "a" * 99):
         if found(pattern, text):
             assert matches(schema_grammar(schema), f'"{text}"')
+
+
+def test_lengths_that_no_grammar_can_say_are_left_out_and_known():
+    schema = {"type": "string", "pattern": "^[^@]{1,64}@[^@]{1,190}$", "minLength": 3, "maxLength": 60}
+    assert convert(schema).left_out == (("#", "minLength"), ("#", "maxLength"))
+    expected = check_response_format(schema)
+    assert expected is not None
+    assert expected.parse('"a@b"') == "a@b"
+    with pytest.raises(OutputError, match="too long"):
+        expected.parse(json.dumps("a@" + "b" * 59))
 
 
 FORMATS: list[tuple[str, list[str], list[str]]] = [
