@@ -108,6 +108,15 @@ void check_rope_scaling(const Metadata & metadata) {
     }
 }
 
+// Rotary position embeddings turn pairs of numbers.
+void check_rope_dimensions(const Metadata & metadata) {
+    const double n = metadata.number("rope.dimension_count").value_or(0);
+    if (std::fmod(n, 2) != 0) {
+        refuse(metadata.architecture() + ".rope.dimension_count is " + std::to_string(static_cast<int64_t>(n)) +
+               ", and has to be even");
+    }
+}
+
 // FNV-1a
 uint64_t hash(uint64_t value, const void * data, size_t size) {
     const auto * bytes = static_cast<const unsigned char *>(data);
@@ -195,6 +204,7 @@ void check_metadata(const std::string & path, const llama_model_params & params)
         return;
     }
     check_rope_scaling(metadata);
+    check_rope_dimensions(metadata);
     const auto check_range = [&](const char * name, double missing, double low, double high) {
         const double value = metadata.number(name).value_or(missing);
         if (!(value >= low && value <= high)) {

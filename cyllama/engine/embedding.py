@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple, cast
 
-import numpy as np
-
 from ..config import ModelConfig
 from ..errors import (
     ContextError,
@@ -227,7 +225,7 @@ class Embedder(Worker[EmbeddingJob]):
     def _compute(self, places: list[_Place]) -> None:
         context = self._context
         assert context is not None
-        vectors: dict[int, np.ndarray] = {}
+        vectors: dict[int, list[float]] = {}
         if not self._model.has_encoder:
             context.kv_cache_clear(clear_data=False)
         for step in _pieces((place.tokens for place in places), self._batch.capacity):
@@ -240,7 +238,7 @@ class Embedder(Worker[EmbeddingJob]):
         self._stats.texts_embedded += len(places)
         for seq_id, (job, text) in enumerate(places):
             try:
-                job.deliver(text, cast("list[float]", vectors[seq_id].tolist()))
+                job.deliver(text, vectors[seq_id])
             except DecodeError as error:  # one text's misfortune must not be that of the others
                 job.fail(error)
         for job in {place.job for place in places}:
@@ -265,14 +263,15 @@ class Embedder(Worker[EmbeddingJob]):
             raise
         return True
 
-    def _pool(self, vectors: dict[int, np.ndarray], piece: _Piece, vector: memoryview, n_tokens: int) -> None:
+    def _pool(self, vectors: dict[int, list[float]], piece: _Piece, vector: memoryview, n_tokens: int) -> None:
         """Add what llama.cpp pooled of a piece to the vector of its text, which has ``n_tokens`` tokens."""
         seq_id = piece.seq_id
         if self._pooling == LlamaPoolingType.MEAN and len(piece.tokens) < n_tokens:
-            weighted = np.asarray(vector, dtype=np.float64) * (len(piece.tokens) / n_tokens)
-            vectors[seq_id] = vectors[seq_id] + weighted if seq_id in vectors else weighted
+            weight = len(piece.tokens) / n_tokens
+            sums = vectors.get(seq_id) or [0.0] * len(vector)
+            vectors[seq_id] = [sum_ + weight * x for sum_, x in zip(sums, vector, strict=True)]
         elif self._pooling == LlamaPoolingType.LAST or seq_id not in vectors:
-            vectors[seq_id] = np.array(vector)
+            vectors[seq_id] = cast("list[float]", vector.tolist())
 
     def _nobody_waits(self) -> bool:
         return self._stopping or all(job.future.cancelled() for job in list(self._jobs))

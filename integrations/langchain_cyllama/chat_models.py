@@ -641,6 +641,7 @@ class ChatCyllama(CyllamaBase, BaseChatModel):
             tool_calling=True,
             tool_choice=True,
             tool_call_streaming=True,
+            structured_output=True,
         )
 
     @override

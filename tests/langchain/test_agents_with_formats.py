@@ -44,6 +44,12 @@ class WeatherDict(TypedDict):
     sky: Literal["sunny", "cloudy"]
 
 
+class Capital(BaseModel):
+    """A city."""
+
+    city: Literal["Paris", "Rome"]
+
+
 class NoWeather(BaseModel):
     """Why there is no weather."""
 
@@ -102,6 +108,27 @@ def test_an_agent_calls_a_tool_and_then_one_that_stands_for_the_format(chat: Cha
     messages = [message for message in result["messages"] if isinstance(message, AIMessage)]
     called = [call["name"] for message in messages for call in message.tool_calls]
     assert called[-1] == "Weather"
+
+
+@pytest.mark.parametrize("response_format", [ProviderStrategy(Weather), Weather], ids=["provider", "a plain schema"])
+def test_an_agent_calls_a_tool_and_then_answers_with_a_value(chat: ChatCyllama, response_format: Any) -> None:
+    # the embedded model, once it may not answer in words, goes on calling tools as long as there are some
+    agent = create_agent(chat, [get_weather], response_format=response_format, middleware=[answer_after_a_result])
+    result = agent.invoke(ASKED, {"recursion_limit": 12})
+    assert isinstance(result["structured_response"], Weather)
+    _, call, tool, answer = result["messages"]
+    assert [called["name"] for called in call.tool_calls] == ["get_weather"]
+    assert tool.content == "It is sunny in Paris."
+    assert answer.tool_calls == []
+    assert Weather.model_validate_json(answer.content) == result["structured_response"]
+
+
+def test_an_agent_with_tools_answers_with_a_value_where_it_needs_none(chat: ChatCyllama) -> None:
+    agent = create_agent(chat, [get_weather], response_format=ProviderStrategy(Capital))
+    asked: Any = {"messages": [("human", "What is the capital of France?")]}
+    result = agent.invoke(asked)
+    assert result["structured_response"] == Capital(city="Paris")
+    assert len(result["messages"]) == 2
 
 
 def test_an_agent_keeps_its_thread_between_values(chat: ChatCyllama) -> None:

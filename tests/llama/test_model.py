@@ -378,6 +378,13 @@ def test_rope_scaling_of_an_unknown_type_is_refused(scaling: str, tiny_chat: Pat
     LlamaModel(tiny_chat, params).close()
 
 
+def test_an_odd_number_of_rotated_dimensions_is_refused(tiny_chat: Path):
+    params = LlamaModelParams()
+    params.kv_overrides = {"llama.rope.dimension_count": 7}
+    with pytest.raises(RuntimeError, match=r"llama\.rope\.dimension_count is 7, and has to be even"):
+        LlamaModel(tiny_chat, params)
+
+
 @pytest.mark.parametrize(
     ("kind", "sentencepiece", "why"),
     [

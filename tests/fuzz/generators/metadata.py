@@ -49,6 +49,7 @@ SEEDS: list[Case] = [
         for model in ("tiny-chat", "sentencepiece", "bert")
         for text in ("bert", "llama", "t5", "rwkv", "plamo2", "gpt2", "whitespace", "hybriddna", "none")
     ),
+    {"model": "lfm2", "overrides": {"lfm2.rope.dimension_count": 1}},
     {"model": "bert", "overrides": {"tokenizer.ggml.seperator_token_id": 2**31}},
     {"model": "bert", "overrides": {"tokenizer.ggml.bos_token_id": 2**31}},
     {
