@@ -987,7 +987,7 @@ class LLM:
         return None if session is None else self._conversation(session)
 
     def _submit(self, request: Request) -> None:
-        """Hand a generation over to the engine, or leave no trace of it. To be called below the lock."""
+        """Hand a generation over to the engine, or leave no trace of it. To be called with the lock held."""
         try:
             if request.conversation is not None:
                 request.conversation.requests[request] = None
@@ -1090,7 +1090,7 @@ class LLM:
             raise ConfigError(f"there is an adapter {name!r} already: unload_lora() it, or choose another name")
 
     def _running_engine(self) -> Engine:
-        """Return the engine, started if need be. To be called below the lock."""
+        """Return the engine, started if need be. To be called with the lock held."""
         if self._engine is None:
             self._engine = Engine(self._model, self._model_config, self._stats, self._stopped_engine)
             self._stopped_engine = None
@@ -1176,7 +1176,7 @@ class LLM:
     # -------------------- internal: what sessions do
 
     def _conversation(self, name: str) -> Conversation:
-        """Return the conversation of that name. To be called below the lock."""
+        """Return the conversation of that name. To be called with the lock held."""
         _check_name(name)
         conversation = self._conversations.find(name)
         if conversation is None:
@@ -1185,7 +1185,7 @@ class LLM:
         return conversation
 
     def _add(self, conversation: Conversation) -> None:
-        """Remember a conversation. To be called below the lock."""
+        """Remember a conversation. To be called with the lock held."""
         _check_name(conversation.name)
         self._forget_failed()
         if conversation.name in self._conversations:
@@ -1195,7 +1195,7 @@ class LLM:
             self._forget(forgotten)
 
     def _forget(self, conversation: Conversation) -> None:
-        """Forget a conversation. To be called below the lock."""
+        """Forget a conversation. To be called with the lock held."""
         self._conversations.forget(conversation)
         for request in list(conversation.requests):
             self._cancel(request)
@@ -1203,7 +1203,7 @@ class LLM:
             self._engine.forget(conversation)
 
     def _forget_failed(self) -> None:
-        """Forget the conversations whose first call failed. To be called below the lock."""
+        """Forget the conversations whose first call failed. To be called with the lock held."""
         for conversation in self._conversations:
             if conversation.failed:
                 self._forget(conversation)

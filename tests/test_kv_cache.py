@@ -615,7 +615,7 @@ def test_what_nobody_extends_any_more_is_noticed(desk: Desk):
         desk.cache.check_integrity()
     sequence.planned = []
     sequence.owners = 0
-    with pytest.raises(AssertionError, match="nobody owns"):
+    with pytest.raises(AssertionError, match="without an owner"):
         desk.cache.check_integrity()
     sequence.owners = 1
     desk.cache.evict()

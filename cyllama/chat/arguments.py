@@ -23,7 +23,7 @@ _KINDS = {
     dict: "object",
 }
 
-#: Reads a value that is written in a way of the format's own; ``None`` where it is none.
+#: Reads a value that is written in a way of the format's own; ``None`` where it is not.
 Decode = Callable[[str, Any, Any], str | None]
 
 
@@ -100,7 +100,7 @@ def _beginning(text: str, schema: Any, tool: Tool, is_partial: bool) -> str | No
 
 
 def _kind(text: str) -> str | None:
-    """Return the type of a JSON text, or ``None`` where it is none."""
+    """Return the type of a JSON text, or ``None`` where it is not JSON."""
     try:
         return _KINDS[type(json.loads(text, parse_constant=_refuse))]
     except (ValueError, RecursionError):

@@ -78,7 +78,7 @@ def generate(
 
 
 def _check_text_options(of_chat: dict[str, Any]) -> None:
-    """Refuse options of a chat where there is none."""
+    """Refuse options of a chat where no chat is rendered."""
     if of_chat:
         raise ConfigError(
             f"{', '.join(of_chat)}: options of a chat, but the prompt is continued as it is, without a chat template"

@@ -173,7 +173,7 @@ class GenerationContext:
         """Return those sizes for which there seems to be memory, beside what moves from the old context.
 
         Raises:
-            ContextMemoryError: There is none, not even for the last one.
+            ContextMemoryError: There is not enough memory, not even for the last one.
         """
         n_bytes = self._bytes_to_move()
         for i, size in enumerate(sizes):

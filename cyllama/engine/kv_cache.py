@@ -33,7 +33,7 @@ class KVCache:
     copied, never taken. Only the engine's thread uses it.
 
     Attributes:
-        idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
+        idle_cells_max: How many cells idle sequences may keep while others run.
         host_bytes: Host memory in use.
         n_cells: Cells of the context, 0 without one.
         cells_left: Whether cells became free since :meth:`begin_in_order`: the next tokens take them out of order.
@@ -54,7 +54,7 @@ class KVCache:
         Args:
             model: What sequences are evaluated with.
             host_bytes_max: Most host memory for sequences that are not in the context, and for checkpoints.
-            idle_cells_max: How many cells sequences may keep that nobody extends, while others run.
+            idle_cells_max: How many cells idle sequences may keep while others run.
             swa_full: Whether contexts keep every token of sliding-window layers.
             token_bytes: Host memory of a token, as far as that is known before the first one is moved there.
             order_decides: Whether the order of a sequence's own cells decides how attention is rounded, and not where
@@ -409,7 +409,7 @@ class KVCache:
             self._highest = 0
 
     def begin_in_order(self, n_cells: int) -> bool:
-        """While nobody runs: let the next ``n_cells`` tokens take cells in ascending order.
+        """While no request runs: let the next ``n_cells`` tokens take cells in ascending order.
 
         So a request that runs alone gets the same text whatever is beside it, and idle sequences can stay.
 
@@ -482,7 +482,7 @@ class KVCache:
 
     def _check_sequence(self, sequence: CachedSequence) -> None:
         n = len(sequence.tokens)
-        assert sequence.running or sequence.owners > 0, "a sequence is kept that nobody owns"
+        assert sequence.running or sequence.owners > 0, "a sequence without an owner is kept"
         assert not (sequence.state and sequence.seq_id is not None), "a sequence is in two places"
         assert n == 0 or sequence.state or sequence.seq_id is not None, f"{n} tokens have neither cells nor a state"
         places = [checkpoint.n_tokens for checkpoint in sequence.checkpoints]

@@ -11,7 +11,7 @@ from .pace import Pace
 from .request import Request
 from .waiting import WaitingLine
 
-CHUNK = 128  # tokens of prompts in a step while nobody generates; more of them at once are no faster on a CPU
+CHUNK = 128  # tokens of prompts in a step while no request generates; more of them at once are no faster on a CPU
 CHUNK_STEPS = 8  # beside requests that generate, a chunk takes no longer than so many steps of theirs
 GATHER = 4  # chunks in a step where at least as many requests begin with short prompts as generate
 ROWS = 16  # tokens that matrix products take together on the CPU: what is left over takes much longer per token
@@ -84,8 +84,8 @@ class Scheduler:
 
         Args:
             n_parallel: How many requests run at once.
-            chunk: Tokens of prompts in a step while nobody generates. It does not depend on measured times, so that a
-                prompt alone is evaluated in the same steps, and rounded the same way, every time.
+            chunk: Tokens of prompts in a step while no request generates. It does not depend on measured times, so
+                that a prompt alone is evaluated in the same steps, and rounded the same way, every time.
         """
         self.n_parallel = n_parallel
         self.running: list[Request] = []
