@@ -73,7 +73,21 @@ function(cyllama_limit_templates source)
         for (const auto & arg : args) {
             cyllama::template_work(arg->val_arr.size() * 16 + arg->val_obj.size() * 32 + arg->val_str.length());
         }
-    }")
+    }"
+    # as many digits as it takes to mean the same number, instead of six behind the point
+    [=[        std::string out = std::to_string(val_flt);
+        out.erase(out.find_last_not_of('0') + 1, std::string::npos); // remove trailing zeros
+        if (out.back() == '.') out.push_back('0'); // leave one zero if no decimals
+        return out;]=]
+    [=[        char digits[32];
+        for (int precision = 15; precision <= 17; ++precision) {
+            std::snprintf(digits, sizeof(digits), "%.*g", precision, val_flt);
+            if (std::strtod(digits, nullptr) == val_flt) {
+                break;
+            }
+        }
+        const std::string out = digits;
+        return out.find_first_of(".en") == std::string::npos ? out + ".0" : out;]=])
 
   cyllama_edit("${jinja}/string.cpp"
     [=[#include "jinja/value.h"]=]
@@ -101,6 +115,8 @@ function(cyllama_limit_templates source)
     if (left) {")
 
   cyllama_edit("${jinja}/value.cpp"
+    "        oss << val->as_float();"
+    "        oss << val->as_string().str();"
     # values inside of values
     "std::string_view item_sep, const std::string_view key_sep) {
     auto indent_str"

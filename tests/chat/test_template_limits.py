@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -40,6 +41,17 @@ def test_a_template_that_is_odd_is_rendered_or_refused(source: str, templates: C
 def test_numbers_are_written_as_numbers(templates: ChatTemplates):
     source = "{{ {'a': [1, 2.5, -3]} | tojson }} {{ 4 }} {{ 5 | string }}"
     assert templates.render([USER], chat_template=source) == '{"a": [1, 2.5, -3]} 4 5'
+
+
+def test_numbers_keep_their_value(templates: ChatTemplates):
+    rng = random.Random(1)
+    drawn = [rng.uniform(-1, 1) * 10 ** rng.randint(-300, 300) for _ in range(100)]
+    numbers = [0.1, 0.1234567890123, 1e-9, 1e20, 1e16, -0.0, 5e-324, 1.7976931348623157e308, *drawn]
+    variables = {"numbers": numbers}
+    text = templates.render([USER], chat_template="{{ numbers | tojson }}", chat_template_kwargs=variables)
+    assert json.loads(text) == numbers
+    text = templates.render([USER], chat_template="{{ numbers | join(' ') }}", chat_template_kwargs=variables)
+    assert [float(word) for word in text.split()] == numbers
 
 
 @pytest.mark.slow
