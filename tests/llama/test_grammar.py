@@ -154,7 +154,9 @@ for source in (
     "{% macro f() %}{{ f() if messages|length > 5 }}{% endmacro %}{{ f() }}",
 ):
     messages = "[" + ", ".join(['{"role": "user", "content": "x"}'] * 9) + "]"
-    assert "without end" in raised(lambda: LlamaChatTemplates(model, source).apply(messages)), source
+    reason = raised(lambda: LlamaChatTemplates(model, source).apply(messages))
+    # the variables of every call are copied: where calls are nested, that is too much before the depth is
+    assert "without end" in reason or ("{% call" in source and "too much memory" in reason), source
 
 # A template that was left in the middle, and one that many threads use at once.
 source = "{% filter upper %}{{ messages[0].content }}{{ raise_exception('x') if messages|length > 1 }}{% endfilter %}"
