@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -643,6 +644,16 @@ def test_a_scale_that_is_too_large_fails_its_own_requests_only(n_prompt: int, fi
         with pytest.raises(DecodeError, match="not numbers"):
             llm(some_tokens(n_prompt), n=3, lora=too_large)
         assert llm(some_tokens(20), n=3) == [llm(some_tokens(20))] * 3
+
+
+def test_nothing_stays_of_a_step_that_was_aborted_before_its_numbers_were_looked_at(files: Files):
+    with files.load() as llm:
+        alone = llm(some_tokens(20))
+        for i in range(30):
+            stream = llm(some_tokens(1000), stream=True, lora={"red": 1e30})
+            time.sleep(i * 0.0005)  # to be cancelled in the middle of its first step, whenever that is
+            stream.close()
+            assert llm(some_tokens(20)) == alone
 
 
 def test_cancelling_one_set_leaves_the_others_alone(files: Files):

@@ -384,6 +384,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         self._stats.tokens_decoded += len(batch)
         if status == ABORTED:
             self._take_stock(chunks)
+            self._purge_aborted(chunks)
         elif status == NO_SPACE:
             self._give_way()
         else:
@@ -478,6 +479,18 @@ class Engine(Worker["Request | Callable[[], object]"]):
             self._kv_cache.take_stock(request.sequence, tokens)
         if not self._nobody_waits():
             raise DecodeError("llama.cpp aborted the decode")
+
+    def _purge_aborted(self, chunks: list[Chunk]) -> None:
+        """End the cancelled requests of an aborted step with adapters, and wipe what it computed.
+
+        Only a step that ends is checked for values that are not finite, and those must not stay in the context.
+        """
+        if not chunks[0].request.adapters.key:
+            return
+        sequences = [request.sequence for request, _, _ in chunks if request.sequence is not None]
+        for request in list(self._scheduler.running):
+            self._retire(request, "cancelled")
+        self._kv_cache.purge(sequences)
 
     def _advance(self, chunks: list[Chunk], results: dict[Request, _Sampled]) -> None:
         """Note what was evaluated and sampled."""
