@@ -37,8 +37,6 @@ MIN_CALLERS = 0.85  # of llama-batched-bench
 MAX_TURN_GROWTH = 1.4
 MAX_KEPT_MIB = 128  # after close(): the CUDA runtime keeps its own, some 66 MiB, until the process ends
 
-Rates = dict[str, list[float]]
-
 
 def used_mib() -> float:
     """Return the memory in use on the first GPU, as nvidia-smi tells."""

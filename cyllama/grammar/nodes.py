@@ -67,7 +67,7 @@ class Array:
 
     Attributes:
         first: Names of the items that it begins with.
-        rest: Name of the items after these; ``None`` if there are none.
+        rest: Name of the items after these; ``None`` without such items.
         least: How many items there are at least.
         most: How many at most; ``None`` for any number.
     """

@@ -39,7 +39,7 @@ class Call:
         key: The conversation that it belongs to.
         model_name: What the caller calls the model, if it named one.
         running: What it generates.
-        cancelled: Whether nobody wants the answer any more.
+        cancelled: Whether the caller no longer wants the answer.
     """
 
     key: SessionKey | None
