@@ -144,6 +144,7 @@ class NativeFormat:
                 replaced[schema] = peg.grammar(peg.nothing(), schemas.arguments(i))
             choices.append(self._copy_tool(peg, tool.name, f"call-{i}", replaced, self._optional_ids(peg)))
         _offer(peg, self._tool, choices)
+        _unwrap_text(peg, self.params.generation_prompt)
         _Calls(peg, self._tool, parallel, answer).run()
         names = [tool.name for tool in schemas.tools]
         _expand_delimiters(peg, names)
@@ -216,6 +217,19 @@ def _repair(peg: Peg, marked: bool, two_calls: str) -> None:
             next_call = peg.sequence([peg.literal(_RECIPIENT), node["child"]])
             more = peg.add("repetition", child=next_call, min_count=0, max_count=-1)
             peg.nodes[number] = {"type": "sequence", "children": [node["child"], more]}
+
+
+def _unwrap_text(peg: Peg, generation_prompt: str) -> None:
+    """Let a text begin without the mark that the prompt ends with, and end without the mark of an answer's end."""
+    for number in list(peg.below(peg.root)):
+        node = peg.nodes[number]
+        children = node.get("children", ())
+        if len(children) < 2 or peg.nodes[children[1]].get("tag") != "content":
+            continue
+        mark = peg.nodes[children[0]].get("literal")
+        if mark and mark != generation_prompt and generation_prompt.endswith(mark):
+            ends = [peg.add("repetition", child=end, min_count=0, max_count=1) for end in children[2:]]
+            node["children"] = [peg.nothing(), children[1], *ends]
 
 
 def _is_call(peg: Peg, number: int) -> bool:

@@ -476,6 +476,160 @@ _MINICPM5 = _tagged(
 )
 _IM_END = "<|im_end|>\n"
 
+_APRIEL = _json_list("'<tool_calls>'", "'</tool_calls>'")
+_HERMES = """\
+        {%- for call in message.tool_calls %}
+            {%- if not loop.first or message.content %}{{- '\\n' }}{%- endif %}
+            {{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+            {{- call.function.arguments | tojson + '}\\n</tool_call>' }}
+        {%- endfor %}
+"""
+_FUNCTIONARY_31 = """\
+        {%- for call in message.tool_calls %}
+            {{- '<function=' + call.function.name + '>' + call.function.arguments | tojson + '</function>' }}
+        {%- endfor %}
+"""
+_CODE_INTERPRETER = (
+    '{%- set has_code_interpreter = tools | selectattr("type", "equalto", "code_interpreter")'
+    " | list | length > 0 if tools else false -%}\n"
+)
+_STEP = _tagged(
+    "'<tool_call>\\n<function=' + call.function.name + '>\\n'",
+    "'<parameter=' + name + '>\\n' + VALUE + '\\n</parameter>\\n'",
+    "'</function>\\n</tool_call>\\n'",
+)
+# Without the line breaks, as the model writes it.
+_LAGUNA = "{#- laguna_glm_thinking -#}\n" + GLM
+for _old, _new in {
+    "\\n<": "<",
+    "function.name + '\\n'": "function.name",
+    "</arg_value>\\n": "</arg_value>",
+    "'\\n' + message.content": "message.content",
+}.items():
+    _LAGUNA = _LAGUNA.replace(_old, _new)
+_BAILING = "{#- Bailing V3 chat template -#}\n" + GLM
+
+_GRANITE_33 = (
+    "{#- Write your thoughts between <think></think> and write your response between <response></response> -#}\n"
+    + _chatml(_json_list("'<|tool_call|>'", "''"))
+)
+_COMMAND_R_CALL = (
+    '\'    {\\n        "tool_name": "\' + call.function.name + \'",\\n        "parameters": \''
+    " + call.function.arguments | tojson + '\\n    }'"
+)
+COMMAND_R_PLUS = """\
+{{- bos_token -}}
+{%- if tools -%}
+    {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + tools | tojson + '<|END_OF_TURN_TOKEN|>' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.role == 'user' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- elif message.role == 'assistant' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' + message.content -}}
+        {%- if message.tool_calls -%}
+            {{- '\\nAction:\\n```json\\n[\\n' -}}
+            {%- for call in message.tool_calls -%}
+                {{- CALL -}}
+                {%- if not loop.last -%}{{- ',\\n' -}}{%- endif -%}
+            {%- endfor -%}
+            {{- '\\n]\\n```' -}}
+        {%- endif -%}
+        {{- '<|END_OF_TURN_TOKEN|>' -}}
+    {%- else -%}
+        {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' -}}{%- endif -%}
+""".replace("CALL -", f"{_COMMAND_R_CALL} -")
+
+COHERE2_MOE = """\
+{{- bos_token -}}
+{%- if tools -%}
+    {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + tools | tojson + '<|END_OF_TURN_TOKEN|>' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.role == 'user' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- elif message.role == 'tool' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TOOL_RESULT|>' + message.content -}}
+        {{- '<|END_TOOL_RESULT|><|END_OF_TURN_TOKEN|>' -}}
+    {%- elif message.role == 'assistant' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>' -}}
+        {{- (message.reasoning_content or '') + '<|END_THINKING|>' -}}
+        {%- if message.tool_calls -%}
+            {{- '<|START_ACTION|>[' -}}
+            {%- for call in message.tool_calls -%}
+                {{- '{"tool_call_id": "' + loop.index0 | string + '", "tool_name": "' + call.function.name -}}
+                {{- '", "parameters": ' + call.function.arguments | tojson + '}' -}}
+                {%- if not loop.last -%}{{- ', ' -}}{%- endif -%}
+            {%- endfor -%}
+            {{- ']<|END_ACTION|>' -}}
+        {%- else -%}
+            {{- '<|START_TEXT|>' + message.content + '<|END_TEXT|>' -}}
+        {%- endif -%}
+        {{- '<|END_OF_TURN_TOKEN|>' -}}
+    {%- else -%}
+        {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>' -}}
+{%- endif -%}
+"""
+
+COMMAND_R7B = """\
+{{- bos_token -}}
+{%- if tools -%}
+    {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + tools | tojson + '<|END_OF_TURN_TOKEN|>' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.role == 'user' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- elif message.role == 'tool' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TOOL_RESULT|>' + message.content -}}
+        {{- '<|END_TOOL_RESULT|><|END_OF_TURN_TOKEN|>' -}}
+    {%- elif message.role == 'assistant' -%}
+        {{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' -}}
+        {%- if message.reasoning_content -%}
+            {{- '<|START_THINKING|>' + message.reasoning_content + '<|END_THINKING|>' -}}
+        {%- endif -%}
+        {%- if message.tool_calls -%}
+            {{- '<|START_ACTION|>[\\n' -}}
+            {%- for call in message.tool_calls -%}
+                {{- '    {"tool_call_id": "' + loop.index0 | string + '", "tool_name": "' + call.function.name -}}
+                {{- '", "parameters": ' + call.function.arguments | tojson + '}' -}}
+                {%- if not loop.last -%}{{- ',\\n' -}}{%- endif -%}
+            {%- endfor -%}
+            {{- '\\n]<|END_ACTION|>' -}}
+        {%- else -%}
+            {{- '<|START_RESPONSE|>' + message.content + '<|END_RESPONSE|>' -}}
+        {%- endif -%}
+        {{- '<|END_OF_TURN_TOKEN|>' -}}
+    {%- else -%}
+        {{- '<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' + message.content + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' -}}{%- endif -%}
+"""
+
+# LFM2 and LFM2.5 write calls as Python does.
+_PYTHON = """\
+        {{- '<|tool_call_start|>[' }}
+        {%- for call in message.tool_calls %}
+            {{- call.function.name + '(' }}
+            {%- for name, value in call.function.arguments | items %}
+                {{- name + '=' + value | tojson }}
+                {%- if not loop.last %}{{- ', ' }}{%- endif %}
+            {%- endfor %}
+            {{- ')' }}
+            {%- if not loop.last %}{{- ', ' }}{%- endif %}
+        {%- endfor %}
+        {{- ']<|tool_call_end|>' }}
+"""
+_LFM25 = _chatml(_PYTHON, "'List of tools: [' + tools | tojson + ']'")
+_LFM2_CALLS = _chatml(_PYTHON, "'List of tools: <|tool_list_start|>' + tools | tojson + '<|tool_list_end|>'")
+
 NATIVE = {
     "qwen-coder": Native(_chatml(_QWEN_CODER), _IM_END, raw=True, refused=("\n</parameter>\n",)),
     "seed-oss": Native(_chatml(_SEED), _IM_END, raw=True, refused=("</parameter>",)),
@@ -509,4 +663,16 @@ NATIVE = {
         ),
         _IM_END,
     ),
+    "granite-4": Native(_chatml(_HERMES), _IM_END),
+    "granite-3.3": Native(_GRANITE_33, _IM_END),
+    "command-r-plus": Native(COMMAND_R_PLUS, "<|END_OF_TURN_TOKEN|>"),
+    "apriel": Native(_chatml(_APRIEL), _IM_END),
+    "functionary-3.1": Native(_CODE_INTERPRETER + _chatml(_FUNCTIONARY_31), _IM_END),
+    "step-3.5": Native(_chatml(_STEP), _IM_END, raw=True, refused=("\n</parameter>\n",)),
+    "laguna": Native(_LAGUNA, raw=True, refused=("</arg_value>",)),
+    "bailing": Native(_BAILING, raw=True, refused=("</arg_value>",)),
+    "cohere2-moe": Native(COHERE2_MOE, "<|END_OF_TURN_TOKEN|>"),
+    "command-r7b": Native(COMMAND_R7B, "<|END_OF_TURN_TOKEN|>"),
+    "lfm2": Native(_LFM2_CALLS, _IM_END, keys="words"),
+    "lfm2.5": Native(_LFM25, _IM_END, keys="words"),
 }
