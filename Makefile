@@ -37,7 +37,7 @@ gpu: $(STAMP)/gpu
 	@CYLLAMA_TOOLS=$(CURDIR)/build/gpu/bin $(BIN)/python benchmarks/gpu.py
 
 models: $(STAMP)/test
-	@$(BIN)/python tests/real_models.py $(PIP_ARGS)
+	@$(BIN)/python tests/support/real_models.py $(PIP_ARGS)
 
 fuzz: $(STAMP)/test
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)

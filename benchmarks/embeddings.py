@@ -1,6 +1,6 @@
 """Embeddings: many short texts in one call, and in one call for each.
 
-The model is all-MiniLM-L6-v2, which ``tests/sentence_model.py`` installs and converts, once.
+The model is all-MiniLM-L6-v2, which ``tests/support/sentence_model.py`` installs and converts, once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from report import Row, Table, describe_run
 from cyllama import LLM
 from cyllama.engine.hardware import physical_cores
 
-SCRIPT = Path(__file__).parents[1] / "tests" / "sentence_model.py"
+SCRIPT = Path(__file__).parents[1] / "tests" / "support" / "sentence_model.py"
 WORDS = [
     "fox",
     "river",

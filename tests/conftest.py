@@ -12,7 +12,7 @@ from cyllama.engine import Engine, Request
 from cyllama.engine.scheduler import Chunk
 from cyllama.models import TINY_CHAT
 
-from .harness import Step
+from .support.harness import Step
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cyllama import LLM, AsyncStream, ContextSizeError, DecodeError, EventLoopEr
 from cyllama.chat_stream import AsyncChatStream
 from cyllama.errors import ConfigError, ConfigTypeError, StreamNotFinishedError
 
-from .harness import ANIMALS, ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled, story, turn
+from .support.harness import ANIMALS, ENDLESS, EXACT, Reference, Step, engine_of, held, in_threads, settled, story, turn
 
 T = TypeVar("T")
 CAPITAL = turn("What is the capital of France?")

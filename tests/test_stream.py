@@ -17,7 +17,7 @@ import pytest
 
 from cyllama import LLM, ConfigTypeError, Response, StreamNotFinishedError
 
-from .harness import settled
+from .support.harness import settled
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 

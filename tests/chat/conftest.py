@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ..writing import matches, model, random_model, templates, write, write_randomly
+from ..support.writing import matches, model, random_model, templates, write, write_randomly
 
 __all__ = ["matches", "model", "random_model", "templates", "write", "write_randomly"]
 

@@ -18,9 +18,9 @@ from cyllama.control_text import RenderedChat
 from cyllama.llama.llama_cpp import LlamaModel, LlamaModelParams, LlamaVocabType
 from cyllama.tokenizer import Tokenizer
 
-from ..real_models import needs, path_of
-from ..vocabularies import CONTROL, UNKNOWN, USER_DEFINED, VOCABULARIES, load_vocabulary
-from .families import FAMILIES
+from ..support.families import FAMILIES
+from ..support.real_models import needs, path_of
+from ..support.vocabularies import CONTROL, UNKNOWN, USER_DEFINED, VOCABULARIES, load_vocabulary
 
 #: Writes each part of a message and of a tool, in all the ways that templates have.
 EVERYTHING = """\

@@ -15,8 +15,8 @@ import pytest
 from cyllama.chat import ChatDelta, ChatPlan, ChatTemplates, Message, add_up, grammar_sampler
 from cyllama.llama.llama_cpp import LlamaModel
 
-from ..writing import Writer
-from .families import FAMILIES, TOOLS, Answer, Family
+from ..support.families import FAMILIES, TOOLS, Answer, Family
+from ..support.writing import Writer
 
 USER = {"role": "user", "content": "What is the weather in São Paulo? 😀\n"}
 CALL = {

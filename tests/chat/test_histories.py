@@ -11,8 +11,8 @@ import pytest
 from cyllama.chat import ChatTemplates
 from cyllama.errors import ChatTemplateError
 
-from .families import FAMILIES, TOOLS
-from .native_templates import OLD_GEMMA4
+from ..support.families import FAMILIES, TOOLS
+from ..support.native_templates import OLD_GEMMA4
 
 USER = {"role": "user", "content": "Hi"}
 

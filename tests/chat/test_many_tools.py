@@ -7,7 +7,7 @@ from typing import Any
 
 from cyllama.chat import ChatTemplates, tools
 
-from .families import FAMILIES
+from ..support.families import FAMILIES
 
 USER = {"role": "user", "content": "Hello"}
 

@@ -15,7 +15,7 @@ from cyllama import LLM, ChatTemplateError
 from cyllama.chat import ChatTemplates
 from langchain_cyllama import ChatCyllama
 
-from .families import FAMILIES, TOOLS
+from ..support.families import FAMILIES, TOOLS
 
 Chat = list[dict[str, Any]]
 

@@ -19,7 +19,7 @@ from cyllama.chat import (
     check_tools,
 )
 
-from .families import GEMMA, MISTRAL, NO_TOOLS, TOOLS
+from ..support.families import GEMMA, MISTRAL, NO_TOOLS, TOOLS
 
 USER = {"role": "user", "content": "Hi"}
 

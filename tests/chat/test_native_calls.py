@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cyllama.chat import ChatPlan, ChatTemplates, Message, add_up, grammar_sampler
 from cyllama.llama.llama_cpp import LlamaModel
 
-from ..writing import Writer
-from .native_templates import LFM2, NATIVE, Native
+from ..support.native_templates import LFM2, NATIVE, Native
+from ..support.writing import Writer
 
 USER = {"role": "user", "content": "Hi"}
 Call = tuple[str, dict[str, Any]]

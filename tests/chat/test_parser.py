@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cyllama.chat import ChatParser, ChatPlan, ChatTemplates, add_up
 from cyllama.llama.llama_cpp import LlamaModel
 
-from .families import FAMILIES, QWEN, TOOLS
+from ..support.families import FAMILIES, QWEN, TOOLS
 
 USER = [{"role": "user", "content": "Hi"}]
 

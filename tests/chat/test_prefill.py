@@ -17,9 +17,9 @@ from cyllama.chat import ChatTemplates, add_up
 from cyllama.llama.llama_cpp import LlamaModel
 from langchain_cyllama import ChatCyllama
 
-from ..random_models import write_random_model
-from ..writing import Writer
-from .families import FAMILIES, TOOLS
+from ..support.families import FAMILIES, TOOLS
+from ..support.random_models import write_random_model
+from ..support.writing import Writer
 
 USER: dict[str, Any] = {"role": "user", "content": "What is the capital of France?"}
 ANSWER = "The capital of France is Paris."

@@ -14,8 +14,8 @@ from cyllama.chat import ChatTemplates, add_up
 from cyllama.llama.llama_cpp import LlamaModel
 from langchain_cyllama import ChatCyllama
 
-from ..writing import Writer
-from .families import FAMILIES, TOOLS
+from ..support.families import FAMILIES, TOOLS
+from ..support.writing import Writer
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 #: The template of a model that always reasons first, told so by the prompt. The embedded one never ends by itself.

@@ -14,8 +14,8 @@ from cyllama import LLM, ChatTemplateError
 from cyllama.chat import ChatTemplates
 
 from ..fuzz.generators.templates import random_template
-from .families import FAMILIES, TOOLS
-from .odd_templates import GREEDY, HARMLESS
+from ..support.families import FAMILIES, TOOLS
+from ..support.odd_templates import GREEDY, HARMLESS
 
 USER = {"role": "user", "content": "Hello"}
 
@@ -59,7 +59,7 @@ def test_what_greedy_templates_take_is_bounded():
     program = """if True:
         import resource
         from cyllama import LLM, ChatTemplateError
-        from tests.chat.odd_templates import GREEDY
+        from tests.support.odd_templates import GREEDY
         llm = LLM()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for source, _ in GREEDY.values():

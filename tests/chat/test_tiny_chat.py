@@ -14,7 +14,7 @@ import pytest
 
 from cyllama.chat import ChatTemplates, Message, add_up
 
-from ..writing import Writer
+from ..support.writing import Writer
 
 TRAINING = Path(__file__).parents[2] / "training"
 SKILLS = ("tool_call", "tool_result", "two_tool_calls", "no_tool")

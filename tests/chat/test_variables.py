@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cyllama import LLM, ConfigError, ConfigTypeError, CyllamaError, PromptError
 from cyllama.chat import REASONING_EFFORTS, ChatTemplates, check_variables
 
-from .families import FAMILIES, TOOLS
+from ..support.families import FAMILIES, TOOLS
 
 USER = {"role": "user", "content": "Hi"}
 SHOWN = (

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..writing import matches, model, random_model, templates, write, write_randomly
+from ..support.writing import matches, model, random_model, templates, write, write_randomly
 
 __all__ = ["matches", "model", "random_model", "templates", "write", "write_randomly"]

@@ -15,10 +15,10 @@ from cyllama.chat import ChatTemplates
 from cyllama.grammar import GrammarSpec, check_grammar, check_response_format, convert, schema_grammar
 from cyllama.grammar.schema import conversion_grammar
 
-from ..matching import Matcher
-from ..writing import Writer
-from . import corpus
-from .strategies import Schema, schemas_with_values
+from ..support import schema_corpus as corpus
+from ..support.matching import Matcher
+from ..support.schema_strategies import Schema, schemas_with_values
+from ..support.writing import Writer
 
 ANY = {"suppress_health_check": list(HealthCheck), "deadline": None, "phases": (Phase.explicit, Phase.generate)}
 

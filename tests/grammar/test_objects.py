@@ -13,8 +13,8 @@ from cyllama.grammar import check_response_format, convert, model_schema, schema
 from cyllama.grammar.schema import conversion_grammar
 from cyllama.llama.llama_cpp import LlamaModel, LlamaSampler, check_grammar
 
-from ..matching import Matcher
-from .corpus import INT, STR, arr, obj
+from ..support.matching import Matcher
+from ..support.schema_corpus import INT, STR, arr, obj
 
 
 def compact(value: Any) -> str:

@@ -20,9 +20,9 @@ from cyllama.chat import ChatTemplates
 from cyllama.grammar import GrammarSpec, check_response_format, schema_grammar
 from cyllama.grammar.numbers import Interval, decimals, integers
 
-from ..chat.families import FAMILIES, TOOLS
-from ..matching import Matcher
-from ..writing import Writer
+from ..support.families import FAMILIES, TOOLS
+from ..support.matching import Matcher
+from ..support.writing import Writer
 
 # ----------------------------------------------------------------------------------------------------------- any schema
 

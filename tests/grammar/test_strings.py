@@ -22,8 +22,8 @@ from cyllama.grammar.formats import PATTERNS
 from cyllama.grammar.gbnf import Rules
 from cyllama.grammar.regex import Strings, json_string
 
-from ..matching import Matcher
-from ..writing import Writer
+from ..support.matching import Matcher
+from ..support.writing import Writer
 
 CASES: list[tuple[str, list[str], list[str]]] = [
     (r"^(?=.*\d)(?=.*[a-z]).{4,6}$", ["abc1", "1bcdef"], ["abcd", "1234", "ab1", "abcdef1"]),

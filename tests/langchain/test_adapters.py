@@ -11,7 +11,7 @@ import pytest
 from cyllama import AdapterNotFoundError, ConfigError
 from langchain_cyllama import CyllamaLLM, UnusedArgumentWarning
 
-from ..random_models import write_random_adapter, write_random_model
+from ..support.random_models import write_random_adapter, write_random_model
 
 PROMPT = "Once upon a time"
 OPTIONS: dict[str, Any] = {"temperature": 0, "max_tokens": 12, "n_threads": 1, "flash_attn": "disabled"}

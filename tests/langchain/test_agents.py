@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 
-from ..harness import together
+from ..support.harness import together
 
 ASYNC_NODES_KNOW_THEIR_THREAD = sys.version_info >= (3, 11)  # before, LangChain's context does not reach a new task
 NAMES = (

@@ -40,7 +40,7 @@ from langchain_cyllama import (
     UnusedArgumentWarning,
 )
 
-from ..harness import in_threads
+from ..support.harness import in_threads
 
 CLASSES = [ChatCyllama, CyllamaLLM, CyllamaEmbeddings, CyllamaReranker]
 GENERATING = [ChatCyllama, CyllamaLLM]

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, RemoveMessage
 from cyllama import LLM, MessageError
 from langchain_cyllama import ChatCyllama
 
-from ..harness import settled
+from ..support.harness import settled
 
 STORY = "Tell me a story about a fox."
 ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 8192}

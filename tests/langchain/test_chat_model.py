@@ -37,8 +37,8 @@ from cyllama import LLM, ConfigTypeError, ContextSizeError, CyllamaError, Messag
 from cyllama.errors import ConfigError
 from langchain_cyllama import ChatCyllama
 
-from ..chat.families import QWEN
-from ..harness import held, settled, together
+from ..support.families import QWEN
+from ..support.harness import held, settled, together
 
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

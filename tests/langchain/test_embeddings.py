@@ -20,9 +20,8 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from cyllama import LLM, ConfigError, ContextSizeError, PromptError, UnsupportedModelError
 from langchain_cyllama import CyllamaEmbeddings
 
-from ..random_models import write_random_bert
-from ..sentence_model import UnavailableError, sentence_model
-from ..test_embedding import BERT_N_CTX
+from ..support.random_models import BERT_N_CTX, write_random_bert
+from ..support.sentence_model import UnavailableError, sentence_model
 
 
 class TestUnit(EmbeddingsUnitTests):

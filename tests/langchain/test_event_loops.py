@@ -18,7 +18,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama, CyllamaLLM
 
-from ..harness import settled
+from ..support.harness import settled
 
 # What holds messages for RunnableWithMessageHistory is deprecated in favour of LangGraph, and used all the same.
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")

@@ -14,7 +14,7 @@ from langchain_core.load import dumps
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM
 
-from ..random_models import write_random_adapter, write_random_model
+from ..support.random_models import write_random_adapter, write_random_model
 
 PROMPT = "Once upon a time"
 OPTIONS: dict[str, Any] = {"temperature": 0, "max_tokens": 4, "n_threads": 1}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
-from ..chat.families import GEMMA, GPT_OSS, LLAMA3, MISTRAL, QWEN
+from ..support.families import GEMMA, GPT_OSS, LLAMA3, MISTRAL, QWEN
 
 FAMILIES = [QWEN, LLAMA3, MISTRAL, GEMMA, GPT_OSS]
 TEMPLATES = pytest.mark.parametrize("template", [None, *(family.template for family in FAMILIES)])

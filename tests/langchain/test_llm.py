@@ -17,7 +17,7 @@ from langchain_core.prompts import PromptTemplate
 from cyllama import LLM, ConfigError, ContextSizeError, GrammarError, PromptError
 from langchain_cyllama import CyllamaLLM, UnusedArgumentWarning
 
-from ..harness import EXACT, Step, settled
+from ..support.harness import EXACT, Step, settled
 
 PROMPT = "Once upon a time"
 

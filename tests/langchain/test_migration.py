@@ -17,7 +17,7 @@ from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM, Unused
 from langchain_cyllama._arguments import ARGUMENTS, CALL_OPTIONS, GENERATION, LOADING
 from langchain_cyllama._unused import UNUSED
 
-from ..test_examples import one_core
+from ..support.programs import one_core
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "langchain-migration.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 
-from ..real_models import needs, path_of
+from ..support.real_models import needs, path_of
 
 pytestmark = needs("smollm2")
 

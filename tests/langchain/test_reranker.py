@@ -13,7 +13,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from cyllama import LLM, ConfigError, ContextSizeError, PromptError
 from langchain_cyllama import CyllamaReranker
 
-from ..random_models import write_random_bert
+from ..support.random_models import write_random_bert
 
 QUERY = "what do foxes eat?"
 DOCUMENTS = [

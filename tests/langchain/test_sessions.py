@@ -23,7 +23,7 @@ from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 from langchain_cyllama.sessions import MAX_HISTORIES, SessionKey, find_session, stable_namespace
 
-from ..harness import settled, together
+from ..support.harness import settled, together
 
 ADA = HumanMessage("My name is Ada.")
 NAME = HumanMessage("What is my name?")

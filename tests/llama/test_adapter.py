@@ -24,7 +24,7 @@ from cyllama.llama.llama_cpp import (
     LlamaModelParams,
 )
 
-from ..random_models import (
+from ..support.random_models import (
     ARCHITECTURES,
     write_merged_model,
     write_random_adapter,

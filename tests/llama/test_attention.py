@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaBatch, LlamaContext, LlamaFlashAttnType, LlamaModel
 
-from .conftest import Writer, make_params
+from ..support.contexts import make_params
+from ..support.tiny_models import Writer
 
 N_SEQUENCES, N_CTX, ROUNDING = 5, 1024, 0.03
 

@@ -27,7 +27,7 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
-from ..random_models import BERT_N_CTX, write_random_bert, write_random_model
+from ..support.random_models import BERT_N_CTX, write_random_bert, write_random_model
 
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]

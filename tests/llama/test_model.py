@@ -16,7 +16,7 @@ import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
 
-from ..random_models import write_random_bert, write_random_model
+from ..support.random_models import write_random_bert, write_random_model
 
 
 def params(**fields: Any) -> LlamaModelParams:

@@ -9,7 +9,8 @@ import pytest
 
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel, LlamaModelParams
 
-from .conftest import Writer, make_params
+from ..support.contexts import make_params
+from ..support.tiny_models import Writer
 
 N_VOCAB = 504  # in blocks of 8 columns, not in chunks of equal size
 

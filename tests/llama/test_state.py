@@ -22,7 +22,7 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
-from ..random_models import write_random_model
+from ..support.random_models import write_random_model
 
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]

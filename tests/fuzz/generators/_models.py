@@ -14,14 +14,14 @@ import gguf
 from cyllama.llama.llama_cpp import LlamaModel
 from cyllama.models import TINY_CHAT
 
-from ...llama.conftest import Writer
-from ...random_models import (
+from ...support.random_models import (
     ARCHITECTURES,
     write_random_bert,
     write_random_gpt2,
     write_random_model,
     write_random_t5_encoder,
 )
+from ...support.tiny_models import Writer
 
 N_POSITIONS = 64  # of the model "gpt2"
 

@@ -7,7 +7,7 @@ import random
 
 from cyllama.llama.llama_cpp import LlamaChatTemplates
 
-from ...chat.odd_templates import GREEDY, HARMLESS
+from ...support.odd_templates import GREEDY, HARMLESS
 from ..registry import Case
 from ._models import open_model
 
