@@ -1,0 +1,170 @@
+"""Imports point down: from what callers use to what computes, never back, and no part reaches into another one."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from ..support.source_tree import ROOT, Module, circle, included, modules, native_files
+
+#: A module imports from its own layer and those below, the first of which know nothing of the others.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("llama", "errors"),
+    ("config", "response", "models", "control_text"),  # plain values, and text that is made of tokens
+    ("grammar",),
+    ("chat", "engine"),  # neither knows the other one
+    ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "texts", "tokenizer"),
+    ("runtime", "calls"),
+    ("llm", "session", "session_pool", "stream", "chat_stream"),  # what callers use
+    ("",),  # the package itself
+    ("cli", "__main__", "langchain_cyllama"),
+)
+LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
+
+#: Imports for type checkers that point up, and why no type below could stand there.
+TYPES_FROM_ABOVE = {
+    ("cyllama.response", "cyllama.chat"): "a chat's response holds its message",
+    ("cyllama.response", "cyllama.grammar"): "a response parses itself by the format that was asked for",
+}
+
+#: Methods of named tuples, which are public.
+NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
+
+#: Modules that may use private members of others until they are split.
+UNTIL_SPLIT = {"cyllama.llm", "cyllama.session", "cyllama.stream"}
+
+
+def key(module: str) -> str:
+    """Return the name that ``LAYERS`` has for a module."""
+    package, _, rest = module.partition(".")
+    return package if package != "cyllama" else rest.split(".")[0]
+
+
+def layer(module: str) -> int:
+    """Return the layer of a module; the lowest is 0."""
+    return LAYER_OF[key(module)]
+
+
+def is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("cyllama", "langchain_cyllama")
+
+
+def test_every_module_has_a_layer():
+    assert [name for name in modules() if key(name) not in LAYER_OF] == []
+
+
+def test_no_import_points_up():
+    wrong = [
+        f"{module.name}:{each.line} imports {each.module}"
+        for module in modules().values()
+        for each in module.imports()
+        if is_ours(each.module) and not each.for_types_only and layer(each.module) > layer(module.name)
+    ]
+    assert wrong == []
+
+
+def test_chat_and_engine_do_not_know_each_other():
+    apart = {"cyllama.chat": "cyllama.engine", "cyllama.engine": "cyllama.chat"}
+    wrong = [
+        f"{module.name}:{each.line} imports {each.module}"
+        for module in modules().values()
+        for each in module.imports()
+        if module.room in apart and f"{each.module}.".startswith(f"{apart[module.room]}.")
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other():
+    graph = {
+        module.name: {each.module for each in module.imports() if not each.for_types_only} - {module.name}
+        for module in modules().values()
+    }
+    assert circle(graph) == []
+
+
+def test_types_come_from_below_as_well():
+    wrong = [
+        f"{module.name}:{each.line} imports {each.module}"
+        for module in modules().values()
+        for each in module.imports()
+        if is_ours(each.module) and each.for_types_only and layer(each.module) > layer(module.name)
+        if (module.name, each.module) not in TYPES_FROM_ABOVE
+    ]
+    assert wrong == []
+
+
+def test_no_headers_include_each_other():
+    files = native_files()
+    own = {path.name for path in files}
+    assert circle({path.name: own & {*included(path)} for path in files}) == []
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_names(module: Module) -> set[str]:
+    """Return the private names that a module defines: functions, classes, variables, fields and attributes."""
+    found: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    return {name for name in found if is_private(name)}
+
+
+def outside_names(module: Module) -> set[str]:
+    """Return the names that stand for modules of other packages, such as ``sys``."""
+    return {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if not is_ours(alias.name)
+    }
+
+
+def private_accesses(module: Module, own: set[str]) -> list[str]:
+    """Return where a module uses a private name that its room, whose private names are given, does not define."""
+    outside = outside_names(module)
+    found = [
+        f"{module.name}:{node.lineno} uses {ast.unparse(node)}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and is_private(node.attr)
+        if node.attr not in own | NAMED_TUPLES
+        if not re.match(r"(self|cls|super\(\))$", base := ast.unparse(node.value)) and base not in outside
+    ]
+    found += [
+        f"{module.name}:{each.line} imports {each.name} of {each.module}"
+        for each in module.imports()
+        if each.name is not None and is_private(each.name) and is_ours(each.module)
+        if not f"{each.module}.".startswith(f"{module.room}.")
+    ]
+    return found
+
+
+def test_no_room_uses_private_members_of_another_one():
+    own: dict[str, set[str]] = {}
+    for module in modules().values():
+        own.setdefault(module.room, set()).update(private_names(module))
+    wrong = [
+        access
+        for module in modules().values()
+        if module.name not in UNTIL_SPLIT
+        for access in private_accesses(module, own[module.room])
+    ]
+    assert wrong == []
+
+
+def test_no_test_imports_another_one():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) [\w.]*\b(test_\w+|conftest)\b", line)
+        or re.match(r"from \.+\w* import (test_\w+|conftest)\b", line)
+    ]
+    assert wrong == []
