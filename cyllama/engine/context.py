@@ -22,18 +22,24 @@ from .hardware import available_memory, physical_cores
 from .kv_cache import KVCache
 from .log import EngineLogger
 from .stats import Stats
+from .tuning import (
+    DEFAULT_MAX_TOKENS,
+    FIRST_RETRY,
+    IDLE_CELLS,
+    IDLE_CELLS_GGML,
+    IDLE_SEQUENCES,
+    IDLE_STATES,
+    MOST_SIZES,
+)
 
 logger = EngineLogger(__name__)
 
 PADDING = 256  # llama.cpp pads a context to this
-MOST_SIZES = 4  # of a context that are tried besides the least
-FIRST_RETRY = 16  # steps after which a context that could not be replaced is tried again; twice as many every time
 # Architectures with attention sinks, soft caps or ALiBi, which flash_attention.cpp leaves to ggml.
 LEFT_TO_GGML = (
     *("baichuan", "bloom", "deepseek4", "dflash", "gemma2", "gpt-oss"),
     *("granite_swa", "grok", "jais", "mimo2", "mpt", "refact"),
 )
-DEFAULT_MAX_TOKENS = 512  # to make room for at first where the answer has no limit
 
 
 def padded(n_tokens: int) -> int:
@@ -311,13 +317,8 @@ def in_host_memory(config: ModelConfig) -> bool:
 
 
 def max_idle_cells(config: ModelConfig) -> int:
-    """Return how many cells sequences may keep in the context that nobody extends, while others run.
-
-    Attention passes over them. With llama.cpp/flash_attention.cpp, 4096 idle cells cost 3 % of a step; with ggml's own
-    kernels on the CPU, eight times as much. On a GPU a step hardly notices them, and moving 500 tokens of an 8B model
-    to host memory takes as long as 30 steps (benchmarks/gpu.py).
-    """
-    return 512 if in_host_memory(config) and not _gathers_cells(config) else 4096
+    """Return how many cells idle sequences may keep in the context while others run: attention passes over them."""
+    return IDLE_CELLS_GGML if in_host_memory(config) and not _gathers_cells(config) else IDLE_CELLS
 
 
 def _gathers_cells(config: ModelConfig) -> bool:
@@ -342,7 +343,7 @@ def _ggml_type(name: str) -> GGMLType:
 
 def n_sequences(config: ModelConfig, model: LlamaModel) -> int:
     """Return how many sequences a context has: the running ones, and some whose next turn may come soon."""
-    idle = 2 if model.is_recurrent or model.is_hybrid else max(4, config.n_parallel)  # recurrent states are large
+    idle = IDLE_STATES if model.is_recurrent or model.is_hybrid else max(IDLE_SEQUENCES, config.n_parallel)
     return config.n_parallel + idle
 
 

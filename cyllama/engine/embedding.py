@@ -29,14 +29,10 @@ from .context import context_params, create_context, gib, kv_cache_bytes, padded
 from .hardware import available_memory
 from .log import EngineLogger
 from .stats import Stats
+from .tuning import LEAST_PIECE, LOGITS_BYTES, MAX_RECURRENT, MAX_SEQUENCES
 from .worker import Worker
 
 logger = EngineLogger(__name__)
-
-MAX_SEQUENCES = 128  # texts of one pass: more would not make short ones faster
-MAX_RECURRENT = 4  # where each has a large state, and is computed by itself anyway
-LOGITS_BYTES = 64 * 2**20  # of the logits that a generative model computes with every embedding, for one piece
-LEAST_PIECE = 16  # tokens, of which matrix products take so many together
 
 
 # --- calls

@@ -17,19 +17,16 @@ from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
 from .context import GenerationContext, in_host_memory
 from .conversation import Conversation
-from .kv_cache import MIN_SHARED
 from .log import EngineLogger
 from .logprobs import read_logprobs
 from .request import Request
-from .scheduler import CHUNK, Chunk, Scheduler
+from .scheduler import Chunk, Scheduler
 from .sequence import CachedSequence, common_prefix
 from .stats import Stats
+from .tuning import CHUNK, HEADROOM, LEAST_GROWTH, MIN_SHARED, MOST_CONSIDERED
 from .worker import Worker
 
 NO_SPACE, ABORTED = 1, 2  # what LlamaContext.decode returns besides 0
-LEAST_GROWTH = 8  # a context that has to grow grows by at least one in so many of its tokens
-HEADROOM = 32  # cells that have to be free for each running request before another one starts, where cells are fixed
-MOST_CONSIDERED = 64  # waiting requests that are looked at in one step, where none of them can start yet
 T = TypeVar("T")
 
 logger = EngineLogger(__name__)

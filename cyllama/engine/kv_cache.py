@@ -11,14 +11,9 @@ from .cells import Cells
 from .log import EngineLogger
 from .memory import memory_of
 from .sequence import CachedSequence, Checkpoint, common_prefix
+from .tuning import COPY_COST, MIN_SHARED, MOST_CHECKPOINTS, RETURNING, SLACK
 
 logger = EngineLogger(__name__)
-
-RETURNING = 4  # a conversation that went on before is kept this many times longer than one that did not
-SLACK = 512  # cells, beyond those of idle sequences, that attention may pass over before moving them is worth it
-COPY_COST = 1 / 32  # of copying a token's keys and values from host memory, against evaluating it: at most
-MOST_CHECKPOINTS = 3  # of a sequence: for a prefix that others share, and for the last prompts
-MIN_SHARED = 32  # tokens of a common prefix that are worth a checkpoint, or for a request to wait for
 
 FAILURES = (RuntimeError, ValueError, MemoryError)  # what llama.cpp and the binding raise for a state
 

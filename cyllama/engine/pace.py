@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-SAMPLES = 9  # steps that a median is taken of: a single slow one, of a busy machine, changes nothing
-MIN_PROMPT = 16  # tokens of a prompt below which a step says little about what one of many takes
+from .tuning import MIN_PROMPT, SAMPLES
 
 
 class Pace:

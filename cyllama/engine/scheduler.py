@@ -9,13 +9,8 @@ from typing import NamedTuple
 from .adapters import AdapterKey
 from .pace import Pace
 from .request import Request
+from .tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, TURN_STEPS
 from .waiting import WaitingLine
-
-CHUNK = 128  # tokens of prompts in a step while no request generates; more of them at once are no faster on a CPU
-CHUNK_STEPS = 8  # beside requests that generate, a chunk takes no longer than so many steps of theirs
-GATHER = 4  # chunks in a step where at least as many requests begin with short prompts as generate
-ROWS = 16  # tokens that matrix products take together on the CPU: what is left over takes much longer per token
-TURN_STEPS = 8  # with the same adapters while others wait, as long as a chunk takes; a switch takes 1/5 of a step
 
 
 class Chunk(NamedTuple):

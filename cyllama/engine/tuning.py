@@ -1,0 +1,159 @@
+"""The constants of the engine that were tuned: for each one its unit, its effect, and the benchmark that shows it.
+
+A constant changes speed and memory, and an answer only by rounding. Run the benchmark that is named before and after a
+change (``make bench``). "Not measured" means that the value was chosen.
+"""
+
+from __future__ import annotations
+
+# --- prompts: how many tokens a step evaluates of them
+
+CHUNK = 128
+"""Tokens of prompts in a step while no request generates, on a CPU; ``n_ubatch`` on a GPU.
+
+More at once are no faster on a CPU, and a new request waits for the end of the step. A constant, so that a prompt alone
+is always evaluated in the same steps, and rounded the same way. Benchmark: callers (time to the first token).
+"""
+
+CHUNK_STEPS = 8
+"""Steps that only generate, as long as which a chunk of a prompt takes beside requests that generate.
+
+More: prompts are evaluated faster. Less: shorter pauses in the streams of others. Benchmark: callers.
+"""
+
+GATHER = 4
+"""Chunks in a step where at least as many requests begin with short prompts as generate.
+
+More: callers who come together begin together, and decode as a full batch. Less: shorter pauses for those who generate
+already. Benchmark: callers (tokens per second of eight callers).
+"""
+
+ROWS = 16
+"""Tokens that a matrix product of the CPU computes together; a step is filled up to a multiple of it.
+
+What is left over takes much longer per token. Benchmark: agents.
+"""
+
+# --- the times of steps, from which chunks get their size
+
+SAMPLES = 9
+"""Steps of which the median time is taken: a single slow one, of a busy machine, changes nothing. Not measured."""
+
+MIN_PROMPT = 16
+"""Tokens of prompts in a step below which its time says little about what each of many tokens takes. Not measured."""
+
+# --- LoRA adapters
+
+TURN_STEPS = 8
+"""Steps with the same adapters while requests with others wait; a chunk of a prompt takes as long.
+
+More: fewer switches, each of which takes a tenth to a fifth of a step of a 0.5B model: 2 % of eight steps. Less:
+shorter pauses in the streams of others. Measured with adapters of rank 16, by no benchmark that is kept.
+"""
+
+# --- admission
+
+HEADROOM = 32
+"""Cells that have to be free for each running request before another one starts, where ``kv_cells`` is fixed.
+
+More: fewer requests that have started have to wait again. Less: more requests at once. Not measured.
+"""
+
+MOST_CONSIDERED = 64
+"""Waiting requests that admission looks at in one step, where none of them can start yet.
+
+It bounds the time of a step however many wait. Not measured.
+"""
+
+DEFAULT_MAX_TOKENS = 512
+"""Tokens of an answer without ``max_tokens`` that the first context has room for; then it grows. Not measured."""
+
+MIN_SHARED = 32
+"""Tokens of a common prefix for which a checkpoint is taken, or for which a request waits until it can be copied.
+
+More: fewer waits and fewer checkpoints. Less: shorter prefixes are evaluated only once. Not measured.
+"""
+
+# --- the size of the context
+
+LEAST_GROWTH = 8
+"""A context that has to grow grows by at least one in so many of its tokens.
+
+Smaller: it is replaced less often, each time for some milliseconds per 1000 tokens in it. Larger: less memory will do.
+Not measured.
+"""
+
+MOST_SIZES = 4
+"""Sizes of a larger context that are tried, from the largest on, before the least one. Not measured."""
+
+FIRST_RETRY = 16
+"""Steps before a context for which there was no memory is tried again the first time, halved: 32, 64, 128, ...
+
+A failed try moves every sequence out of the context and back. Not measured.
+"""
+
+# --- idle sequences in the context
+
+IDLE_CELLS = 4096
+"""Cells that idle sequences may keep in the context while others run, where attention hardly notices them.
+
+On the CPU with ``llama.cpp/flash_attention.cpp``, they cost 3 % of a step of a 0.5B model (benchmark: idle). On a
+GPU a step hardly notices them, and moving 500 tokens of an 8B model takes as long as 30 steps (benchmark: gpu).
+"""
+
+IDLE_CELLS_GGML = 512
+"""The same where ggml's own attention runs on the CPU, to which an idle cell costs eight times as much.
+
+Benchmark: idle, with ``type_k`` and ``type_v`` other than F16.
+"""
+
+SLACK = 512
+"""Cells, beyond twice those in use, that attention may pass over before the cache is compacted for a lone request.
+
+More: less is moved. Less: a lone request is slowed less by cells that others have left. No measurement is recorded.
+"""
+
+IDLE_SEQUENCES = 4
+"""Sequences besides the ``n_parallel`` running ones that a context has ids for, at least. Not measured."""
+
+IDLE_STATES = 2
+"""The same where each sequence has a recurrent state, for which llama.cpp allocates memory at once. Not measured."""
+
+# --- host memory
+
+COPY_COST = 1 / 32
+"""Time to copy a token's state from host memory, at most, as a part of the time to evaluate the token.
+
+A sequence in host memory is preferred to one in the context where it saves more than that.
+Benchmark: conversations (time to the first token).
+"""
+
+RETURNING = 4
+"""How many times longer a conversation that went on before is kept than one that did not.
+
+More: calls that never come back drive fewer conversations out. Less: closer to least recently used. Not measured.
+"""
+
+MOST_CHECKPOINTS = 3
+"""Checkpoints of a sequence: one for a prefix that others share, and those of the last two prompts.
+
+More: more points to go back to. Each is a recurrent state or all sliding windows, up to tens of megabytes.
+Not measured.
+"""
+
+# --- embeddings
+
+MAX_SEQUENCES = 128
+"""Texts of one pass: more do not make short ones faster. Benchmark: embeddings."""
+
+MAX_RECURRENT = 4
+"""The same where each text has a recurrent state, which takes memory and is computed by itself anyway. Not measured."""
+
+LOGITS_BYTES = 64 * 2**20
+"""Bytes of the logits that llama.cpp computes with the embeddings of a generative model, for one piece of the texts.
+
+More: larger pieces, which are no faster once matrix products are full. Less: less memory. Not measured.
+"""
+
+LEAST_PIECE = 16
+"""Tokens of a piece at least, whatever the vocabulary: what a matrix product computes together, see :data:`ROWS`."""
