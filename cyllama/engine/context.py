@@ -129,12 +129,12 @@ class GenerationContext:
             order_decides=order_decides(config, model),
         )
 
-    def ensure(self, n_ctx: int, *, roomy: int, n_batch: int, at_once: bool = False) -> bool:
+    def ensure(self, n_ctx: int, *, preferred_n_ctx: int, n_batch: int, at_once: bool = False) -> bool:
         """Have a context of at least ``n_ctx`` tokens, and keep what the sequences hold.
 
         Args:
             n_ctx: Tokens that have to fit.
-            roomy: Size of a new context if the memory allows it; otherwise sizes in between are tried.
+            preferred_n_ctx: Size of a new context if the memory allows it; otherwise sizes in between are tried.
             n_batch: Most tokens of one step, if a context has to be created.
             at_once: Try although it has just failed.
 
@@ -150,7 +150,7 @@ class GenerationContext:
             return True
         if self._stats.steps < self._retry_at and self.kv_cache.running and not at_once:
             raise ContextMemoryError(f"a context of n_ctx={n_ctx} tokens could not be created just now. {WAY_OUT}")
-        sizes = self._affordable(sizes_between(n_ctx, roomy))
+        sizes = self._affordable(sizes_between(n_ctx, preferred_n_ctx))
         old_n_ctx, n_batch = self.n_ctx, max(n_batch, self.batch.capacity)
         self._close_context(keep=True, idle_bytes_max=self._memory_left(sizes[0]))
         try:
@@ -264,13 +264,13 @@ def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) 
         raise ContextError(str(error)) from error
 
 
-def sizes_between(least: int, roomy: int) -> list[int]:
+def sizes_between(least: int, preferred_n_ctx: int) -> list[int]:
     """Return the sizes of a context to try, the largest first.
 
     >>> sizes_between(1000, 3000)
     [3000, 2000, 1500, 1250, 1000]
     """
-    sizes, excess = [], max(0, roomy - least)
+    sizes, excess = [], max(0, preferred_n_ctx - least)
     while excess >= PADDING // 2 and len(sizes) < MOST_SIZES:
         sizes.append(least + excess)
         excess //= 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import SessionError
-from .sequence import CachedSequence, common_prefix
+from .sequence import CachedSequence, Lease, common_prefix
 
 if TYPE_CHECKING:
     from .request import Request
@@ -43,7 +43,7 @@ class Conversation:
     Attributes:
         name: What callers call it.
         history: What it holds. Replaced as a whole, never changed: others may be reading it.
-        sequence: What the KV cache has of it. Belongs to the engine's thread.
+        lease: What keeps its sequence in the KV cache. Only the engine's thread changes it.
         requests: Generations that have not ended, in order.
         handles: The session objects that callers hold.
         opened: Whether there ever was one, and not only calls that name it.
@@ -54,7 +54,7 @@ class Conversation:
     def __init__(self, name: str, history: History | None = None) -> None:
         self.name = name
         self.history = history or History([], "", ())
-        self.sequence: CachedSequence | None = None
+        self.lease: Lease | None = None
         self.requests: dict[Request, None] = {}  # an ordered set
         self.handles: weakref.WeakSet[object] = weakref.WeakSet()
         self.opened = False
@@ -70,6 +70,12 @@ class Conversation:
     def tokens(self) -> list[int]:
         """All its token ids."""
         return self.history.tokens
+
+    @property
+    def sequence(self) -> CachedSequence | None:
+        """What the KV cache has of it."""
+        lease = self.lease
+        return None if lease is None else lease.sequence
 
     @property
     def place(self) -> Literal["resident", "swapped", "dropped"]:

@@ -85,8 +85,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
         def share() -> None:
             if source.sequence is not None and target.sequence is None:  # if forgotten since, forget() follows
-                self._kv_cache.own(source.sequence)
-                target.sequence = source.sequence
+                target.lease = self._kv_cache.keep(source.sequence)
 
         self._inbox.put(share)
 
@@ -95,7 +94,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
         def adopt() -> None:
             if conversation.sequence is None:  # if forgotten since, forget() follows
-                conversation.sequence = self._kv_cache.adopt(tokens, state, adapters)
+                conversation.lease = self._kv_cache.adopt(tokens, state, adapters)
 
         self._inbox.put(adopt)
 
@@ -103,9 +102,9 @@ class Engine(Worker["Request | Callable[[], object]"]):
         """Give back what the KV cache has of a conversation."""
 
         def forget() -> None:
-            if conversation.sequence is not None:
-                self._kv_cache.disown(conversation.sequence)
-                conversation.sequence = None
+            lease, conversation.lease = conversation.lease, None
+            if lease is not None:
+                lease.release()
 
         self._inbox.put(forget)
 
@@ -264,12 +263,14 @@ class Engine(Worker["Request | Callable[[], object]"]):
         """Have a context with room for one more request; return whether there is."""
         running = self._scheduler.running
         if self._kv_cells is not None:
-            self._context.ensure(self._kv_cells, roomy=self._kv_cells, n_batch=request.config.n_batch)
+            self._context.ensure(self._kv_cells, preferred_n_ctx=self._kv_cells, n_batch=request.config.n_batch)
             return not running or self._has_cells_for(request)
         reserved = sum(other.reserved for other in (*running, request))
         needed = max(reserved, request.config.n_ctx or 0)
         try:
-            self._context.ensure(needed, roomy=self._roomy(reserved, request), n_batch=request.config.n_batch)
+            self._context.ensure(
+                needed, preferred_n_ctx=self._preferred_n_ctx(reserved, request), n_batch=request.config.n_batch
+            )
         except ContextMemoryError:
             if running:
                 return False
@@ -292,9 +293,11 @@ class Engine(Worker["Request | Callable[[], object]"]):
         needed = sum(other.most_tokens for other in (*self._scheduler.running, request))
         wanted = min(needed + self._kv_cache.idle_tokens(but=request.own_sequence), limit)
         with suppress(ContextMemoryError, ContextError):  # then they do drive each other out
-            self._context.ensure(wanted, roomy=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch)
+            self._context.ensure(
+                wanted, preferred_n_ctx=min(2 * self._context.n_ctx, limit), n_batch=request.config.n_batch
+            )
 
-    def _roomy(self, n_ctx: int, request: Request) -> int:
+    def _preferred_n_ctx(self, n_ctx: int, request: Request) -> int:
         """Return the size of a new context, for ``n_ctx`` tokens of those that run, that need not be replaced soon."""
         running = [*self._scheduler.running, request]
         others = (other for other in self._scheduler.next_waiting() if other is not request)
@@ -315,17 +318,14 @@ class Engine(Worker["Request | Callable[[], object]"]):
                 self._begin_alone(request)
             kv_cache.compact(own)
         shareable, adapters = conversation is not None, request.adapters.key
-        sequence = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
-        if conversation is None:
-            if own is not None:  # it ran before, or follows another request
-                kv_cache.disown(own)
-        elif own is not sequence:
-            kv_cache.own(sequence)
-            if own is not None:
-                kv_cache.disown(own)
-            conversation.sequence = sequence
-        request.sequence = sequence
+        lease = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
+        request.release_sequence()  # it has one if it ran before, or follows another request
+        request.lease, sequence = lease, lease.sequence
         if conversation is not None:
+            if own is not sequence:
+                before, conversation.lease = conversation.lease, kv_cache.keep(sequence)
+                if before is not None:
+                    before.release()
             kv_cache.plan_checkpoint(sequence, len(request.prompt) - 1)
         if request.n_reused is None:
             request.n_reused = len(sequence.tokens)
@@ -380,19 +380,19 @@ class Engine(Worker["Request | Callable[[], object]"]):
         self._stats.steps += 1
         self._stats.tokens_decoded += len(batch)
         if status == ABORTED:
-            self._take_stock(chunks)
+            self._resync_after_abort(chunks)
             self._purge_aborted(chunks)
         elif status == NO_SPACE:
             self._give_way()
         else:
             results: dict[Request, _Sampled] = {}
-            nonsense: list[Request] = []
+            nonsense: list[CachedSequence | None] = []
             for i, (owner, token) in enumerate(zip(owners, sampled, strict=True)):
                 index, n_top = samplers[i][0], owner.config.logprobs
                 if i in errors:
                     results[owner] = _Sampled(token, failure=_failure(errors[i]))
                     if math.isnan(context.get_logprobs_ith(index, 0)[0]):
-                        nonsense.append(owner)
+                        nonsense.append(owner.sequence)
                 elif owner in probed:
                     continue
                 elif n_top is None:
@@ -401,7 +401,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
                     results[owner] = _Sampled(token, read_logprobs(context, self._vocab, index, token, n_top))
             self._advance(chunks, results)
             if nonsense:
-                self._kv_cache.purge(request.sequence for request in nonsense if request.sequence is not None)
+                self._kv_cache.purge(sequence for sequence in nonsense if sequence is not None)
 
     def _next_batch(self, n_batch: int) -> list[Chunk]:
         """Return what to evaluate next; where all of it must have the same length, the lengths take turns."""
@@ -437,7 +437,9 @@ class Engine(Worker["Request | Callable[[], object]"]):
         least = n_ctx + max(n_ctx // LEAST_GROWTH, len(running))
         wanted = sum(request.reserved_next for request in running)
         try:
-            self._context.ensure(least, roomy=max(wanted, least), n_batch=self._context.batch.capacity, at_once=at_once)
+            self._context.ensure(
+                least, preferred_n_ctx=max(wanted, least), n_batch=self._context.batch.capacity, at_once=at_once
+            )
         except (ContextMemoryError, ContextError):
             return False
         for request in running:
@@ -456,12 +458,10 @@ class Engine(Worker["Request | Callable[[], object]"]):
 
     def _put_back(self, request: Request) -> None:
         """Let a running request wait again; what it has evaluated moves to host memory."""
-        assert request.sequence is not None
-        if request.conversation is None:
-            self._kv_cache.own(request.sequence)
-        self._kv_cache.preempt(request.sequence)
-        if request.conversation is not None:  # it is the conversation's
-            request.sequence = None
+        assert request.lease is not None
+        self._kv_cache.preempt(request.lease)
+        if request.conversation is not None:  # the conversation keeps it
+            request.release_sequence()
         self._scheduler.put_back(request)
 
     def _put_all_back(self) -> None:
@@ -469,11 +469,11 @@ class Engine(Worker["Request | Callable[[], object]"]):
         for request in reversed(self._scheduler.running):
             self._put_back(request)
 
-    def _take_stock(self, chunks: list[Chunk]) -> None:
+    def _resync_after_abort(self, chunks: list[Chunk]) -> None:
         """After an aborted decode: note what of it was evaluated."""
         for request, tokens, _ in chunks:
             assert request.sequence is not None
-            self._kv_cache.take_stock(request.sequence, tokens)
+            self._kv_cache.resync_after_abort(request.sequence, tokens)
         if not self._nobody_waits():
             raise DecodeError("llama.cpp aborted the decode")
 
@@ -529,7 +529,8 @@ class Engine(Worker["Request | Callable[[], object]"]):
         """Let the followers of a request go on from its prompt, which has been evaluated."""
         assert leader.sequence is not None
         if leader.wants_tokens and leader.followers:
-            self._hand_on(self._kv_cache.branch(leader.sequence, shareable=False), leader.followers)
+            with self._kv_cache.branch(leader.sequence, shareable=False) as lease:
+                self._hand_on(lease.sequence, leader.followers)
         for request in leader.followers:
             request.leader = None
             self._scheduler.release(request)
@@ -540,8 +541,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
     def _hand_on(self, prompt: CachedSequence, requests: list[Request]) -> None:
         """Let requests go on from a copy of their prompt. Where it could not be copied, it is empty."""
         for request in requests:
-            self._kv_cache.own(prompt)
-            request.sequence = prompt
+            request.lease = self._kv_cache.keep(prompt)
             if prompt.tokens:
                 request.n_reused = len(request.prompt)
                 self._stats.prompt_tokens_reused += request.n_reused
@@ -568,10 +568,7 @@ class Engine(Worker["Request | Callable[[], object]"]):
         elif why is not None:
             request.finish(why)
         self._lead_on(request)
-        if request.sequence is not None and request in self._scheduler.running:
-            self._kv_cache.end_turn(request.sequence)
-        elif request.sequence is not None:
-            self._kv_cache.disown(request.sequence)
+        request.release_sequence()
         self._scheduler.remove(request)
         request.close(self._vocab)
 

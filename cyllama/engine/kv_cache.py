@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 from ..llama.llama_cpp import LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, LlamaContext, LlamaModel, LlamaState
 from .adapters import AdapterKey
 from .cells import Cells
 from .log import EngineLogger
 from .memory import memory_of
-from .sequence import CachedSequence, Checkpoint, common_prefix
+from .sequence import CachedSequence, Checkpoint, Lease, common_prefix
 from .tuning import COPY_COST, MIN_SHARED, MOST_CHECKPOINTS, RETURNING, SLACK
 
 logger = EngineLogger(__name__)
@@ -79,7 +79,7 @@ class KVCache:
         self._cells = Cells()
         self._free_ids = list(range(context.n_seq_max))[::-1]
         self.n_cells = context.n_ctx
-        for sequence in sorted(self._sequences, key=self._worth, reverse=True):
+        for sequence in sorted(self._sequences, key=self.eviction_priority, reverse=True):
             if sequence.running or (self._free_ids and len(sequence.tokens) <= self.free_cells):
                 self._swap_in(sequence)
         self._keep_to_budget()
@@ -92,7 +92,7 @@ class KVCache:
         Args:
             idle_bytes_max: Most host memory for the idle sequences of the context; ``None`` takes whatever there is.
         """
-        for sequence in sorted(self._resident(), key=self._worth, reverse=True):
+        for sequence in sorted(self._resident(), key=self.eviction_priority, reverse=True):
             n_bytes = 0 if sequence.running else self.bytes_to_move([sequence])
             if idle_bytes_max is not None and n_bytes > idle_bytes_max:
                 self._drop(sequence)
@@ -135,14 +135,15 @@ class KVCache:
 
     def open(
         self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
-    ) -> CachedSequence:
-        """Return a resident sequence for a request of ``tokens``, with as many of them as are known already.
+    ) -> Lease:
+        """Return a lease that extends a resident sequence, which holds as many of ``tokens`` as are known already.
 
         At least the last one is left to evaluate, so that there are logits to sample from.
 
         Args:
             tokens: All that has to be in the sequence before the next token is sampled.
-            own: What the request's conversation went on from last time.
+            own: What the request's conversation went on from last time. With one lease only, it is extended itself;
+                otherwise a copy of it is.
             shareable: Whether the conversation shares prefixes with others, and they with it.
             adapters: What the request is computed with.
         """
@@ -150,11 +151,11 @@ class KVCache:
         sequence = self._reuse(tokens, own, shareable=shareable, adapters=adapters)
         if sequence is None:
             sequence = self._new_resident(shareable=shareable, adapters=adapters)
-        sequence.running = True
+        lease = sequence.extension = self.keep(sequence)
         sequence.planned = []
         if shared >= len(sequence.tokens) + MIN_SHARED:
             self.plan_checkpoint(sequence, shared)
-        return sequence
+        return lease
 
     def _reuse(
         self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey
@@ -170,10 +171,10 @@ class KVCache:
             if source.running:
                 return None
             self._clear(source)
-        if source is own and source.owners <= 1 and not source.running:
+        if source is own and len(source.leases) <= 1 and not source.running:
             self._keep(source, n)
             return source
-        return self.branch(source, n, shareable=shareable)
+        return self._copy_of(source, n, shareable=shareable)
 
     def _shared_prefix(self, tokens: Sequence[int], own: CachedSequence | None, adapters: AdapterKey) -> int:
         """Return how many of ``tokens``, but the last, some sequence begins with, even if it cannot go back there."""
@@ -240,17 +241,21 @@ class KVCache:
         self._set_checkpoints(sequence, [*kept, Checkpoint(len(sequence.tokens), state)])
         self._keep_to_budget()
 
-    def branch(self, sequence: CachedSequence, n: int | None = None, *, shareable: bool) -> CachedSequence:
-        """Return a copy of a resident sequence, or of its first ``n`` tokens; they share the cells.
+    def branch(self, sequence: CachedSequence, *, shareable: bool) -> Lease:
+        """Return a lease that keeps a copy of a resident sequence; they share the cells.
 
         Where that fails, idle sequences are evicted until it does not; if there is none left, the copy is empty, and
         what it should have held is evaluated again.
         """
+        return self.keep(self._copy_of(sequence, len(sequence.tokens), shareable=shareable))
+
+    def _copy_of(self, sequence: CachedSequence, n: int, *, shareable: bool) -> CachedSequence:
+        """Return a copy of the first ``n`` tokens of a resident sequence, for which there is no lease yet."""
         while True:
             copy = self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
             try:
-                with self._kept_resident(sequence), self._kept_resident(copy):
-                    self._copy(sequence, copy, len(sequence.tokens) if n is None else n)
+                with sequence.pinned(), copy.pinned():
+                    self._copy(sequence, copy, n)
                 return copy
             except FAILURES:
                 logger.debug("a sequence of %d tokens could not be copied", len(sequence.tokens), exc_info=True)
@@ -258,32 +263,29 @@ class KVCache:
             except BaseException:
                 self._discard(copy)
                 raise
-            with self._kept_resident(sequence):
+            with sequence.pinned():
                 has_room = self.evict()
             if not has_room:
                 return self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
 
-    def end_turn(self, sequence: CachedSequence) -> None:
-        """A request stops extending a sequence; without an owner it goes."""
-        self._clock += 1
-        sequence.running = False
-        sequence.planned = []
-        sequence.calls += 1
-        sequence.last_used = self._clock
-        self._remove_if_unowned(sequence)
+    def keep(self, sequence: CachedSequence) -> Lease:
+        """Return one more lease of a sequence."""
+        return Lease(sequence, self._on_release)
 
-    def own(self, sequence: CachedSequence) -> None:
-        """Note one more owner."""
-        sequence.owners += 1
+    def _on_release(self, lease: Lease) -> None:
+        """Note the end of a lease: a sequence without any leaves the cache."""
+        sequence = lease.sequence
+        if lease.extends:
+            self._clock += 1
+            sequence.extension = None
+            sequence.planned = []
+            sequence.calls += 1
+            sequence.last_used = self._clock
+        if not sequence.leases and sequence in self._sequences:
+            self._discard(sequence)
 
-    def disown(self, sequence: CachedSequence) -> None:
-        """Note one owner less; without any, and not running, the sequence goes."""
-        if sequence in self._sequences:
-            sequence.owners -= 1
-            self._remove_if_unowned(sequence)
-
-    def take_stock(self, sequence: CachedSequence, tokens: Sequence[int]) -> None:
-        """Set the books right after an aborted decode of ``tokens``, of which some may have been evaluated."""
+    def resync_after_abort(self, sequence: CachedSequence, tokens: Sequence[int]) -> None:
+        """Resynchronize with llama.cpp after an aborted decode of ``tokens``, of which some may have been evaluated."""
         assert self._context is not None
         assert sequence.seq_id is not None
         if not self._memory.survives_abort:
@@ -360,15 +362,15 @@ class KVCache:
         return self.free_cells >= n_cells
 
     def evict(self) -> bool:
-        """Move the idle sequence of least worth to host memory, or drop it; return whether there was one."""
-        return self._evict_least(sequence for sequence in self._resident() if not sequence.running)
+        """Move the idle sequence of least priority to host memory, or drop it; return whether there was one."""
+        return self._evict_least(sequence for sequence in self._resident() if sequence.is_evictable)
 
     def move_away(self, but: CachedSequence | None = None) -> bool:
-        """Move the idle sequence of least worth, ``but`` that one, to host memory if nothing has to be dropped for it.
+        """Move the idle sequence of least priority, ``but`` that one, to host memory, if nothing is dropped for it.
 
         Return whether one was moved.
         """
-        idle = (sequence for sequence in self._resident() if not sequence.running and sequence is not but)
+        idle = (sequence for sequence in self._resident() if sequence.is_evictable and sequence is not but)
         return self._evict_least(sequence for sequence in idle if self._fits_host_memory(sequence))
 
     def limit_idle(self) -> None:
@@ -376,9 +378,10 @@ class KVCache:
         while self.idle_cells > self.idle_cells_max and self.move_away():
             pass
 
-    def preempt(self, sequence: CachedSequence) -> None:
-        """Take a sequence that was running out of the context; its owner opens it again later."""
-        sequence.running = False
+    def preempt(self, lease: Lease) -> None:
+        """Take a sequence that a request extends out of the context: from now on, the lease only keeps it."""
+        sequence = lease.sequence
+        sequence.extension = None
         sequence.planned = []
         sequence.last_used = self._clock
         if sequence.seq_id is not None:
@@ -447,15 +450,15 @@ class KVCache:
             state = self._context.state_seq_get_data(sequence.seq_id)
         return list(sequence.tokens), state, sequence.adapters
 
-    def adopt(self, tokens: Sequence[int], state: bytes, adapters: AdapterKey = ()) -> CachedSequence:
-        """Return a swapped sequence, with one owner, that was saved before, perhaps by another process."""
+    def adopt(self, tokens: Sequence[int], state: bytes, adapters: AdapterKey = ()) -> Lease:
+        """Return a lease that keeps a swapped sequence, which was saved before, perhaps by another process."""
         sequence = self._add(shareable=True, adapters=adapters)
-        sequence.owners = 1
+        lease = self.keep(sequence)
         sequence.tokens = list(tokens)
         sequence.last_used = self._clock
         self._set_state(sequence, state)
         self._keep_to_budget()
-        return sequence
+        return lease
 
     # --- integrity
 
@@ -477,7 +480,9 @@ class KVCache:
 
     def _check_sequence(self, sequence: CachedSequence) -> None:
         n = len(sequence.tokens)
-        assert sequence.running or sequence.owners > 0, "a sequence without an owner is kept"
+        assert sequence.leases, "a sequence without a lease is kept"
+        assert sequence.n_pins == 0, "a sequence is pinned, but no operation is in progress"
+        assert sequence.extension is None or sequence.extension in sequence.leases, "a lease that was released extends"
         assert not (sequence.state and sequence.seq_id is not None), "a sequence is in two places"
         assert n == 0 or sequence.state or sequence.seq_id is not None, f"{n} tokens have neither cells nor a state"
         places = [checkpoint.n_tokens for checkpoint in sequence.checkpoints]
@@ -512,8 +517,8 @@ class KVCache:
     def _running_ids(self) -> list[int]:
         return [s.seq_id for s in self._sequences if s.running and s.seq_id is not None]
 
-    def _worth(self, sequence: CachedSequence) -> float:
-        """Return how much it would be missed: what was used lately, and more so what was used again and again."""
+    def eviction_priority(self, sequence: CachedSequence) -> float:
+        """Return how late a sequence is evicted: later if it was used lately, latest if it was used more than once."""
         if sequence.running:
             return 1.0
         age = self._clock - sequence.last_used + 1
@@ -530,34 +535,18 @@ class KVCache:
         """Return an empty sequence with an id, for which no sequence ``beside`` it is evicted."""
         sequence = self._add(shareable, adapters)
         try:
-            with self._kept_resident(beside):
+            with nullcontext() if beside is None else beside.pinned():
                 self._take_id(sequence)
         except BaseException:
             self._discard(sequence)
             raise
         return sequence
 
-    @contextmanager
-    def _kept_resident(self, sequence: CachedSequence | None) -> Iterator[None]:
-        """Keep a sequence from being evicted meanwhile."""
-        if sequence is None:
-            yield
-            return
-        was_running, sequence.running = sequence.running, True
-        try:
-            yield
-        finally:
-            sequence.running = was_running
-
     def _is_whole(self, sequence: CachedSequence) -> bool:
         """Return whether llama.cpp's positions of a resident sequence are those of its tokens."""
         assert self._context is not None
         assert sequence.seq_id is not None
         return self._memory.holds(self._context, sequence.seq_id, len(sequence.tokens))
-
-    def _remove_if_unowned(self, sequence: CachedSequence) -> None:
-        if sequence.owners <= 0 and not sequence.running and sequence in self._sequences:
-            self._discard(sequence)
 
     def _discard(self, sequence: CachedSequence) -> None:
         self._drop(sequence)
@@ -658,7 +647,7 @@ class KVCache:
         if checkpoint is None or checkpoint.n_tokens != n:
             return False
         first = max(0, n - self._memory.unshared_window)
-        with self._kept_resident(sequence):
+        with sequence.pinned():
             if not self.make_room(self._cells.n_shared(sequence.seq_id, first, n)):
                 return False
         try:
@@ -675,7 +664,7 @@ class KVCache:
             return True
         if sequence.state is None:
             return False
-        with self._kept_resident(sequence):  # nor dropped from host memory to make room for itself
+        with sequence.pinned():  # nor dropped from host memory to make room for itself
             has_room = self.make_room(len(sequence.tokens)) and (bool(self._free_ids) or self.evict())
         return has_room and self._swap_in(sequence)
 
@@ -722,8 +711,8 @@ class KVCache:
         return self.host_bytes + len(sequence.tokens) * self._token_bytes <= self._host_bytes_max
 
     def _evict_least(self, sequences: Iterable[CachedSequence]) -> bool:
-        """Evict the one of least worth; return whether there was one."""
-        least = min(sequences, key=self._worth, default=None)
+        """Evict the one of least priority; return whether there was one."""
+        least = min(sequences, key=self.eviction_priority, default=None)
         if least is None:
             return False
         self._evict(least)
@@ -741,15 +730,15 @@ class KVCache:
         self._keep_to_budget()
 
     def _keep_to_budget(self) -> None:
-        """Drop what is of least worth in host memory until the rest fits into its budget.
+        """Drop what has the least priority in host memory until the rest fits into its budget.
 
         First all checkpoints of sequences but their last ones, then swapped sequences, and the last ones of others.
         """
         while self.host_bytes > self._host_bytes_max:
-            idle = [s for s in self._sequences if (s.state or s.checkpoints) and not s.running]
+            idle = [s for s in self._sequences if (s.state or s.checkpoints) and s.is_evictable]
             if not idle:
                 return
-            least = min(idle, key=lambda s: (len(s.checkpoints) <= 1, self._worth(s)))
+            least = min(idle, key=lambda s: (len(s.checkpoints) <= 1, self.eviction_priority(s)))
             if least.seq_id is not None or len(least.checkpoints) > 1:
                 self._set_checkpoints(least, least.checkpoints[1:])
             else:

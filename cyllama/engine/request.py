@@ -17,7 +17,7 @@ from .adapters import NO_ADAPTERS, AdapterSet
 from .context import ContextSize
 from .conversation import Conversation
 from .detokenizer import Detokenizer
-from .sequence import CachedSequence
+from .sequence import CachedSequence, Lease
 
 
 class Outlet(Protocol):
@@ -59,7 +59,7 @@ class Request:
         conversation: What it belongs to, if anything.
         adapters: What it is computed with, until it has ended.
         required: Size that the context has to have for it, in tokens.
-        sequence: What holds its tokens in the KV cache, while it runs or if it ran before.
+        lease: What keeps its sequence in the KV cache, while it runs or if it ran before.
         sampler: Chooses its tokens, once its turn has come.
         tokens: Token ids generated so far.
         n_reused: Tokens of the prompt that the KV cache held already, once its turn has come.
@@ -105,7 +105,7 @@ class Request:
         self.conversation = conversation
         self.adapters = adapters
         self.required = 0
-        self.sequence: CachedSequence | None = None
+        self.lease: Lease | None = None
         self.sampler: LlamaSampler | None = None
         self.tokens: list[int] = []
         self.n_reused: int | None = None
@@ -165,6 +165,17 @@ class Request:
     # --- what remains to be done
 
     @property
+    def sequence(self) -> CachedSequence | None:
+        """What holds its tokens in the KV cache, while it runs or if it ran before."""
+        return None if self.lease is None else self.lease.sequence
+
+    def release_sequence(self) -> None:
+        """Give its sequence back to the KV cache, if it has one."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
+
+    @property
     def pending(self) -> int:
         """How many tokens have to be evaluated before the next one can be sampled."""
         return len(self.prompt) + len(self.tokens) - self.n_evaluated
@@ -172,7 +183,7 @@ class Request:
     @property
     def n_evaluated(self) -> int:
         """How many tokens, of the prompt first, the KV cache holds."""
-        return 0 if self.sequence is None else len(self.sequence.tokens)
+        return 0 if self.lease is None else len(self.lease.sequence.tokens)
 
     @property
     def all_tokens(self) -> list[int]:

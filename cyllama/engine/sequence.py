@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..llama.llama_cpp import LlamaState
 from .adapters import AdapterKey
@@ -35,8 +36,9 @@ class CachedSequence:
         state: Its state in host memory, ``None`` if it is not there.
         checkpoints: Points to go back to, in order, where the memory of the model cannot drop a tail.
         planned: After how many tokens checkpoints are to be taken, in order.
-        owners: Conversations and requests that go on from it.
-        running: Whether a request is extending it.
+        leases: What keeps it in the cache.
+        extension: The lease of the request that appends tokens to it, ``None`` while it is idle.
+        n_pins: How many operations in progress keep it from being evicted.
         shareable: Whether other conversations may copy a common prefix.
         adapters: What its keys and values were computed with.
         calls: Generations that it has seen.
@@ -49,12 +51,32 @@ class CachedSequence:
         self.state: LlamaState | bytes | None = None
         self.checkpoints: list[Checkpoint] = []
         self.planned: list[int] = []
-        self.owners = 0
-        self.running = False
+        self.leases: set[Lease] = set()
+        self.extension: Lease | None = None
+        self.n_pins = 0
         self.shareable = shareable
         self.adapters = adapters
         self.calls = 0
         self.last_used = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a request is extending it."""
+        return self.extension is not None
+
+    @property
+    def is_evictable(self) -> bool:
+        """Whether it may leave the context, or host memory, to make room for others."""
+        return self.extension is None and self.n_pins == 0
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep it where it is as long as the block lasts."""
+        self.n_pins += 1
+        try:
+            yield
+        finally:
+            self.n_pins -= 1
 
     @property
     def n_before_checkpoint(self) -> int | None:
@@ -69,6 +91,44 @@ class CachedSequence:
         """Have a checkpoint taken after ``n`` tokens, which were not evaluated yet."""
         if n > len(self.tokens) and n not in self.planned:
             insort(self.planned, n)
+
+
+class Lease:
+    """What keeps a sequence in the cache until :meth:`release`, which may be called any number of times.
+
+    A sequence has at most one lease that *extends* it: its holder appends tokens, and the sequence stays in the
+    context. Any number of others only *keep* the sequence, wherever it is. A sequence without a lease leaves the cache.
+    A lease is a context manager that releases it at the end.
+
+    Attributes:
+        sequence: The sequence.
+    """
+
+    __slots__ = ("_on_release", "sequence")
+
+    def __init__(self, sequence: CachedSequence, on_release: Callable[[Lease], None] | None = None) -> None:
+        """Make a lease of ``sequence``, for which ``on_release`` is called once, by the first :meth:`release`."""
+        self.sequence = sequence
+        self._on_release = on_release
+        sequence.leases.add(self)
+
+    @property
+    def extends(self) -> bool:
+        """Whether its holder may append tokens."""
+        return self.sequence.extension is self
+
+    def release(self) -> None:
+        """Give the sequence back. After the first call, this does nothing."""
+        on_release, self._on_release = self._on_release, None
+        self.sequence.leases.discard(self)
+        if on_release is not None:
+            on_release(self)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

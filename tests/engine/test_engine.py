@@ -54,8 +54,8 @@ def test_wrong_books_are_noticed(llm: LLM):
         kv_cache = KVCache(llm.model, host_bytes_max=0, idle_cells_max=512)
         kv_cache.attach(context)
         kv_cache.check_integrity()
-        sequence = kv_cache.open([1, 2, 3], None, shareable=False)
-        kv_cache.append(sequence, [1, 2])
+        lease = kv_cache.open([1, 2, 3], None, shareable=False)
+        kv_cache.append(lease.sequence, [1, 2])
         with pytest.raises(AssertionError, match="2 tokens are recorded, but the last position is -1"):
             kv_cache.check_integrity()
 

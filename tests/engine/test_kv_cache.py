@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cyllama.engine.kv_cache import KVCache
-from cyllama.engine.sequence import CachedSequence, common_prefix
+from cyllama.engine.sequence import CachedSequence, Lease, common_prefix
 from cyllama.llama.llama_cpp import (
     GGMLType,
     LlamaBatch,
@@ -84,18 +84,54 @@ class Desk:
         self.cache.attach(self.context)
         self.reference = new_context(model, 1024)
         self.same = SAME_QUANTIZED if model.ftype == "Q8_0" else SAME
+        self.leases: list[Lease] = []
 
     def close(self) -> None:
         self.context.close()
         self.reference.close()
 
     def open(self, tokens: Sequence[int], own: CachedSequence | None = None, *, shareable: bool = True):
-        sequence = self.cache.open(tokens, own, shareable=shareable)
+        lease = self.cache.open(tokens, own, shareable=shareable)
+        self.leases.append(lease)
+        sequence = lease.sequence
         self.cache.check_integrity()
         assert sequence.running
         assert sequence.tokens == list(tokens[: len(sequence.tokens)]), "it holds a prefix, and nothing else"
         assert len(sequence.tokens) < len(tokens), "something is left to evaluate"
         return sequence
+
+    def keep(self, sequence: CachedSequence) -> None:
+        """Do what a conversation does that goes on from a sequence."""
+        self.leases.append(self.cache.keep(sequence))
+
+    def branch(self, sequence: CachedSequence) -> CachedSequence:
+        """Return a copy, which is kept."""
+        self.leases.append(self.cache.branch(sequence, shareable=True))
+        return self.leases[-1].sequence
+
+    def adopt(self, tokens: Sequence[int], state: bytes | None) -> CachedSequence:
+        """Return a sequence that was saved, which is kept."""
+        self.leases.append(self.cache.adopt(tokens, state or b""))
+        return self.leases[-1].sequence
+
+    def forget(self, sequence: CachedSequence) -> None:
+        """Do what a conversation does that is forgotten: release one of the leases that keep a sequence."""
+        self._pop(sequence, extends=False).release()
+
+    def end(self, sequence: CachedSequence) -> None:
+        """Do what a request does that ends: release the lease that extends a sequence."""
+        self._pop(sequence, extends=True).release()
+
+    def preempt(self, sequence: CachedSequence) -> None:
+        """Do what a request of a conversation does that has to wait again: the conversation keeps the sequence."""
+        lease = self._pop(sequence, extends=True)
+        self.cache.preempt(lease)
+        lease.release()
+
+    def _pop(self, sequence: CachedSequence, *, extends: bool) -> Lease:
+        lease = next(lease for lease in self.leases if lease.sequence is sequence and lease.extends == extends)
+        self.leases.remove(lease)
+        return lease
 
     def evaluate(self, sequence: CachedSequence, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate what comes next of a sequence, and return the last logits."""
@@ -111,16 +147,16 @@ class Desk:
         """Do what a request of a conversation does; return the sequence, and how many tokens were known."""
         sequence = self.open(tokens, own, shareable=shareable)
         if sequence is not own:
-            self.cache.own(sequence)
+            self.keep(sequence)
             if own is not None:
-                self.cache.disown(own)
+                self.forget(own)
         known = len(sequence.tokens)
         if not self.cache.drops_tails and known < len(tokens) - 1:
             self.evaluate(sequence, tokens[known:-1])
             self.cache.take_checkpoint(sequence)
         logits = self.evaluate(sequence, tokens[len(sequence.tokens) :])
         self.is_right(tokens, logits)
-        self.cache.end_turn(sequence)
+        self.end(sequence)
         self.cache.check_integrity()
         return sequence, known
 
@@ -196,7 +232,7 @@ def test_conversations_share_the_cells_of_a_common_prefix(desk: Desk):
     bob, known = desk.turn([*TOKENS[:40], *TOKENS[100:120]])
     assert known == 40
     assert desk.cache.used_cells == 70
-    desk.cache.disown(ada)
+    desk.forget(ada)
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 60
     assert desk.turn([*bob.tokens, 5], bob) == (bob, 60)
@@ -211,8 +247,7 @@ def test_what_keeps_to_itself_shares_in_neither_direction(desk: Desk):
 
 def test_a_branch_and_its_origin_go_their_own_ways(desk: Desk):
     origin, _ = desk.turn(TOKENS[:50])
-    branch = desk.cache.branch(origin, shareable=True)
-    desk.cache.own(branch)
+    branch = desk.branch(origin)
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 50
     desk.turn(TOKENS[:60], origin)
@@ -221,9 +256,9 @@ def test_a_branch_and_its_origin_go_their_own_ways(desk: Desk):
     assert origin.tokens == TOKENS[:60]
 
 
-def test_a_sequence_with_two_owners_is_left_alone_by_the_first_who_goes_on(desk: Desk):
+def test_a_sequence_with_two_leases_is_left_alone_by_the_first_who_goes_on(desk: Desk):
     origin, _ = desk.turn(TOKENS[:50])
-    desk.cache.own(origin)
+    desk.keep(origin)
     first, known = desk.turn(TOKENS[:60], origin)
     assert (first is origin, known) == (False, 50)
     assert origin.tokens == TOKENS[:50]
@@ -231,21 +266,21 @@ def test_a_sequence_with_two_owners_is_left_alone_by_the_first_who_goes_on(desk:
     assert (second is origin, known) == (True, 50)
 
 
-def test_a_sequence_without_an_owner_goes_at_the_end_of_its_turn(desk: Desk):
+def test_a_sequence_without_another_lease_goes_at_the_end_of_its_turn(desk: Desk):
     sequence = desk.open(TOKENS[:50], shareable=False)
     desk.evaluate(sequence, TOKENS[:50])
-    desk.cache.end_turn(sequence)
+    desk.end(sequence)
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 0
 
 
 def test_a_request_goes_on_although_its_conversation_was_forgotten(desk: Desk):
     sequence = desk.open(TOKENS[:50])
-    desk.cache.own(sequence)
+    desk.keep(sequence)
     desk.evaluate(sequence, TOKENS[:30])
-    desk.cache.disown(sequence)
+    desk.forget(sequence)
     desk.is_right(TOKENS[:50], desk.evaluate(sequence, TOKENS[30:50]))
-    desk.cache.end_turn(sequence)
+    desk.end(sequence)
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 0
 
@@ -267,7 +302,7 @@ def test_there_is_nothing_to_evict_but_idle_sequences(desk: Desk):
     assert not desk.cache.evict()
     running = desk.open(TOKENS[:50])
     assert not desk.cache.evict()
-    desk.cache.end_turn(running)
+    desk.end(running)
     assert not desk.cache.evict()
 
 
@@ -337,9 +372,9 @@ def test_what_came_back_once_is_kept_longer_than_what_never_did(llama: LlamaMode
 
 def test_a_preempted_sequence_goes_on_later(desk: Desk):
     sequence = desk.open(TOKENS[:50])
-    desk.cache.own(sequence)
+    desk.keep(sequence)
     desk.evaluate(sequence, TOKENS[:30])
-    desk.cache.preempt(sequence)
+    desk.preempt(sequence)
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 0
     assert desk.turn(TOKENS[:50], sequence) == (sequence, 30)
@@ -350,7 +385,7 @@ def test_alone_a_short_sequence_leaves_the_cells_behind_a_long_one_that_has_gone
     long, _ = desk.turn(TOKENS[:1000])
     short, _ = desk.turn(TOKENS[1500:1520])
     other, _ = desk.turn(TOKENS[1600:1700])
-    desk.cache.disown(long)
+    desk.forget(long)
     desk.cache.compact(short)
     desk.cache.check_integrity()
     assert desk.turn(TOKENS[1500:1530], short) == (short, 20)
@@ -398,14 +433,14 @@ def test_a_saved_sequence_is_adopted_by_another_cache(llama: LlamaModel, desk: D
     tokens, state, _ = desk.cache.save(sequence)
     assert (tokens, state is None) == (TOKENS[:50], False)
     other = Desk(llama)
-    adopted = other.cache.adopt(tokens, state or b"")
+    adopted = other.adopt(tokens, state)
     other.cache.check_integrity()
     assert other.turn(TOKENS[:60], adopted) == (adopted, 50)
     other.close()
 
 
 def test_an_adopted_state_that_is_none_is_evaluated_again(desk: Desk):
-    adopted = desk.cache.adopt(TOKENS[:50], b"this is no state of any model")
+    adopted = desk.adopt(TOKENS[:50], b"this is no state of any model")
     desk.cache.check_integrity()
     sequence, known = desk.turn(TOKENS[:60], adopted)
     assert (sequence.tokens, known) == (TOKENS[:60], 0)
@@ -414,12 +449,12 @@ def test_an_adopted_state_that_is_none_is_evaluated_again(desk: Desk):
 def test_half_an_adopted_state_is_evaluated_again(desk: Desk):
     sequence, _ = desk.turn(TOKENS[:50])
     tokens, state, _ = desk.cache.save(sequence)
-    desk.cache.disown(sequence)
+    desk.forget(sequence)
     for length in (1, 20, 1000, len(state or b"") - 1):
-        adopted = desk.cache.adopt(tokens, (state or b"")[:length])
+        adopted = desk.adopt(tokens, (state or b"")[:length])
         sequence, known = desk.turn(TOKENS[:60], adopted)
         assert known == 0
-        desk.cache.disown(sequence)
+        desk.forget(sequence)
         desk.cache.check_integrity()
 
 
@@ -427,16 +462,18 @@ def test_half_an_adopted_state_is_evaluated_again(desk: Desk):
 
 
 @pytest.mark.parametrize("name", ["tiny-chat", "gemma3", "mamba", "jamba"])
-def test_after_an_abort_the_books_are_right_and_the_conversation_goes_on(models: dict[str, LlamaModel], name: str):
+def test_after_an_abort_the_recorded_tokens_are_right_and_the_conversation_goes_on(
+    models: dict[str, LlamaModel], name: str
+):
     desk = Desk(models[name])
     other, _ = desk.turn(TOKENS[700:720])
     sequence, _ = desk.turn(TOKENS[:50])
     assert desk.open(TOKENS[:80], sequence) is sequence
     desk.context.abort()
     assert decode(desk.context, sequence, TOKENS[50:80]) == 2
-    desk.cache.take_stock(sequence, TOKENS[50:80])
+    desk.cache.resync_after_abort(sequence, TOKENS[50:80])
     desk.context.clear_abort()
-    desk.cache.end_turn(sequence)
+    desk.end(sequence)
     desk.cache.check_integrity()
     desk.turn(TOKENS[:90], sequence)
     assert desk.turn(TOKENS[700:725], other) == (other, 20)
@@ -452,7 +489,7 @@ def test_a_state_goes_back_to_the_end_of_the_last_prompt(models: dict[str, Llama
     sequence, _ = desk.turn(TOKENS[:50])
     assert desk.open([*TOKENS[:50], 5, 6, 7, 8], sequence) is sequence
     desk.evaluate(sequence, [5, 6, 7])
-    desk.cache.end_turn(sequence)
+    desk.end(sequence)
     assert desk.turn([*TOKENS[:50], 5, 6, 9], sequence) == (sequence, 49)
     assert desk.turn([*TOKENS[:20], 9], sequence)[1] == 0
     desk.close()
@@ -473,8 +510,7 @@ def test_a_checkpoint_survives_host_memory_and_a_branch(models: dict[str, LlamaM
 def test_a_branch_does_not_keep_its_origin_from_using_the_cells_that_left_the_window(models: dict[str, LlamaModel]):
     desk = Desk(models["gemma3"], n_ctx=2048, n_ubatch=64)  # 256 cells for windows
     origin, _ = desk.turn(TOKENS[:220])
-    branch = desk.cache.branch(origin, shareable=True)
-    desk.cache.own(branch)
+    branch = desk.branch(origin)
     assert desk.turn(TOKENS[:600], origin) == (origin, 220)
     assert desk.turn([*TOKENS[:220], *TOKENS[700:800]], branch) == (branch, 220)
     desk.close()
@@ -519,8 +555,7 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_is_evaluated(
     idle, _ = desk.turn(TOKENS[1000:1100])
     origin, _ = desk.turn(TOKENS[:220])
     failed = fail_to_copy(monkeypatch, error, n)
-    branch = desk.cache.branch(origin, shareable=True)
-    desk.cache.own(branch)
+    branch = desk.branch(origin)
     monkeypatch.undo()
     desk.cache.check_integrity()
     assert failed
@@ -541,7 +576,7 @@ def test_a_checkpoint_that_cannot_be_restored_is_evaluated(
     desk = Desk(models[name], n_ctx=1024)
     sequence, _ = desk.turn(TOKENS[:600])
     desk.evaluate(desk.open([*TOKENS[:600], *TOKENS[900:940]], sequence), TOKENS[900:940])
-    desk.cache.end_turn(sequence)
+    desk.end(sequence)
 
     def fail(self: LlamaContext, data: object, seq_id: int, flags: int = 0) -> None:
         self.seq_rm(seq_id)  # as llama.cpp does
@@ -558,13 +593,11 @@ def test_a_checkpoint_that_cannot_be_restored_is_evaluated(
 def test_restored_windows_count_as_cells_of_their_own(models: dict[str, LlamaModel]):
     desk = Desk(models["gemma3 with a window of 512"], n_ctx=1024)
     origin, _ = desk.turn(TOKENS[:400])
-    copies = [desk.cache.branch(origin, shareable=True) for _ in range(2)]
-    for copy in copies:
-        desk.cache.own(copy)
+    copies = [desk.branch(origin) for _ in range(2)]
     assert desk.cache.used_cells == 400, "they share everything"
     desk.evaluate(desk.open([*TOKENS[:400], *TOKENS[900:910]], origin), TOKENS[900:910])
     for copy in copies:
-        copy.running = True
+        copy.n_pins += 1
     restored = [desk.cache._restore_checkpoint(copy, 399) for copy in copies]
     assert restored == [True, False], "there is room for one"
     assert desk.cache.used_cells == 410 + 399
@@ -601,23 +634,23 @@ def test_a_state_of_fewer_or_more_tokens_than_it_was_said_to_have_is_evaluated_a
     desk = Desk(models[name])
     sequence, _ = desk.turn(TOKENS[:50])
     _, state, _ = desk.cache.save(sequence)
-    desk.cache.disown(sequence)
-    adopted = desk.cache.adopt(TOKENS[:n], state or b"")
+    desk.forget(sequence)
+    adopted = desk.adopt(TOKENS[:n], state)
     desk.cache.check_integrity()
     assert desk.turn(TOKENS[:70], adopted)[1] == 0
     desk.close()
 
 
-def test_what_nobody_extends_any_more_is_noticed(desk: Desk):
+def test_what_no_request_extends_any_more_is_noticed(desk: Desk):
     sequence, _ = desk.turn(TOKENS[:50])
     sequence.planned = [60]
     with pytest.raises(AssertionError, match="a checkpoint is planned"):
         desk.cache.check_integrity()
     sequence.planned = []
-    sequence.owners = 0
-    with pytest.raises(AssertionError, match="without an owner"):
+    leases, sequence.leases = sequence.leases, set()
+    with pytest.raises(AssertionError, match="without a lease"):
         desk.cache.check_integrity()
-    sequence.owners = 1
+    sequence.leases = leases
     desk.cache.evict()
     state, sequence.state = sequence.state, None
     with pytest.raises(AssertionError, match="50 tokens have neither cells nor a state"):
@@ -719,27 +752,27 @@ class Walk:
 
     def open(self, talk: Talk, everything: list[int]) -> None:
         own = talk.sequence
-        sequence = self.desk.cache.open(everything, own, shareable=True)
+        sequence = self.desk.open(everything, own)
         assert sequence.tokens == everything[: len(sequence.tokens)]
         assert len(sequence.tokens) < len(everything)
         self.n_known += len(sequence.tokens)
         if sequence is not own:
-            self.cache.own(sequence)
+            self.desk.keep(sequence)
             if own is not None:
-                self.cache.disown(own)
+                self.desk.forget(own)
         talk.sequence, talk.running = sequence, True
 
     def end(self, talk: Talk, sequence: CachedSequence) -> None:
         assert talk.prompt is not None
         talk.tokens, talk.prompt, talk.running = talk.prompt + talk.answer, None, False
-        self.cache.end_turn(sequence)
+        self.desk.end(sequence)
         if talk.forgotten:
             self.talks.remove(talk)
 
     def abort(self, sequence: CachedSequence, tokens: list[int]) -> None:
         self.desk.context.abort()
         assert decode(self.desk.context, sequence, tokens) == 2
-        self.cache.take_stock(sequence, tokens)
+        self.cache.resync_after_abort(sequence, tokens)
         self.desk.context.clear_abort()
 
     def interrupt(self, talk: Talk, how: int) -> None:
@@ -752,14 +785,14 @@ class Walk:
 
     def preempt(self, talk: Talk, how: int) -> None:
         if talk.running and talk.sequence is not None and not talk.forgotten:
-            self.cache.preempt(talk.sequence)
+            self.desk.preempt(talk.sequence)
             talk.running = False
 
     def fork(self, talk: Talk, how: int) -> None:
         if talk.sequence is not None and not talk.forgotten:
             other = Talk()
             other.tokens, other.sequence = talk.tokens, talk.sequence
-            self.cache.own(talk.sequence)
+            self.desk.keep(talk.sequence)
             self.talks.append(other)
 
     def save(self, talk: Talk, how: int) -> None:
@@ -767,14 +800,14 @@ class Walk:
             tokens, state, _ = self.cache.save(talk.sequence)
             if state is not None:
                 other = Talk()
-                other.tokens, other.sequence = talk.tokens, self.cache.adopt(tokens, state)
+                other.tokens, other.sequence = talk.tokens, self.desk.adopt(tokens, state)
                 self.talks.append(other)
 
     def forget(self, talk: Talk, how: int) -> None:
         if talk.forgotten or (talk.prompt is not None and not talk.running):
             return
         if talk.sequence is not None:
-            self.cache.disown(talk.sequence)
+            self.desk.forget(talk.sequence)
         talk.forgotten = True
         if not talk.running:
             self.talks.remove(talk)

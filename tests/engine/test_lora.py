@@ -29,8 +29,8 @@ from cyllama import (
     UnsupportedModelError,
 )
 from cyllama.engine import Request
-from cyllama.engine.engine import MIN_SHARED
-from cyllama.engine.scheduler import CHUNK, TURN_STEPS, AdapterTurns
+from cyllama.engine.scheduler import AdapterTurns
+from cyllama.engine.tuning import CHUNK, MIN_SHARED, TURN_STEPS
 from cyllama.llama.llama_cpp import LlamaAdapterLora, LlamaModel
 from cyllama.session_file import SavedSession
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from cyllama import LLM, GenerationConfig
 from cyllama.engine import Conversation, Prompt, Request
 from cyllama.engine.context import ContextSize
-from cyllama.engine.kv_cache import CachedSequence
-from cyllama.engine.pace import SAMPLES, Pace
-from cyllama.engine.scheduler import CHUNK, CHUNK_STEPS, GATHER, ROWS, Scheduler
+from cyllama.engine.pace import Pace
+from cyllama.engine.scheduler import Scheduler
+from cyllama.engine.sequence import CachedSequence, Lease
+from cyllama.engine.tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, SAMPLES
 from cyllama.llama.llama_cpp import LlamaSampler
 
 from ..support.harness import Step, held
@@ -34,7 +35,7 @@ def request_of(n_prompt: int, conversation: Conversation | None = None, n_batch:
         make_sampler=lambda prompt: LlamaSampler.greedy(),
     )
     request.resolve()
-    request.sequence = CachedSequence(shareable=False)
+    request.lease = Lease(CachedSequence(shareable=False))
     return request
 
 

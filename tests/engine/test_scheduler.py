@@ -8,7 +8,8 @@ import pytest
 
 from cyllama import LLM, ContextSizeError, Stream
 from cyllama.engine import Request
-from cyllama.engine.scheduler import CHUNK, GATHER, Scheduler
+from cyllama.engine.scheduler import Scheduler
+from cyllama.engine.tuning import CHUNK, GATHER
 
 from ..support.harness import ANIMALS, ENDLESS, Step, held, settled, story, turn
 

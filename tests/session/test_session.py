@@ -24,7 +24,7 @@ import pytest
 from cyllama import LLM, ConfigError, ContextSizeError, DecodeError, PromptError
 from cyllama import session_file as session_file_module
 from cyllama.engine import Engine
-from cyllama.engine.kv_cache import MIN_SHARED
+from cyllama.engine.tuning import MIN_SHARED
 from cyllama.errors import ConfigTypeError, PromptTypeError, SessionError, SessionFileError
 from cyllama.llama.llama_cpp import GGMLType, LlamaBatch, LlamaContext, LlamaContextParams, LlamaFlashAttnType
 from cyllama.models import TINY_CHAT
