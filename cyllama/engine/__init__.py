@@ -6,7 +6,7 @@ is remembered between requests. The :class:`Embedder` has a context and a thread
 """
 
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
-from .context import check_kv_memory, context_size
+from .context_params import check_kv_memory, context_size
 from .conversation import Conversation, Conversations, History, Reply
 from .embedding import Embedder, EmbeddingJob
 from .engine import Engine

@@ -25,11 +25,13 @@ from ..llama.llama_cpp import (
     LlamaModel,
     LlamaPoolingType,
 )
-from .context import context_params, create_context, gib, kv_cache_bytes, padded
+from .context import create_context
+from .context_params import context_params, gib, kv_cache_bytes, padded
 from .hardware import available_memory
 from .log import EngineLogger
+from .memory import memory_of
 from .stats import Stats
-from .tuning import LEAST_PIECE, LOGITS_BYTES, MAX_RECURRENT, MAX_SEQUENCES
+from .tuning import LEAST_PIECE, LOGITS_BYTES
 from .worker import Worker
 
 logger = EngineLogger(__name__)
@@ -162,6 +164,7 @@ class Embedder(Worker[EmbeddingJob]):
         self._model = model
         self._config = config
         self._pooling = pooling
+        self._memory = memory_of(model, swa_full=config.swa_full)
         self._stats = stats
         self._jobs: deque[EmbeddingJob] = deque()
         self._context: LlamaContext | None = None
@@ -279,8 +282,7 @@ class Embedder(Worker[EmbeddingJob]):
     # --- the context
 
     def _n_seq_max(self, n_ctx: int) -> int:
-        recurrent = self._model.is_recurrent or self._model.is_hybrid
-        return min(MAX_RECURRENT if recurrent else MAX_SEQUENCES, self._piece(n_ctx))
+        return min(self._memory.max_texts, self._piece(n_ctx))
 
     def _piece(self, n_ctx: int) -> int:
         """Return how many tokens are evaluated at once in a context of ``n_ctx``: a power of two, or all of them.

@@ -15,7 +15,8 @@ from ..errors import ContextError, ContextMemoryError, DecodeError, GrammarError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason, TokenLogprob
 from .adapters import AdapterKey
-from .context import GenerationContext, in_host_memory
+from .context import GenerationContext
+from .context_params import in_host_memory
 from .conversation import Conversation
 from .log import EngineLogger
 from .logprobs import read_logprobs

@@ -14,7 +14,7 @@ from ..errors import DecodeError, GrammarError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..response import FinishReason, TextChunk, Timings, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
-from .context import ContextSize
+from .context_params import ContextSize
 from .conversation import Conversation
 from .detokenizer import Detokenizer
 from .sequence import CachedSequence, Lease

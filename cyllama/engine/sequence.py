@@ -16,15 +16,15 @@ class Checkpoint:
     Attributes:
         n_tokens: How many tokens.
         state: What llama.cpp saved.
-        owners: How many sequences may go back to it.
+        n_sequences: How many sequences may go back to it.
     """
 
-    __slots__ = ("n_tokens", "owners", "state")
+    __slots__ = ("n_sequences", "n_tokens", "state")
 
     def __init__(self, n_tokens: int, state: LlamaState) -> None:
         self.n_tokens = n_tokens
         self.state = state
-        self.owners = 0
+        self.n_sequences = 0
 
 
 class CachedSequence:

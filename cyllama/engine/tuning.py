@@ -107,7 +107,7 @@ IDLE_CELLS_GGML = 512
 Benchmark: idle, with ``type_k`` and ``type_v`` other than F16.
 """
 
-SLACK = 512
+COMPACTION_SLACK = 512
 """Cells, beyond twice those in use, that attention may pass over before the cache is compacted for a lone request.
 
 More: less is moved. Less: a lone request is slowed less by cells that others have left. No measurement is recorded.

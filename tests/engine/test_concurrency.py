@@ -289,7 +289,7 @@ def test_the_context_grows_beneath_running_streams(steps: list[Step], reference:
 def test_answers_without_a_limit_make_the_context_grow(
     steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cyllama.engine.context.DEFAULT_MAX_TOKENS", 64)  # the room that they begin with
+    monkeypatch.setattr("cyllama.engine.context_params.DEFAULT_MAX_TOKENS", 64)  # the room that they begin with
     with LLM(**EXACT, n_parallel=2) as llm:
         with held(llm):
             streams = [llm(story(a), stream=True, **ENDLESS) for a in ANIMALS[:2]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cyllama import LLM, GenerationConfig
 from cyllama.engine import Conversation, Prompt, Request
-from cyllama.engine.context import ContextSize
+from cyllama.engine.context_params import ContextSize
 from cyllama.engine.pace import Pace
 from cyllama.engine.scheduler import Scheduler
 from cyllama.engine.sequence import CachedSequence, Lease

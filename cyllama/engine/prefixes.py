@@ -1,0 +1,65 @@
+"""Which cached sequence knows most of a prompt. Nothing here changes the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from .adapters import AdapterKey
+from .sequence import CachedSequence, common_prefix
+from .tuning import COPY_COST, MIN_SHARED
+
+
+class Query(NamedTuple):
+    """What a request needs of the cache.
+
+    Attributes:
+        tokens: All that has to be in its sequence before the next token is sampled. At least one of them is evaluated.
+        own: What the request's conversation went on from last time.
+        shareable: Whether the conversation shares prefixes with others.
+        adapters: What the request is computed with. Sequences of others are of no use to it.
+    """
+
+    tokens: Sequence[int]
+    own: CachedSequence | None
+    shareable: bool
+    adapters: AdapterKey
+
+    def may_use(self, sequence: CachedSequence) -> bool:
+        """Return whether a sequence may be used, as far as its tokens agree."""
+        own = sequence is self.own
+        return sequence.adapters == self.adapters and (own or (self.shareable and sequence.shareable))
+
+
+def longest_prefix(
+    query: Query, sequences: Iterable[CachedSequence], usable: Callable[[CachedSequence, int], int]
+) -> tuple[CachedSequence | None, int]:
+    """Return the sequence that knows most of a prompt, and how many tokens; its own if others are equal.
+
+    A sequence in host memory has to know enough more to be worth the copy.
+
+    Args:
+        query: The prompt.
+        sequences: The sequences of the cache.
+        usable: Returns how many of its first ``n`` tokens a sequence can go back to.
+    """
+    tokens, own = query.tokens, query.own
+    limit = len(tokens) - 1
+    best, best_n = None, 0
+    if own is not None and query.may_use(own):
+        best, best_n = own, usable(own, min(common_prefix(own.tokens, tokens), limit))
+    for other in sequences if query.shareable else ():
+        if other is own or not query.may_use(other) or other.tokens[: best_n + 1] != tokens[: best_n + 1]:
+            continue
+        n = usable(other, min(common_prefix(other.tokens, tokens), limit))
+        n_copied = 0 if other.seq_id is not None else len(other.tokens)
+        if n > best_n and n - best_n >= n_copied * COPY_COST:
+            best, best_n = other, n
+    return (best, best_n) if best_n > 0 else (None, 0)
+
+
+def shared_prefix(query: Query, sequences: Iterable[CachedSequence]) -> int:
+    """Return how many of the tokens, but the last, some sequence begins with, even if it cannot go back there."""
+    tokens = query.tokens
+    alike = (s for s in sequences if query.may_use(s) and s.tokens[:MIN_SHARED] == tokens[:MIN_SHARED])
+    return max((min(common_prefix(s.tokens, tokens), len(tokens) - 1) for s in alike), default=0)
