@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from ..llama.llama_cpp import LlamaAdapterLora
 
 AdapterKey = tuple[tuple[str, float], ...]
-"""What tells a set of adapters from any other: what each one's file holds, and its scale; empty for none.
+"""Identifies a set of adapters: the digest of each one's file, and its scale. Empty for no adapters.
 
-States are computed with one set, and are of use for no other.
+A state can be used only with the set that it was computed with.
 """
 
 
@@ -17,10 +17,10 @@ class Adapter:
     """A LoRA adapter that was loaded.
 
     Attributes:
-        name: What callers call it.
+        name: The name that callers use for it.
         lora: The adapter itself.
         identity: A digest of its file.
-        unloaded: Whether its name is unknown again. It is freed when nobody generates with it any more.
+        unloaded: Whether its name was removed. It is freed when no generation uses it any more.
     """
 
     def __init__(self, name: str, lora: LlamaAdapterLora, identity: str) -> None:
@@ -35,7 +35,7 @@ class AdapterSet:
 
     Attributes:
         adapters: The adapters and their scales, without those of scale 0.
-        key: Equal for sets that compute the same.
+        key: Equal for sets that compute the same results.
     """
 
     def __init__(self, adapters: Iterable[tuple[Adapter, float]] = ()) -> None:

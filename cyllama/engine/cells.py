@@ -1,4 +1,4 @@
-"""How many cells of a unified KV cache are used, where sequences share some of them."""
+"""Which cells of a unified KV cache are in use, where sequences share some of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 class Run:
-    """Cells at successive positions that the same sequences own together.
+    """Cells at successive positions of the sequences that own them together.
 
     Attributes:
-        length: How many.
-        owners: How many sequences own them.
+        length: Number of cells.
+        owners: Number of sequences that own them.
     """
 
     __slots__ = ("length", "owners")
@@ -21,7 +21,9 @@ class Run:
 
 
 class Cells:
-    """The cells that each sequence owns, from position 0; a copied prefix is owned by both sequences and counts once.
+    """The cells that each sequence owns, one for each position from 0 on.
+
+    After a copy, both sequences own the cells of the common prefix, which count once. Each method says what it changes.
 
     >>> cells = Cells()
     >>> cells.append(0, 100)
@@ -39,7 +41,7 @@ class Cells:
         self._runs: dict[int, list[Run]] = {}
 
     def append(self, seq_id: int, n: int) -> None:
-        """Give ``n`` free cells to a sequence."""
+        """Let a sequence own ``n`` more cells, which were free."""
         if n <= 0:
             return
         runs = self._runs.setdefault(seq_id, [])
@@ -50,14 +52,14 @@ class Cells:
         self.used += n
 
     def copy(self, source: int, target: int, n: int) -> None:
-        """Make ``target``, which owns none, an owner of the first ``n`` cells of ``source``."""
+        """Let ``target``, which owns no cells, own the first ``n`` cells of ``source`` as well."""
         shared = self._runs.get(source, [])[: self._split(source, n)]
         for run in shared:
             run.owners += 1
         self._runs[target] = list(shared)
 
     def truncate(self, seq_id: int, n: int) -> None:
-        """Take from a sequence all but its first ``n`` cells."""
+        """Let a sequence own only its first ``n`` cells. Cells without an owner become free."""
         keep = self._split(seq_id, n)
         for run in self._runs.get(seq_id, [])[keep:]:
             run.owners -= 1
@@ -69,12 +71,12 @@ class Cells:
             self._runs.pop(seq_id, None)
 
     def n_shared(self, seq_id: int, first: int, n: int) -> int:
-        """Return how many of the cells ``first`` to ``n`` of a sequence others own as well."""
+        """Return how many of the cells [``first``, ``n``) of a sequence other sequences own as well."""
         runs = self._runs.get(seq_id, [])[self._split(seq_id, first) : self._split(seq_id, n)]
         return sum(run.length for run in runs if run.owners > 1)
 
     def unshare(self, seq_id: int, first: int, n: int) -> None:
-        """Give a sequence cells of its own in place of those that it shares with others, from ``first`` to ``n``."""
+        """Replace the cells [``first``, ``n``) of a sequence that it shares with others by free ones."""
         for i in range(self._split(seq_id, first), self._split(seq_id, n)):
             run = self._runs[seq_id][i]
             if run.owners > 1:
@@ -83,7 +85,12 @@ class Cells:
                 self.used += run.length
 
     def owned_by(self, seq_ids: Iterable[int], prefix: tuple[int, int] | None = None) -> int:
-        """Return how many cells these sequences own together, and with a prefix of one more: its id, and how many."""
+        """Return how many cells these sequences own together.
+
+        Args:
+            seq_ids: Their ids.
+            prefix: The id of one more sequence, and how many of its first cells count.
+        """
         runs = {id(run): run for seq_id in seq_ids for run in self._runs.get(seq_id, ())}
         if prefix is not None:
             seq_id, n = prefix
@@ -95,7 +102,7 @@ class Cells:
         return sum(run.length for run in self._runs.get(seq_id, ()))
 
     def _split(self, seq_id: int, n: int) -> int:
-        """Return how many runs hold the first ``n`` cells of a sequence, after dividing the run that ends later."""
+        """Divide the run that ends after cell ``n``, if there is one; return how many runs hold the first ``n`` cells."""
         for i, run in enumerate(self._runs.get(seq_id, ())):
             if n <= 0:
                 return i

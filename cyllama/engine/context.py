@@ -33,10 +33,10 @@ class GenerationContext:
     Only the engine's thread uses it.
 
     Attributes:
-        context: The context, or ``None``.
-        n_ctx: Its size in tokens, of all conversations together, as it was asked for; 0 without one.
-        batch: Space for the tokens of one step.
-        kv_cache: What the context's sequences hold. It outlives the context.
+        context: The context, ``None`` without one.
+        n_ctx: Its requested size in tokens, of all conversations together; 0 without one.
+        batch: Memory for the tokens of one step.
+        kv_cache: The sequences of the context. It outlives the context.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats) -> None:
@@ -46,9 +46,9 @@ class GenerationContext:
         self.context: LlamaContext | None = None
         self.n_ctx = 0
         self.batch = LlamaBatch(1)
-        self._adapters = NO_ADAPTERS  # what the context computes with
-        self._failures = 0  # to replace the context, one after the other
-        self._retry_at = 0  # the step before which that is not tried again
+        self._adapters = NO_ADAPTERS  # those that the context computes with
+        self._failures = 0  # attempts in a row to replace the context that failed
+        self._retry_at = 0  # number of the step before which there is no other attempt
         self.kv_cache = KVCache(
             model,
             config.host_cache_mb * 2**20,
@@ -59,20 +59,20 @@ class GenerationContext:
         )
 
     def ensure(self, n_ctx: int, *, preferred_n_ctx: int, n_batch: int, at_once: bool = False) -> bool:
-        """Have a context of at least ``n_ctx`` tokens, and keep what the sequences hold.
+        """Have a context of at least ``n_ctx`` tokens. A context that is replaced hands its sequences on.
 
         Args:
             n_ctx: Tokens that have to fit.
-            preferred_n_ctx: Size of a new context if the memory allows it; otherwise sizes in between are tried.
+            preferred_n_ctx: Tokens of a new context if the memory allows it; otherwise sizes in between are tried.
             n_batch: Most tokens of one step, if a context has to be created.
-            at_once: Try although it has just failed.
+            at_once: Whether to try even if the last attempt has just failed.
 
         Returns:
-            Whether the context was there already.
+            Whether a context that existed already is large enough.
 
         Raises:
-            ContextMemoryError: There is not enough memory for it. What existed before exists still, unless there was
-                not enough memory for that either: then there is no context.
+            ContextMemoryError: There is not enough memory for it. The context from before exists still, unless there
+                was not enough memory to create it again: then there is no context.
             ContextError: llama.cpp cannot create one with these options.
         """
         if self.context is not None and n_ctx <= self.n_ctx:
@@ -95,7 +95,7 @@ class GenerationContext:
         return False
 
     def _create_one_of(self, sizes: list[int], n_batch: int) -> None:
-        """Create a context of the first of these sizes for which there is memory."""
+        """Create a context of the first of these sizes that the memory allows."""
         for size in sizes[:-1]:
             try:
                 self._create(size, n_batch)
@@ -105,10 +105,10 @@ class GenerationContext:
         self._create(sizes[-1], n_batch)
 
     def _affordable(self, sizes: list[int]) -> list[int]:
-        """Return those sizes for which there seems to be memory, beside what moves from the old context.
+        """Return the sizes, largest first, that the available memory seems to allow beside what moves meanwhile.
 
         Raises:
-            ContextMemoryError: There is not enough memory, not even for the last one.
+            ContextMemoryError: There is not enough memory for the last one either.
         """
         n_bytes = self._bytes_to_move()
         for i, size in enumerate(sizes):
@@ -121,11 +121,11 @@ class GenerationContext:
         return sizes
 
     def _bytes_to_move(self) -> float:
-        """Return how much host memory running sequences take while the context is replaced."""
+        """Return the bytes of host memory that running sequences take while the context is replaced."""
         return self.kv_cache.bytes_to_move(self.kv_cache.running)
 
     def _memory_left(self, n_ctx: int) -> float | None:
-        """Return how much host memory idle sequences may take while the context is replaced, ``None`` if unknown."""
+        """Return the bytes that idle sequences may take while the context is replaced, ``None`` for no known limit."""
         left = memory_during_replacement(self._model, self._config, n_ctx, held=self.n_ctx)
         return None if left is None else max(0, left - self._bytes_to_move())
 
@@ -139,12 +139,12 @@ class GenerationContext:
         self._stats.adapter_switches += 1
 
     def let_go_of_unloaded(self) -> None:
-        """While nobody runs: free what the last step was computed with, if its name is unknown by now."""
+        """While no request runs: free adapters of the last step that were unloaded meanwhile."""
         if self.context is not None and any(adapter.unloaded for adapter, _ in self._adapters.adapters):
             self.use(NO_ADAPTERS)
 
     def release(self) -> None:
-        """Give everything back."""
+        """Close the context and forget all sequences."""
         self._close_context(keep=False)
 
     def _close_context(self, *, keep: bool, idle_bytes_max: float | None = None) -> None:
@@ -179,7 +179,7 @@ def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) 
     """Create a context.
 
     Raises:
-        ContextMemoryError: There is not enough memory for it; ``way_out`` is what to do about it.
+        ContextMemoryError: There is not enough memory. The message ends with ``way_out``, what the caller can do.
         ContextError: llama.cpp cannot create one with these parameters.
     """
     try:
@@ -191,7 +191,7 @@ def create_context(model: LlamaModel, params: LlamaContextParams, way_out: str) 
 
 
 def sizes_between(least: int, preferred_n_ctx: int) -> list[int]:
-    """Return the sizes of a context to try, the largest first.
+    """Return the sizes of a context to try, in tokens, the largest first.
 
     >>> sizes_between(1000, 3000)
     [3000, 2000, 1500, 1250, 1000]

@@ -33,11 +33,11 @@ def padded(n_tokens: int) -> int:
 
 
 class ContextSize(NamedTuple):
-    """What one generation may take of a context, in tokens.
+    """The sizes of one generation, in tokens.
 
     Attributes:
         limit: Most tokens of prompt and answer together.
-        required: What the context has to have room for before the generation starts.
+        required: Tokens that the context has to have room for before the generation starts.
     """
 
     limit: int
@@ -45,10 +45,10 @@ class ContextSize(NamedTuple):
 
 
 def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_cells: int | None) -> ContextSize:
-    """Return the sizes for a prompt of ``n_prompt`` tokens.
+    """Return the sizes of a generation with a prompt of ``n_prompt`` tokens.
 
-    Without a ``max_tokens`` there is no telling how long the answer gets: the context starts as for one of the default
-    length, and grows.
+    Without ``max_tokens``, the length of the answer is unknown: the context starts with room for
+    :data:`~cyllama.engine.tuning.DEFAULT_MAX_TOKENS` of them, and grows.
 
     Raises:
         ContextSizeError: The prompt is too long, or ``n_ctx`` is larger than the model has learned positions.
@@ -92,8 +92,8 @@ def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held:
         model: The model.
         config: The options that the size depends on.
         n_ctx: Tokens.
-        held: Tokens of a context that will be replaced, and whose memory is free then.
-        moved: Bytes of host memory that what moves from the old context to the new one takes meanwhile, beside either.
+        held: Tokens of the context that is replaced, whose memory becomes free; 0 for none.
+        moved: Bytes of host memory for what moves from the old context to the new one, needed beside either.
     """
     new, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
     if new is None or available is None:
@@ -127,14 +127,14 @@ def memory_during_replacement(model: LlamaModel, config: ModelConfig, n_ctx: int
 
 
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
-    """Return the size of a KV cache in host memory, or ``None`` where it is elsewhere or cannot be told."""
+    """Return the bytes of a KV cache in host memory, or ``None`` if it is elsewhere or its size is unknown."""
     if not in_host_memory(config):
         return None
     return model.kv_cache_bytes(n_ctx, _ggml_type(config.type_k), _ggml_type(config.type_v))
 
 
 def in_host_memory(config: ModelConfig) -> bool:
-    """Whether the KV cache is there, and attention is computed by the CPU."""
+    """Return whether the KV cache is in host memory, and the CPU computes attention."""
     return config.n_gpu_layers == 0 or not config.offload_kqv or all(device.type == "cpu" for device in devices())
 
 
@@ -144,14 +144,14 @@ def max_idle_cells(config: ModelConfig) -> int:
 
 
 def _gathers_cells(config: ModelConfig) -> bool:
-    """Whether attention is computed by llama.cpp/flash_attention.cpp, which finds a sequence's own cells, if it can."""
+    """Return whether llama.cpp/flash_attention.cpp, which reads a sequence's own cells only, computes attention."""
     return config.flash_attn != "disabled" and config.type_k == config.type_v == "f16" and in_host_memory(config)
 
 
 def order_decides(config: ModelConfig, model: LlamaModel) -> bool:
-    """Whether the order of a sequence's own cells decides how attention is rounded, and not where they lie.
+    """Return whether the order of a sequence's own cells decides how attention is rounded, and not their places.
 
-    It is so in llama.cpp/flash_attention.cpp. What that leaves to ggml is divided among threads and blocks by places.
+    That is so in llama.cpp/flash_attention.cpp. What it leaves to ggml is divided among threads and blocks by places.
     """
     architecture = model.metadata.get("general.architecture", "")
     left = (f"{architecture}.attn_logit_softcapping", f"{architecture}.attention.max_alibi_bias")
@@ -197,5 +197,5 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
 
 
 def gib(n_bytes: float) -> str:
-    """Return a number of bytes for people to read."""
+    """Return a number of bytes in GiB, as text."""
     return f"{n_bytes / 2**30:.1f} GiB"

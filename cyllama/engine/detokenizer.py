@@ -9,9 +9,9 @@ from collections.abc import Iterable
 class Detokenizer:
     r"""Turns the bytes of one generation into text.
 
-    A character that is split over several tokens is held back until it is complete, and text that may be the beginning
-    of a stop string until it is known not to be. Everything else is returned at once. Bytes that are no UTF-8 become
-    U+FFFD, as ``bytes.decode(errors="replace")`` would have it.
+    A character that is split over several tokens is held back until it is complete. Text that may be the beginning of a
+    stop string is held back until it is known not to be one. Everything else is returned at once. Bytes that are not
+    valid UTF-8 become U+FFFD, as with ``bytes.decode(errors="replace")``.
 
     >>> detokenizer = Detokenizer(stop_sequences=["END"])
     >>> detokenizer.push(b"caf\xc3"), detokenizer.push(b"\xa9 E"), detokenizer.push(b"NDLESS")
@@ -31,7 +31,7 @@ class Detokenizer:
         self.stopped = False
 
     def push(self, data: bytes) -> str:
-        """Add the bytes of the next token; return the text that has become certain."""
+        """Add the bytes of the next token; return the text that is certain now."""
         return self._advance(self._decoder.decode(data))
 
     def finish(self) -> str:

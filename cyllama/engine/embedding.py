@@ -1,4 +1,4 @@
-"""The context that embeddings are computed in, and the thread that does so."""
+"""Computes embeddings: calls, passes over their texts, and the context and the thread for that."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ class EmbeddingJob:
     """The texts of one call.
 
     Attributes:
-        texts: Their token ids.
-        normalize: Scale every vector to the length 1.
-        future: Has the vectors when all of them are there. Cancelling it ends the call.
-        started: Whether some of them have been computed.
+        texts: The token ids of each text.
+        normalize: Whether every vector is scaled to the length 1.
+        future: Gets the vectors, lists of ``n_embd_out`` numbers in the order of ``texts``, when all of them are
+            computed. Cancelling it ends the call.
+        started: Whether some of the texts have been part of a pass.
     """
 
     def __init__(self, texts: list[list[int]], *, normalize: bool) -> None:
@@ -62,11 +63,11 @@ class EmbeddingJob:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text that is not computed yet; 0 if there is none."""
+        """Tokens of the longest text that has not been taken; 0 if all have."""
         return self._lengths[-1] if self._lengths else 0
 
     def take(self, n_tokens: int) -> int | None:
-        """Return the index of the longest text that has at most so many tokens, which is not to be returned again."""
+        """Take the longest text that has at most ``n_tokens`` tokens; return its index, ``None`` if there is none."""
         i = bisect_right(self._lengths, n_tokens) - 1
         if i < 0:
             return None
@@ -74,38 +75,42 @@ class EmbeddingJob:
         return self._order.pop(i)
 
     def deliver(self, index: int, vector: list[float]) -> None:
-        """Note the vector of a text."""
+        """Store the vector of a text.
+
+        Raises:
+            DecodeError: The vector has values that are not finite.
+        """
         length = math.hypot(*vector)
         if not math.isfinite(length):
-            raise DecodeError(f"what the model computed for text {index} is no number: its weights may be damaged")
+            raise DecodeError(f"the embedding of text {index} is not finite: the model's weights may be damaged")
         self._vectors[index] = [x / length for x in vector] if self.normalize and length else vector
         self._left -= 1
 
     def finish(self) -> None:
-        """Let the caller have the vectors, if they are all there."""
+        """Hand the vectors to the caller, if all of them are computed."""
         if not self._left and self.future.set_running_or_notify_cancel():
             self.future.set_result(self._vectors)
 
     def fail(self, error: Exception) -> None:
-        """Let the caller have an error instead."""
+        """Hand an error to the caller instead."""
         if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
     def cancel_error(self) -> EmbeddingCancelledError:
-        """Return what a call fails with that close() or reset_context() ended."""
+        """Return the error for a call that close() or reset_context() ended."""
         done = len(self.texts) - self._left
         return EmbeddingCancelledError(f"the context was closed after {done} of {len(self.texts)} texts")
 
 
 class _Place(NamedTuple):
-    """A text of a call in a pass, where its index is the id of its sequence."""
+    """A text of a call in a pass. Its index in the pass is the id of its sequence."""
 
     job: EmbeddingJob
     text: int
 
     @property
     def tokens(self) -> list[int]:
-        """Its token ids."""
+        """The token ids of the text."""
         return self.job.texts[self.text]
 
 
@@ -113,8 +118,8 @@ class _Piece(NamedTuple):
     """Tokens of a text that are evaluated in one step.
 
     Attributes:
-        seq_id: Which text of the pass it belongs to.
-        start: Where it begins there.
+        seq_id: The index in the pass of the text that it is a part of.
+        start: The position of its first token in that text.
         tokens: Its token ids.
     """
 
@@ -124,7 +129,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(texts: Iterable[list[int]], size: int) -> Iterator[list[_Piece]]:
-    """Divide texts into steps of at most ``size`` tokens in all."""
+    """Divide texts into steps of at most ``size`` tokens each."""
     step: list[_Piece] = []
     left = size
     for seq_id, tokens in enumerate(texts):
@@ -147,8 +152,8 @@ def _pieces(texts: Iterable[list[int]], size: int) -> Iterator[list[_Piece]]:
 class Embedder(Worker[EmbeddingJob]):
     """A thread that computes embeddings, and the context it does so in. Both end with :meth:`stop`.
 
-    A pass evaluates many texts side by side, of several calls if there are. Calls take turns in leading a pass, so that
-    a short one does not wait for the end of a long one.
+    A pass evaluates many texts side by side, those of several calls if there are several. Each call leads a pass in its
+    turn, so that a short call does not wait for the end of a long one.
     """
 
     def __init__(
@@ -180,7 +185,7 @@ class Embedder(Worker[EmbeddingJob]):
     # --- the embedder's thread
 
     def _turn(self) -> None:
-        """Take what has come in and do one pass."""
+        """Take the calls that have come in and compute one pass."""
         self._empty_inbox()
         self._jobs = deque(job for job in self._jobs if not job.future.done())
         if not self._jobs:
@@ -192,7 +197,7 @@ class Embedder(Worker[EmbeddingJob]):
             reused = self._ensure(self._jobs[0].longest)
             self._fill(places, reused)
             self._compute(places)
-        except Exception as error:  # whatever failed, nobody may wait forever, and the next call starts afresh
+        except Exception as error:  # no caller may wait forever, and the next call starts with a new context
             logger.debug("a pass failed", exc_info=True)
             self._release()
             failure = error if isinstance(error, CyllamaError) else DecodeError(str(error))
@@ -238,13 +243,13 @@ class Embedder(Worker[EmbeddingJob]):
         for seq_id, (job, text) in enumerate(places):
             try:
                 job.deliver(text, vectors[seq_id])
-            except DecodeError as error:  # one text's misfortune must not be that of the others
+            except DecodeError as error:  # it ends the call of this text only
                 job.fail(error)
         for job in {place.job for place in places}:
             job.finish()
 
     def _evaluate(self, context: LlamaContext, step: list[_Piece]) -> bool:
-        """Evaluate pieces of texts; return whether anybody waits for the outcome."""
+        """Evaluate pieces of texts; return whether a caller still waits for them."""
         batch = self._batch
         batch.clear()
         for piece in step:
@@ -263,7 +268,7 @@ class Embedder(Worker[EmbeddingJob]):
         return True
 
     def _pool(self, vectors: dict[int, list[float]], piece: _Piece, vector: memoryview, n_tokens: int) -> None:
-        """Add what llama.cpp pooled of a piece to the vector of its text, which has ``n_tokens`` tokens."""
+        """Add the vector that llama.cpp pooled of a piece to that of its text, which has ``n_tokens`` tokens."""
         seq_id = piece.seq_id
         if self._pooling == LlamaPoolingType.MEAN and len(piece.tokens) < n_tokens:
             weight = len(piece.tokens) / n_tokens
@@ -285,10 +290,10 @@ class Embedder(Worker[EmbeddingJob]):
         return min(self._memory.max_texts, self._piece(n_ctx))
 
     def _piece(self, n_ctx: int) -> int:
-        """Return how many tokens are evaluated at once in a context of ``n_ctx``: a power of two, or all of them.
+        """Return how many tokens are evaluated in one step of a context of ``n_ctx``: a power of two, or all of them.
 
-        llama.cpp computes the logits of every token whose embedding is wanted, which a vocabulary of 262,144 tokens
-        makes a megabyte each. Where tokens attend to earlier ones only, a text can be evaluated in pieces.
+        llama.cpp computes the logits of every token whose embedding is wanted: a megabyte each for a vocabulary of
+        262,144 tokens. Where tokens attend to earlier ones only, a text can be evaluated in pieces.
         """
         model = self._model
         in_pieces = self._pooling in (LlamaPoolingType.MEAN, LlamaPoolingType.CLS, LlamaPoolingType.LAST)
@@ -298,18 +303,18 @@ class Embedder(Worker[EmbeddingJob]):
         return min(1 << (most.bit_length() - 1), n_ctx)
 
     def _ensure(self, n_tokens: int) -> bool:
-        """Have a context whose passes take texts of so many tokens; return whether it was there already."""
+        """Have a context whose passes take texts of ``n_tokens``; return whether it existed already."""
         if self._context is not None and n_tokens <= self._n_ctx:
             return True
         needed = padded(max(n_tokens, self._config.n_ubatch))
-        roomy = max(needed, min(2 * self._n_ctx, padded(self._model.n_ctx_train)))
+        preferred = max(needed, min(2 * self._n_ctx, padded(self._model.n_ctx_train)))
         old = self._n_ctx
         self._release()
         try:
-            self._create(roomy)
+            self._create(preferred)
         except (ContextMemoryError, ContextError):
-            if roomy == needed:
-                if old:  # what others use
+            if preferred == needed:
+                if old:  # other calls use it
                     self._create(old)
                 raise
             self._create(needed)
@@ -325,7 +330,7 @@ class Embedder(Worker[EmbeddingJob]):
         logger.debug("created an embedding context of %d tokens", n_ctx)
 
     def _params(self, n_ctx: int) -> LlamaContextParams:
-        """Return llama.cpp's parameters: a piece is computed as a whole, or its pooling would see a part of it only."""
+        """Return llama.cpp's parameters. A ubatch holds a whole piece: llama.cpp pools the tokens of one ubatch."""
         piece = self._piece(n_ctx)
         params = context_params(self._config, n_ctx=n_ctx, n_batch=piece, model=self._model)
         params.embeddings = True
@@ -334,18 +339,20 @@ class Embedder(Worker[EmbeddingJob]):
         params.n_batch = params.n_ubatch = piece
         params.n_outputs_max = 0
         params.n_seq_max = self._n_seq_max(n_ctx)
-        params.type_k = params.type_v = GGMLType.F16  # small, and gone after the pass: nothing to save
+        params.type_k = params.type_v = GGMLType.F16  # the cache is small and cleared before every pass
         return params
 
     def _check_memory(self, n_ctx: int) -> None:
-        """Refuse what would be killed for: Linux grants memory on credit and takes the process when it is used."""
+        """Fail early if the memory is too small: Linux overcommits, and the OOM killer would end the process."""
         available = available_memory()
         if available is None:
             return
         model = self._model
         kv_cache = kv_cache_bytes(model, self._config.merge(type_k="f16", type_v="f16"), n_ctx) or 0
-        logits = 2 * 4 * model.vocab.n_tokens if model.is_causal else 4 * model.vocab.n_tokens  # in the graph and out
-        masks = 6 * n_ctx  # of 4 and of 2 bytes
+        logits = (
+            2 * 4 * model.vocab.n_tokens if model.is_causal else 4 * model.vocab.n_tokens
+        )  # of a token, in the graph and as output
+        masks = 6 * n_ctx  # of a token, as F32 and as F16
         needed = kv_cache + self._piece(n_ctx) * (logits + masks + 4 * model.n_embd_out)
         if needed > available:
             raise ContextMemoryError(

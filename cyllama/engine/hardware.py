@@ -1,4 +1,4 @@
-"""What of this machine the process may use."""
+"""The cores and the memory of this machine that the process may use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ CPU = Path("/sys/devices/system/cpu")
 
 
 def physical_cores() -> int:
-    """Return the number of physical cores this process may use, at least 1.
+    """Return the number of physical cores that this process may use, at least 1.
 
-    Counts what its CPU affinity allows, hyper-threads of one core once, and no more than a container's quota.
+    These are the cores of its CPU affinity, the hyper-threads of a core counted once, limited by a container's quota.
     """
     try:
         cpus = os.sched_getaffinity(0)
@@ -23,7 +23,7 @@ def physical_cores() -> int:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that this process could still allocate, or ``None`` where that cannot be told."""
+    """Return the bytes that this process can still allocate, or ``None`` if that is unknown."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         available = int(fields["MemAvailable"].split()[0]) * 1024
@@ -36,7 +36,7 @@ def available_memory() -> int | None:
 
 
 def total_memory() -> int | None:
-    """Return the bytes of memory that the machine or the container has, or ``None`` where that cannot be told."""
+    """Return the bytes of memory that the machine or the container has, or ``None`` if that is unknown."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -45,7 +45,7 @@ def total_memory() -> int | None:
 
 
 def _core_of(cpu: int) -> tuple[str, str]:
-    """Return what identifies the physical core of a logical one; unknown topology makes each a core of its own."""
+    """Return what identifies the physical core of a logical one; without a known topology, each is a core."""
     topology = CPU / f"cpu{cpu}" / "topology"
     try:
         return (topology / "physical_package_id").read_text(), (topology / "core_id").read_text()
@@ -75,7 +75,7 @@ def _reclaimable() -> int:
 
 
 def _read_int(path: Path) -> int | None:
-    """Return the number in a file, ``None`` if there is none or it says "max"."""
+    """Return the integer in a file, ``None`` if there is no such file or it holds something else, such as "max"."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Logging that never fails: what a handler raises must not end a generation."""
+"""Logging that never raises: an exception of a handler must not end a generation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import traceback
 
 
 class EngineLogger:
-    """Logs for threads that compute: an exception of a handler or a filter is reported on stderr, and goes no further.
+    """A logger for threads that compute: an exception of a handler or a filter is reported on stderr, and not raised.
 
-    :class:`logging.Handler` does the same where ``emit`` was written as documented.
+    :class:`logging.Handler` does the same if its ``emit`` is written as documented.
     """
 
     def __init__(self, name: str) -> None:

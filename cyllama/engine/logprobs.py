@@ -1,4 +1,4 @@
-"""How likely the model found a token."""
+"""Log probabilities of sampled tokens."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ..response import TokenLogprob
 
 
 def read_logprobs(context: LlamaContext, vocab: LlamaVocab, index: int, token: int, n_top: int) -> TokenLogprob:
-    """Return the log probability of a token that was sampled, and those of the likeliest ones in its place.
+    """Return the log probability of a sampled token, and those of the most likely tokens at its place.
 
     Args:
-        context: What decoded the last batch.
+        context: The context that decoded the last batch.
         vocab: The vocabulary of its model.
-        index: Which token of that batch it follows.
-        token: Its id.
-        n_top: How many of the likeliest ones; no more than there are.
+        index: The index in that batch of the token before the sampled one.
+        token: The id of the sampled token.
+        n_top: How many of the most likely tokens; more than the vocabulary has means all.
     """
     logprob, likeliest = context.get_logprobs_ith(index, token, min(n_top, vocab.n_tokens))
     top = tuple(_token_logprob(vocab, *pair) for pair in likeliest)

@@ -14,17 +14,17 @@ MIROSTAT_M = 100  # tokens to estimate s_hat from, as in the paper and in llama.
 def sampler_maker(
     config: GenerationConfig, vocab: LlamaVocab, n_ctx: int, first: Sequence[LlamaSampler] = ()
 ) -> Callable[[Sequence[int]], LlamaSampler]:
-    """Return what makes the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
+    """Return a function that makes the sampler of one generation, in the order of llama.cpp's ``common_sampler_init``.
 
-    All that takes time is done here, and not where the result is called, once, with the tokens of the prompt, which
-    penalties count as seen.
+    Call the function once, with the token ids of the prompt: penalties count them as seen. It is fast; what takes time
+    is done here.
 
     Args:
-        config: What to sample.
+        config: The sampling options.
         vocab: The vocabulary of the model.
-        n_ctx: What a look-back of -1 stands for.
-        first: Come before all others, such as one that keeps the tokens which may come next. They become parts of the
-            sampler.
+        n_ctx: Tokens that a look-back of -1 stands for.
+        first: Samplers before all others, such as one that allows only the tokens of a grammar. They become parts of
+            the sampler.
     """
     samplers = list(_samplers(config, vocab, n_ctx))
     look_back = _look_back(config, n_ctx)
@@ -33,7 +33,7 @@ def sampler_maker(
         if look_back:
             for sampler in samplers:
                 sampler.accept(list(prompt[-look_back:]))
-        return LlamaSampler.chain([*first, *samplers])  # the first ones have seen of the prompt what they have to
+        return LlamaSampler.chain([*first, *samplers])  # those of first do not depend on the prompt, or have seen it
 
     return make
 
@@ -51,7 +51,10 @@ def _samplers(config: GenerationConfig, vocab: LlamaVocab, n_ctx: int) -> Iterat
             yield LlamaSampler.mirostat_v2(seed, config.mirostat_tau, config.mirostat_eta)
         return
     for name in config.samplers:
-        if config.temperature > 0 or name in ("penalties", "dry"):  # the others leave the most likely token where it is
+        if config.temperature > 0 or name in (
+            "penalties",
+            "dry",
+        ):  # no other changes which token is the most likely one
             yield from _METHODS[name](config, vocab, n_ctx)
     yield LlamaSampler.greedy() if config.temperature == 0 else LlamaSampler.dist(seed)
 
@@ -136,7 +139,7 @@ def _penalises(config: GenerationConfig) -> bool:
 
 
 def _look_back(config: GenerationConfig, n_ctx: int) -> int:
-    """Return how many tokens of the prompt the samplers want to see."""
+    """Return how many of the last tokens of the prompt the samplers need."""
     if config.mirostat:
         return 0
     penalties = _resolve(config.penalty_last_n, n_ctx) if _penalises(config) else 0

@@ -1,4 +1,4 @@
-"""One sequence of token ids, and where what was computed of it is."""
+"""One cached sequence: its token ids, where their keys and values are, and what keeps it in the cache."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Checkpoint:
     """What cannot be rolled back of a sequence (recurrent states, sliding windows), as it was after some tokens.
 
     Attributes:
-        n_tokens: How many tokens.
-        state: What llama.cpp saved.
-        n_sequences: How many sequences may go back to it.
+        n_tokens: Number of tokens.
+        state: The state that llama.cpp saved then.
+        n_sequences: Number of sequences that can go back to it.
     """
 
     __slots__ = ("n_sequences", "n_tokens", "state")
@@ -28,20 +28,20 @@ class Checkpoint:
 
 
 class CachedSequence:
-    """Token ids, and where their keys and values are: in the context, in host memory, or nowhere any more.
+    """Token ids, and where their keys and values are: in the context, in host memory, or dropped.
 
     Attributes:
-        tokens: Token ids that were evaluated, from position 0.
-        seq_id: Its id in the context, ``None`` if it is not there.
+        tokens: Token ids that were evaluated, from position 0 on. Empty if it is dropped.
+        seq_id: Its id in the context, ``None`` if it is not in the context.
         state: Its state in host memory, ``None`` if it is not there.
-        checkpoints: Points to go back to, in order, where the memory of the model cannot drop a tail.
-        planned: After how many tokens checkpoints are to be taken, in order.
-        leases: What keeps it in the cache.
-        extension: The lease of the request that appends tokens to it, ``None`` while it is idle.
-        n_pins: How many operations in progress keep it from being evicted.
-        shareable: Whether other conversations may copy a common prefix.
-        adapters: What its keys and values were computed with.
-        calls: Generations that it has seen.
+        checkpoints: Points to go back to, in ascending order, where the memory of the model cannot drop a tail.
+        planned: After how many tokens checkpoints will be taken, in ascending order.
+        leases: The leases that keep it in the cache.
+        extension: The one of them whose holder appends tokens, ``None`` while it is idle.
+        n_pins: Number of operations in progress that need it where it is.
+        shareable: Whether other conversations may copy a prefix of it.
+        adapters: The adapters that its keys and values were computed with.
+        calls: Number of generations that extended it.
         last_used: When the last one ended, on the cache's clock.
     """
 
@@ -66,12 +66,12 @@ class CachedSequence:
 
     @property
     def is_evictable(self) -> bool:
-        """Whether it may leave the context, or host memory, to make room for others."""
+        """Whether it may leave the context or host memory to make room for others."""
         return self.extension is None and self.n_pins == 0
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Keep it where it is as long as the block lasts."""
+        """Keep it where it is until the ``with`` block ends."""
         self.n_pins += 1
         try:
             yield
@@ -80,21 +80,21 @@ class CachedSequence:
 
     @property
     def n_before_checkpoint(self) -> int | None:
-        """How many tokens are to be evaluated before the next checkpoint is taken, ``None`` if none is planned."""
+        """Number of tokens to evaluate before the next planned checkpoint, ``None`` if none is planned."""
         return self.planned[0] - len(self.tokens) if self.planned else None
 
     def checkpoint_at_most(self, n: int) -> Checkpoint | None:
-        """Return the last checkpoint within the first ``n`` tokens."""
+        """Return the last checkpoint of at most ``n`` tokens, ``None`` if there is none."""
         return next((c for c in reversed(self.checkpoints) if c.n_tokens <= n), None)
 
     def plan_checkpoint(self, n: int) -> None:
-        """Have a checkpoint taken after ``n`` tokens, which were not evaluated yet."""
+        """Plan a checkpoint after ``n`` tokens; does nothing if they are evaluated already."""
         if n > len(self.tokens) and n not in self.planned:
             insort(self.planned, n)
 
 
 class Lease:
-    """What keeps a sequence in the cache until :meth:`release`, which may be called any number of times.
+    """Keeps a sequence in the cache until :meth:`release`, which may be called any number of times.
 
     A sequence has at most one lease that *extends* it: its holder appends tokens, and the sequence stays in the
     context. Any number of others only *keep* the sequence, wherever it is. A sequence without a lease leaves the cache.
@@ -107,7 +107,7 @@ class Lease:
     __slots__ = ("_on_release", "sequence")
 
     def __init__(self, sequence: CachedSequence, on_release: Callable[[Lease], None] | None = None) -> None:
-        """Make a lease of ``sequence``, for which ``on_release`` is called once, by the first :meth:`release`."""
+        """Make a lease of ``sequence``. The first :meth:`release` calls ``on_release``."""
         self.sequence = sequence
         self._on_release = on_release
         sequence.leases.add(self)
@@ -132,7 +132,7 @@ class Lease:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many elements two lists have in common at their beginning.
+    """Return the length of the longest common prefix of two lists.
 
     >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
     2

@@ -1,4 +1,4 @@
-"""What an engine has done so far, and what it is doing."""
+"""Counters of what an engine and an embedder have done, and their state now."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from dataclasses import dataclass, replace
 
 @dataclass
 class Stats:
-    """Counters that make the context rules observable, and the state of things at the moment they were taken.
+    """Counters since the model was loaded, and the state at the moment when they were read.
+
+    They make the rules for contexts observable.
 
     Attributes:
-        contexts_created: Contexts created since the model was loaded.
-        context_reuses: Generations that ran in a context that was there already.
-        n_ctx: Size of the context in tokens, of all conversations together; 0 where there is none.
+        contexts_created: Contexts for generation that were created.
+        context_reuses: Generations that started in a context that existed already.
+        n_ctx: Size of the context in tokens, of all conversations together; 0 without a context.
         prompt_tokens_evaluated: Tokens of prompts that were evaluated.
-        prompt_tokens_reused: Tokens of prompts that a KV cache held already.
-        tokens_generated: Tokens sampled.
-        steps: Batches decoded.
-        tokens_decoded: Tokens in all of them.
-        adapter_switches: How often the next batch was computed with other LoRA adapters than the one before.
+        prompt_tokens_reused: Tokens of prompts that the KV cache held already.
+        tokens_generated: Tokens that were sampled.
+        steps: Batches that were decoded.
+        tokens_decoded: Tokens of all batches.
+        adapter_switches: How often a batch was computed with other LoRA adapters than the batch before.
         running: Generations that take part in the batches.
-        waiting: Generations whose turn has not come.
+        waiting: Generations that have not started, or wait to go on.
         resident: Sessions whose KV cache is in the context.
         swapped: Sessions whose KV cache is in host memory.
-        dropped: Sessions that are evaluated again when they are used.
-        kv_cells: Cells of the context, of one token each.
+        dropped: Sessions whose KV cache is nowhere; their tokens are evaluated again when they are used.
+        kv_cells: Cells of the context; a cell holds one token.
         kv_cells_used: Cells that hold a token.
-        host_bytes: Host memory that swapped sessions and checkpoints take.
-        embedding_contexts_created: Contexts for embeddings created since the model was loaded.
-        embedding_context_reuses: Calls whose embeddings were computed in a context that was there already.
-        embedding_n_ctx: Most tokens of one pass in that context; 0 where there is none.
-        embedding_passes: Batches of texts that were evaluated.
-        texts_embedded: Texts in all of them.
-        tokens_embedded: Tokens in all of them.
+        host_bytes: Bytes of host memory that swapped sessions and checkpoints take.
+        embedding_contexts_created: Contexts for embeddings that were created.
+        embedding_context_reuses: Calls whose embeddings were computed in a context that existed already.
+        embedding_n_ctx: Most tokens of one pass in that context; 0 without such a context.
+        embedding_passes: Passes over texts that were computed.
+        texts_embedded: Texts of all passes.
+        tokens_embedded: Tokens of all passes.
     """
 
     contexts_created: int = 0
@@ -61,9 +63,9 @@ class Stats:
 
     @property
     def mean_batch_size(self) -> float:
-        """Tokens in a batch, on average."""
+        """Tokens per batch, on average; 0 before the first batch."""
         return self.tokens_decoded / self.steps if self.steps else 0.0
 
     def snapshot(self, **changes: int) -> Stats:
-        """Return a copy that stays as it is, with some values replaced."""
+        """Return a copy, which does not change any more, with some values replaced."""
         return replace(self, **changes)
