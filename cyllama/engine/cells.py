@@ -102,7 +102,7 @@ class Cells:
         return sum(run.length for run in self._runs.get(seq_id, ()))
 
     def _split(self, seq_id: int, n: int) -> int:
-        """Divide the run that ends after cell ``n``, if there is one; return how many runs hold the first ``n`` cells."""
+        """Divide the run that holds the cell ``n`` and the one before; return how many runs hold the first ``n``."""
         for i, run in enumerate(self._runs.get(seq_id, ())):
             if n <= 0:
                 return i

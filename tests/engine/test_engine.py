@@ -1,4 +1,4 @@
-"""The engine from inside: its books agree with llama.cpp's, and a failure costs one generation only."""
+"""The engine from inside: what it records agrees with llama.cpp, and a failure costs one generation only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 from cyllama import LLM, DecodeError
 from cyllama.engine import Engine
 from cyllama.engine.kv_cache import KVCache
+from cyllama.engine.scheduler import Scheduler
 from cyllama.llama.llama_cpp import LlamaContext, LlamaContextParams
 
-from ..support.harness import in_threads, together
+from ..support.harness import engine_of, in_threads, together
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Check the books after every step; note how many cells are used."""
+    """Check what is recorded after every step; return how many cells are used."""
     cells: list[int] = []
     step = Engine._step
 
@@ -33,21 +34,21 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return cells
 
 
-def test_the_books_agree_with_llama_cpps_after_every_step(llm: LLM, checked: list[int]):
+def test_what_is_recorded_agrees_with_llama_cpp_after_every_step(llm: LLM, checked: list[int]):
     response = llm(STORY, n_batch=5, max_tokens=20)
     n_prompt = response.usage.prompt_tokens
     chunks = [min(5 * (i + 1), n_prompt) for i in range(-(-n_prompt // 5))]
     assert checked == [*chunks, *range(n_prompt + 1, n_prompt + 19), 0]
 
 
-def test_the_books_start_empty_in_a_reused_context(llm: LLM, checked: list[int]):
+def test_a_reused_context_starts_empty(llm: LLM, checked: list[int]):
     llm(STORY, max_tokens=5)
     llm(STORY, max_tokens=5)
     half = len(checked) // 2
     assert checked[:half] == checked[half:]
 
 
-def test_wrong_books_are_noticed(llm: LLM):
+def test_a_wrong_record_is_noticed(llm: LLM):
     params = LlamaContextParams()
     params.n_ctx, params.n_seq_max, params.kv_unified = 256, 2, True
     with LlamaContext(llm.model, params) as context:
@@ -58,6 +59,23 @@ def test_wrong_books_are_noticed(llm: LLM):
         kv_cache.append(lease.sequence, [1, 2])
         with pytest.raises(AssertionError, match="2 tokens are recorded, but the last position is -1"):
             kv_cache.check_integrity()
+
+
+@pytest.mark.parametrize("session", [None, "ada"])
+def test_a_failure_before_a_request_has_started_gives_its_sequence_back(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, session: str | None
+):
+    llm(STORY, session=session, max_tokens=5)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("it cannot start")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "start", fail)
+        with pytest.raises(DecodeError, match="it cannot start"):
+            llm(STORY, session=session, max_tokens=5)
+    engine_of(llm).check_integrity()
+    assert llm(STORY, session=session, max_tokens=5).finish_reason == "length"
 
 
 def test_a_failure_while_decoding_keeps_the_text_so_far_and_ends_one_generation_only(

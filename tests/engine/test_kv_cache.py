@@ -285,6 +285,28 @@ def test_a_request_goes_on_although_its_conversation_was_forgotten(desk: Desk):
     assert desk.cache.used_cells == 0
 
 
+def test_a_lease_is_released_once_however_often_that_is_asked_for(desk: Desk):
+    sequence, _ = desk.turn(TOKENS[:50])
+    lease = desk.cache.keep(sequence)
+    for _ in range(3):
+        lease.release()
+    desk.cache.check_integrity()
+    assert desk.turn(TOKENS[:60], sequence) == (sequence, 50)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_lease_ends_with_its_block_also_by_an_error(desk: Desk, error: type[BaseException]):
+    def fail() -> None:
+        with desk.cache.open(TOKENS[:50], None, shareable=True) as lease:
+            desk.evaluate(lease.sequence, TOKENS[:30])
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    desk.cache.check_integrity()
+    assert (desk.cache.used_cells, desk.cache.running) == (0, [])
+
+
 # -------------------- room
 
 
@@ -378,6 +400,16 @@ def test_a_preempted_sequence_goes_on_later(desk: Desk):
     desk.cache.check_integrity()
     assert desk.cache.used_cells == 0
     assert desk.turn(TOKENS[:50], sequence) == (sequence, 30)
+
+
+def test_a_preempted_sequence_that_nothing_else_keeps_goes(desk: Desk):
+    sequence = desk.open(TOKENS[:50])
+    desk.keep(sequence)
+    desk.evaluate(sequence, TOKENS[:30])
+    desk.forget(sequence)
+    desk.preempt(sequence)
+    desk.cache.check_integrity()
+    assert (desk.cache.used_cells, desk.cache.host_bytes) == (0, 0)
 
 
 def test_alone_a_short_sequence_leaves_the_cells_behind_a_long_one_that_has_gone(desk: Desk):
@@ -756,7 +788,7 @@ class Walk:
         assert sequence.tokens == everything[: len(sequence.tokens)]
         assert len(sequence.tokens) < len(everything)
         self.n_known += len(sequence.tokens)
-        if sequence is not own:
+        if sequence is not own and not talk.forgotten:
             self.desk.keep(sequence)
             if own is not None:
                 self.desk.forget(own)
@@ -784,9 +816,11 @@ class Walk:
             self.cache.check_integrity()
 
     def preempt(self, talk: Talk, how: int) -> None:
-        if talk.running and talk.sequence is not None and not talk.forgotten:
+        if talk.running and talk.sequence is not None:
             self.desk.preempt(talk.sequence)
             talk.running = False
+            if talk.forgotten:
+                talk.sequence = None
 
     def fork(self, talk: Talk, how: int) -> None:
         if talk.sequence is not None and not talk.forgotten:
