@@ -47,9 +47,9 @@ def test_every_cell_counts_once_however_many_sequences_share_it(steps: list[tupl
             source, target = where
             if source == target:
                 continue
-            for books in (cells, named):
-                books.truncate(target, 0)
-                books.copy(source, target, n)
+            for ledger in (cells, named):
+                ledger.truncate(target, 0)
+                ledger.copy(source, target, n)
         else:
             getattr(cells, what)(where, n)
             getattr(named, what)(where, n)

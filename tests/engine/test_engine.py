@@ -114,7 +114,7 @@ def test_a_cancelled_generation_logs_no_error(llm: LLM, caplog: pytest.LogCaptur
 
 
 class FailingHandler(logging.Handler):
-    """As of somebody whose log server is down, and who overrode ``emit`` without ``handleError``."""
+    """A log server is down, and the handler overrides ``emit`` without ``handleError``."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise ConnectionError(record.getMessage())

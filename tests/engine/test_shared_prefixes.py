@@ -1,4 +1,4 @@
-"""Requests with the same beginning, on every kind of memory: it is evaluated once, and nobody waits for nothing."""
+"""Requests with the same beginning, on every kind of memory: it is evaluated once, and no request waits in vain."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_answers_that_are_asked_for_again_go_on_from_the_same_place(
     check()
 
 
-def test_where_there_can_be_no_checkpoint_nobody_waits_for_one(
+def test_where_there_can_be_no_checkpoint_no_request_waits_for_one(
     path: Path, requests: list[Request], steps: list[Step], check: Callable[[], None]
 ):
     with LLM(path, **EXACT, n_parallel=2, host_cache_mb=0) as llm:
@@ -133,7 +133,7 @@ def test_those_that_wait_for_one_that_is_cancelled_evaluate_it_themselves(
     check()
 
 
-def test_copies_that_fail_are_evaluated_and_disturb_nobody(
+def test_copies_that_fail_are_evaluated_and_disturb_no_other_request(
     path: Path, requests: list[Request], check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ):
     def fail(self: LlamaContext, *args: Any) -> Any:
