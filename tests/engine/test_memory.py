@@ -1,4 +1,4 @@
-"""What every kind of memory can and cannot do, which is what the engine's books rest on."""
+"""What every kind of memory can and cannot do, which the KV cache relies on."""
 
 from __future__ import annotations
 
