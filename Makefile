@@ -5,7 +5,8 @@
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
 # make lint    ruff, pyright, clang-format, and whether the stub is up to date
-# make stubs   write cyllama/llama/llama_cpp.pyi anew
+# make stubs   write cyllama/llama/llama_cpp.pyi
+# make docs    build the documentation's site into build/site; an unknown link or name fails
 # make clean   remove everything that was built
 #
 # Needs python3 >= 3.10 (with venv and headers), a C++ compiler and make. Everything else goes into .venv/ and build/.
@@ -23,7 +24,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test fuzz models gpu bench lint format stubs clean check FORCE
+.PHONY: demo test fuzz models gpu bench lint format stubs docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -61,6 +62,10 @@ format: $(STAMP)/dev
 
 stubs: $(STAMP)/dev
 	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi
+
+docs: $(STAMP)/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+	@echo "The site is in build/site: open build/site/index.html"
 
 clean:
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
@@ -124,7 +129,7 @@ endef
 export PROGRESS
 
 # With cyllama installed, these add what the extra names and leave cyllama itself alone.
-$(STAMP)/test $(STAMP)/dev: $(INSTALLED)
+$(STAMP)/test $(STAMP)/dev $(STAMP)/docs: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyllama[$(@F)]'
 	@touch $@
 

@@ -43,8 +43,8 @@ def main(model_path: str | None = None) -> None:
     show("reset, then a fresh one", llm)
     print(f"same text every time: {len(set(texts)) == 1}")
 
-    # A fixed n_ctx is the exact limit of prompt and answer together. One that the process needs anyway, set once, saves
-    # the replacements.
+    # A fixed n_ctx is the exact limit of prompt and answer together. Set once to what the process needs, it avoids the
+    # replacements.
     with LLM(model_path, temperature=0, n_ctx=512) as fixed:
         fixed(prompt, max_tokens=8)
         fixed(prompt, max_tokens=480)

@@ -1,4 +1,4 @@
-"""Several conversations over one model, none of which learns anything of another.
+"""Several conversations over one model, none of which knows anything of another.
 
 A conversation is the list of its messages, which you keep. Every call evaluates the whole of its prompt in a cleared KV
 cache, so that the model knows what is in this prompt and nothing else: conversations may be interleaved in any order.
@@ -39,7 +39,7 @@ def main(model_path: str | None = None) -> None:
         print(f"ben: {ben.say('What is my name?')}")
         print(f"contexts created: {llm.stats.contexts_created}")
 
-        # Without its history, the same question gets the answer of somebody who was never introduced.
+        # Without its history, the same question gets the answer of a stranger.
         print(f"stranger: {Conversation(llm).say('What is my name?')}")
         print(f"prompt tokens reused from earlier calls: {llm.stats.prompt_tokens_reused}")
 

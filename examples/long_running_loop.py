@@ -50,7 +50,7 @@ def main(model_path: str | None = None) -> None:
             try:
                 llm(job)
                 outcomes["answered"] += 1
-            except ContextSizeError:  # a service would shorten the prompt, or say so to whoever sent it
+            except ContextSizeError:  # a service would shorten the prompt, or report it to the sender
                 outcomes["too long"] += 1
             except PromptError:
                 outcomes["no valid text"] += 1

@@ -1,4 +1,4 @@
-"""An agent with two tools and a checkpointer: every thread is a session, so that a step costs what is new in it.
+"""An agent with two tools and a checkpointer: every thread is a session, so that a step evaluates only what is new.
 
 Run it with ``python examples/langchain/agent.py [model.gguf]``.
 """

@@ -48,7 +48,7 @@ def main(model_path: str | None = None) -> None:
         stats = model.client.stats
         print(f"tokens of all prompts: {stats.prompt_tokens_reused} known, {stats.prompt_tokens_evaluated} evaluated")
 
-        # A conversation that has ended gives its memory back. Should it go on, it is evaluated anew.
+        # Ending a conversation gives its memory back. If it goes on later, it is evaluated again.
         model.reset_session("ada")
         print(f"sessions: {', '.join(sorted(model.client.sessions))}")
 

@@ -33,17 +33,17 @@ def main(model_path: str | None = None) -> None:
         print(f"finish reason: {answer.response_metadata['finish_reason']}")
         print(f"tokens: {answer.usage_metadata}")
 
-        # A stream ends what is generated when it is left.
+        # Leaving a stream ends its generation.
         print("stream: ", end="")
         for chunk in model.stream("Count from 3 to 15."):
             print(chunk.text, end="", flush=True)
         print()
 
-        # What is called, and with what, always fits the tools: they are the grammar of the answer.
+        # A call always fits its tool: the tools are the grammar of the answer.
         asked = model.bind_tools([GetWeather]).invoke("What is the weather in Paris?")
         print(f"tool calls: {[(call['name'], call['args']) for call in asked.tool_calls]}")
 
-        # So is a schema. What the model is to write, the question has to say all the same.
+        # A schema is the grammar of the answer too. The question still has to say what to write.
         question = "Tell me a joke about cats. Reply in JSON with keys setup and punchline."
         joke = model.with_structured_output(Joke).invoke(question)
         print(f"structured: {joke!r}")

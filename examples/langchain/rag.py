@@ -58,7 +58,7 @@ def main(model_path: str | None = None) -> None:
         # One call for many questions: their answers are generated together.
         print(f"together: {chain.batch(list(QUESTIONS)) == [chain.invoke(question) for question in QUESTIONS]}")
 
-        # A reranker puts what was found into order. Without a model trained to rank, it compares embeddings.
+        # A reranker orders the texts that were found. Without a model trained to rank, it compares embeddings.
         reranker = CyllamaReranker(llm=model.client, top_n=1)
         (best,) = reranker.compress_documents(retriever.invoke(QUESTIONS[0]), QUESTIONS[0])
         print(f"best: {best.page_content} ({best.metadata['relevance_score']:.2f})")

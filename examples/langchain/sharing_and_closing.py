@@ -14,14 +14,14 @@ from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM
 
 
 def by_path(model_path: str | None) -> None:
-    # Objects of one file and the same loading options share one model, whatever they generate with.
+    # Objects of one file and the same loading options share one model, also with different options of generation.
     chat = ChatCyllama(model_path=model_path, temperature=0)
     writer = CyllamaLLM(model_path=model_path, temperature=0.8, max_tokens=16)
     embeddings = CyllamaEmbeddings(model_path=model_path)
     llm = chat.client
     print(f"shared: {llm is writer.client is embeddings.client}")
 
-    # It is given back with the last of them: by close(), by a with block, or when nobody refers to it.
+    # The last of them gives it back: by close(), at the end of a with block, or when nothing refers to it.
     print(f"answer: {chat.invoke('What is the capital of France?').text}")
     chat.close()
     del embeddings
@@ -31,7 +31,7 @@ def by_path(model_path: str | None) -> None:
 
 
 def given(model_path: str | None) -> None:
-    # A model that you pass stays yours: its size, its options, and when it is closed.
+    # A model that you pass is not changed and not closed by the objects that use it.
     with LLM(model_path, kv_cells=1024, n_ctx=512) as llm:
         with ChatCyllama(llm=llm, temperature=0) as chat:
             chat.invoke("What is the capital of France?")
@@ -40,7 +40,7 @@ def given(model_path: str | None) -> None:
 
 
 def one_at_a_time(model_path: str | None) -> None:
-    # For machines with no memory to spare: another conversation drops the context of the one before.
+    # For machines with little memory: another conversation drops the context of the one before.
     with ChatCyllama(model_path=model_path, temperature=0, sessions="exclusive") as chat:
         histories: dict[str, list[AnyMessage]] = {"ada": [], "ben": []}
         for name, text in (("ada", "I am Ada."), ("ada", "Who am I?"), ("ben", "I am Ben."), ("ada", "Who am I?")):

@@ -28,14 +28,14 @@ class Person(BaseModel):
 
 
 def main(model_path: str | None = None) -> None:
-    # What to write, the prompt says: the model does not see the schema.
+    # The prompt says what to write: the model does not see the schema.
     prompt = ChatPromptTemplate.from_template("Extract name, age and city as JSON: {sentence}.")
     with ChatCyllama(model_path=model_path, temperature=0, max_tokens=256) as model:
         extract = prompt | model.with_structured_output(Person)
         for person in extract.batch([{"sentence": sentence} for sentence in SENTENCES]):
             print(repr(person))
 
-        # The form does not depend on what the model makes of a text. Here it chooses among all tokens alike.
+        # The form does not depend on how well the model reads a text. At this temperature, its choice is nearly random.
         guess = model.with_structured_output(Person, temperature=1000, top_k=0, top_p=1, min_p=0, seed=1)
         print(f"at random: {guess.invoke('Hello!')!r}")
 

@@ -1,35 +1,41 @@
-"""What the README shows runs, and what it names exists."""
+"""The README is short, begins with what to type, and shows no figure that the site does not explain.
+
+test_pages.py runs what it shows.
+"""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
+from ..support.pages import DOCS, ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_its_python_runs(block: str):
-    result = subprocess.run(
-        [sys.executable, "-c", block], capture_output=True, encoding="utf-8", timeout=120, check=True
-    )
-    assert result.stderr == ""
-    for comment in re.findall(r"print\(response\)  # (.*)", block):
-        assert result.stdout.startswith(f"{comment}\n")
-
-
-def test_its_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert len(links) > 5
-    assert [link for link in links if not (ROOT / link).exists()] == []
+MOST_LINES = 180
 
 
 def test_the_two_commands_come_first():
     [first] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)[:1]
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < MOST_LINES
+
+
+def test_it_has_one_picture_and_one_table_of_figures():
+    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == ["docs/flow.svg"]
+    assert len(compared()) > 3
+
+
+def test_its_figures_are_those_of_the_page_about_performance():
+    performance = (DOCS / "performance.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"\d[\d,.]*(?: (?:ms|s)\b)?", performance))
+    shown = [figure for row in compared() for figure in re.findall(r"(?<=[ :])\d[\d,.]*(?: (?:ms|s)\b)?(?= \|)", row)]
+    assert len(shown) > 8
+    assert sorted(set(shown) - explained) == []
+
+
+def compared() -> list[str]:
+    """Return the rows of the table under "Compared", without its head."""
+    [section] = re.findall(r"^## Compared\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\| [^|\n]+\|.*", section, re.MULTILINE)
