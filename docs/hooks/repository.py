@@ -2,7 +2,8 @@
 
 A page links to the repository as GitHub shows it, by relative paths. In the site, the Markdown files named in PAGES
 are pages of their own, and every other file that a page links to is copied to `source/`. A link to a file that does
-not exist stays as it is: MkDocs reports it, and the build fails.
+not exist stays as it is: MkDocs reports it, and the build fails. It also fails if a page would load anything from
+another host.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -26,6 +29,7 @@ PAGES = {
     "cyllama/models/README.md": "tiny-chat.md",
 }
 _ORIGINS = {page: origin for origin, page in PAGES.items()}
+_LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=.(?:https?:)?//[^\"'>]+")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]+)?(?=\))")
 
 
@@ -40,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Let the links of a page lead to the same files in the site."""
 
     def to_site(match: re.Match[str]) -> str:
@@ -53,8 +57,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _LINK.sub(to_site, markdown)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Fail if a page loads anything from another host."""
+    for page in sorted(Path(config.site_dir).rglob("*.html")):
+        if found := _LOADED.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page.relative_to(config.site_dir)} loads something from another host: {found[0]}")
+
+
 def _target(page: str, link: str) -> str | None:
-    """Return the file of the repository that a page links to, by its path there; ``None`` where there is none."""
+    """Return the file of the repository that a page links to, by its path there, or ``None``."""
     origin = _ORIGINS.get(page, f"docs/{page}")
     target = os.path.normpath(posixpath.join(posixpath.dirname(origin), link))
     return target if not target.startswith("..") and (ROOT / target).is_file() else None

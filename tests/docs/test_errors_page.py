@@ -14,8 +14,7 @@ PAGE = DOCS / "errors.md"
 
 
 def test_every_error_has_a_program_that_raises_it():
-    modules = (cyllama.errors, langchain_cyllama)
-    values = {name: getattr(module, name) for module in modules for name in dir(module)}
+    values = vars(cyllama.errors) | {name: getattr(langchain_cyllama, name) for name in langchain_cyllama.__all__}
     errors = {name for name, value in values.items() if isinstance(value, type) and issubclass(value, Exception)}
     raised = [block.error.partition(":")[0] for block in blocks(PAGE) if block.error]
     assert sorted(raised) == sorted(errors - {CyllamaError.__name__})
