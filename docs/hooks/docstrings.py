@@ -4,7 +4,8 @@
   (`LLM.chat`), or a member of the class in which it stands. Everything else, such as names of the engine, has no page
   and is shown as code. A public name without this member fails the build.
 - Examples, lines that begin with `>>>`, become blocks of code.
-- Options below an argument, `name: text` on lines of their own, become a list.
+- Options below an argument, `name: text` on lines of their own, become a list. So do the "Key init args" of LangChain's
+  classes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _IDENTIFIER = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 _ROLE = re.compile(r":(?:class|meth|func|attr|data|exc|mod|obj):`(~?)([\w.]+)`")
 _EXAMPLE = re.compile(r"^( *)>>> .*\n?(?:^\1\S.*\n?)*", re.MULTILINE)
 _OPTIONS = re.compile(r"(?<=:\n\n)(?:^ {8,}\S.*\n?)+", re.MULTILINE)
+_INIT_ARGS = re.compile(r"^(Key init args .*):\n((?:^ {4}.*\n?)+)", re.MULTILINE)
+_INIT_ARG = re.compile(r"^ {4}(\S.*)\n {8}", re.MULTILINE)
 
 
 class Docstrings(Extension):
@@ -34,7 +37,7 @@ class Docstrings(Extension):
         """Rewrite the docstring of one object."""
         if obj.docstring is not None:
             text = _EXAMPLE.sub(_to_block, obj.docstring.value)
-            text = _OPTIONS.sub(_to_list, text)
+            text = _INIT_ARGS.sub(_to_argument_list, _OPTIONS.sub(_to_list, text))
             obj.docstring.value = _ROLE.sub(lambda role: self._to_link(role, obj), text)
 
     def _to_link(self, role: re.Match[str], obj: Object) -> str:
@@ -62,3 +65,7 @@ def _to_block(example: re.Match[str]) -> str:
 def _to_list(options: re.Match[str]) -> str:
     indent = " " * (len(options[0]) - len(options[0].lstrip()))
     return re.sub(rf"^{indent}(\w+): ", rf"{indent}- `\1`: ", options[0], flags=re.MULTILINE)
+
+
+def _to_argument_list(arguments: re.Match[str]) -> str:
+    return f"**{arguments[1]}**\n\n" + _INIT_ARG.sub(r"- `\1`: ", arguments[2]) + "\n"
