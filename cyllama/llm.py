@@ -541,7 +541,7 @@ class LLM:
                 raise ConfigError(self._unknown_adapter(name))
             adapter.unloaded = True
             if self._engine is not None:
-                self._engine.let_go_of_unloaded()
+                self._engine.free_unloaded_adapters()
 
     @property
     def loras(self) -> list[str]:
@@ -1008,9 +1008,7 @@ class LLM:
         """Hand over generations of the same prompt, of which the first one evaluates it for all, or none of them."""
         try:
             with self._lock:
-                engine = self._running_engine()
-                for request in requests:
-                    engine.submit(request)
+                self._running_engine().submit(*requests)
         except BaseException:  # Ctrl-C
             with self._lock:
                 for request in requests:
@@ -1030,18 +1028,14 @@ class LLM:
         given, adapters = self._prepare(prompt, task)
         outlets = [None] * n if outlets is None else outlets
         makers = [self._maker(given, adapters, *pair) for pair in zip(tasks, outlets, strict=True)]
-        leader, *followers = requests = [make(None) for make in makers]
-        leader.followers = list(followers)
-        for request in followers:
-            request.leader = leader
-        return requests
+        return [make(None) for make in makers]
 
     def _prepare(self, prompt: str | Sequence[int], task: _Task, *, append: bool = False) -> tuple[Prompt, AdapterSet]:
         self._check_process()
         return self._prompt(prompt, task.config, append=append), self._adapter_set(task.config)
 
     def _maker(
-        self, given: Prompt, adapters: AdapterSet, task: _Task, chunks: LoopOutlet | None, *, streaming: bool = False
+        self, given: Prompt, adapters: AdapterSet, task: _Task, outlet: LoopOutlet | None, *, streaming: bool = False
     ) -> Callable[[Conversation | None], Request]:
         """Do all of a request's preparation that takes time; return what makes it one of a conversation."""
         config = task.config
@@ -1057,7 +1051,7 @@ class LLM:
             size_for=size_for,
             make_sampler=make_sampler,
             preserved=task.preserved,
-            chunks=chunks,
+            outlet=outlet,
             adapters=adapters,
         )
 
@@ -1130,12 +1124,12 @@ class LLM:
 
     def _to_response(self, request: Request, response_format: ResponseFormat | None) -> Response:
         return Response(
-            request.text,
+            request.answer.text,
             finish_reason=request.finish_reason or "cancelled",
             usage=request.usage,
-            timings=request.timings,
+            timings=request.answer.clock.timings,
             model=self.model_name,
-            logprobs=None if request.config.logprobs is None else tuple(request.logprobs),
+            logprobs=None if request.config.logprobs is None else tuple(request.answer.logprobs),
             response_format=response_format,
         )
 
@@ -1233,7 +1227,7 @@ class LLM:
         with self._lock:
             conversation, engine = self._conversation(session.name), self._engine
             answer = None if engine is None else engine.save(conversation)
-        cached_tokens, state, adapters = ([], None, ()) if answer is None else answer()
+        cached_tokens, state, adapters = ([], None, ()) if answer is None else answer.result()
         tokens, text, replies = conversation.history
         SavedSession(
             session.name,

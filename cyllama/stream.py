@@ -69,7 +69,7 @@ class _Generation:
             self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
-        self._request.chunks.put(None)  # for whoever else is reading this stream
+        self._request.answer.outlet.put(None)  # for whoever else is reading this stream
         self._response = self._llm._to_response(self._request, self._response_format)
         if raise_error and self._request.error is not None:
             raise self._request.error

@@ -9,7 +9,7 @@ import pytest
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
-from cyllama.engine.scheduler import Chunk
+from cyllama.engine.batch import Row
 from cyllama.models import TINY_CHAT
 
 from .support.harness import Step
@@ -58,9 +58,9 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     seen: list[Request] = []
     submit = Engine.submit
 
-    def recorded_submit(self: Engine, request: Request) -> None:
-        seen.append(request)
-        submit(self, request)
+    def recorded_submit(self: Engine, *requests: Request) -> None:
+        seen.extend(requests)
+        submit(self, *requests)
 
     monkeypatch.setattr(Engine, "submit", recorded_submit)
     return seen
@@ -72,13 +72,13 @@ def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     seen: list[Step] = []
     next_batch, step = Engine._next_batch, Engine._step
 
-    def recorded_next_batch(self: Engine, n_batch: int) -> list[Chunk]:
+    def recorded_next_batch(self: Engine, n_batch: int) -> list[Row]:
         chunk_size = self._scheduler.chunk
-        chunks = next_batch(self, n_batch)
-        prompts = {chunk.request: len(chunk.tokens) for chunk in chunks if not chunk.request.tokens}
-        generated = [chunk.request for chunk in chunks if chunk.request.tokens]
+        rows = next_batch(self, n_batch)
+        prompts = {row.request: len(row.tokens) for row in rows if not row.request.tokens}
+        generated = [row.request for row in rows if row.request.tokens]
         seen.append(Step(prompts, generated, 0, chunk_size))
-        return chunks
+        return rows
 
     def recorded_step(self: Engine) -> None:
         n = len(seen)

@@ -1,8 +1,9 @@
 """Many requests on their way through one llama.cpp context.
 
-A :class:`Request` goes to the :class:`Engine`, whose thread is the only one that decodes. Its :class:`Scheduler` says
-what goes into the next batch, its :class:`KVCache` which sequence holds which tokens. A :class:`Conversation` is what
-is remembered between requests. The :class:`Embedder` has a context and a thread of its own.
+A :class:`Request` goes to the :class:`Engine`, whose thread is the only one that decodes. Its ``Admission`` decides
+which requests run, its ``Scheduler`` what goes into the next batch, and its ``KVCache`` knows which sequence holds
+which tokens. A :class:`Conversation` is what is remembered between requests. The :class:`Embedder` has a context and a
+thread of its own.
 """
 
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet

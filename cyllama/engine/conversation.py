@@ -38,7 +38,7 @@ class History(NamedTuple):
 class Conversation:
     """The token ids and the text of one conversation, whether or not a KV cache holds them.
 
-    The engine's thread changes it when a generation ends; until then it is as the one before left it.
+    The engine's thread changes it when a generation ends, and at no other time.
 
     Attributes:
         name: What callers call it.
@@ -46,9 +46,9 @@ class Conversation:
         lease: What keeps its sequence in the KV cache. Only the engine's thread changes it.
         requests: Generations that have not ended, in order.
         handles: The session objects that callers hold.
-        opened: Whether there ever was one, and not only calls that name it.
+        opened: Whether there ever was a session object, and not only calls that name it.
         last_used: When it was last asked for, on the registry's clock.
-        forgotten: Whether its name is unknown again.
+        forgotten: Whether it was forgotten: its name may be that of another one now.
     """
 
     def __init__(self, name: str, history: History | None = None) -> None:
@@ -63,7 +63,7 @@ class Conversation:
 
     @property
     def failed(self) -> bool:
-        """Whether it was made by calls of which none succeeded."""
+        """Whether it was made by calls, none of which succeeded."""
         return not (self.tokens or self.requests or self.opened)
 
     @property
@@ -79,7 +79,7 @@ class Conversation:
 
     @property
     def place(self) -> Literal["resident", "swapped", "dropped"]:
-        """Where its KV cache is."""
+        """Where its KV cache is: in the context, in host memory, or nowhere."""
         sequence = self.sequence
         if sequence is None or not sequence.tokens:
             return "dropped"
@@ -88,11 +88,11 @@ class Conversation:
     def keep_replies(self, prompt: list[int], text: str, tokenize: Callable[[str], list[int]]) -> list[int]:
         """Return the tokens of a whole history, with the ids that were sampled where it repeats answers.
 
-        The same text can be other tokens than those that were sampled. So as much of ``text`` as the conversation holds
-        up to the end of an answer keeps its token ids, and what its KV cache holds stays of use.
+        Tokenizing the text of an answer may give other tokens than those that were sampled. So ``text`` keeps the
+        sampled ids up to the end of the last answer that it repeats, and the KV cache stays useful.
 
         Args:
-            prompt: The tokens of ``text``, made without knowledge of the conversation.
+            prompt: The tokens of ``text`` alone.
             text: The whole history.
             tokenize: Turns what follows into tokens.
         """
@@ -110,7 +110,7 @@ class Conversation:
     def end_turn(
         self, prompt: Sequence[int], prompt_text: str | None, answer: Sequence[int], answer_text: str, n_reply: int
     ) -> None:
-        """Go on from a prompt, which is the whole history, and its answer.
+        """Replace the history by a prompt, which repeats all of it that counts, and its answer.
 
         Args:
             prompt: Tokens of the prompt.
@@ -137,7 +137,7 @@ class Conversation:
 
 
 class Conversations:
-    """The conversations that are remembered, by name. To be used below a lock."""
+    """The conversations that are remembered, by name. The caller holds a lock."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -163,7 +163,7 @@ class Conversations:
         return conversation
 
     def add(self, conversation: Conversation) -> Conversation | None:
-        """Remember a conversation. Return the one that was forgotten to make room for it, if any.
+        """Remember a conversation; return the one that was forgotten to make room for it, if any.
 
         Raises:
             SessionError: There are too many, and all are in use.

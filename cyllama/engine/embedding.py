@@ -184,7 +184,7 @@ class Embedder(Worker[EmbeddingJob]):
 
     # --- the embedder's thread
 
-    def _turn(self) -> None:
+    def _iterate(self) -> None:
         """Take the calls that have come in and compute one pass."""
         self._empty_inbox()
         self._jobs = deque(job for job in self._jobs if not job.future.done())
@@ -262,7 +262,7 @@ class Embedder(Worker[EmbeddingJob]):
             elif (status := context.decode(batch)) != 0:
                 raise DecodeError(f"llama.cpp could not evaluate the texts: status {status}")
         except RuntimeError:
-            if self._nobody_waits():  # aborted
+            if self._is_unwanted():  # aborted
                 return False
             raise
         return True
@@ -277,11 +277,11 @@ class Embedder(Worker[EmbeddingJob]):
         elif self._pooling == LlamaPoolingType.LAST or seq_id not in vectors:
             vectors[seq_id] = cast("list[float]", vector.tolist())
 
-    def _nobody_waits(self) -> bool:
+    def _is_unwanted(self) -> bool:
         return self._stopping or all(job.future.cancelled() for job in list(self._jobs))
 
     @property
-    def _in_flight(self) -> LlamaContext | None:
+    def _decoding(self) -> LlamaContext | None:
         return self._context
 
     # --- the context

@@ -33,7 +33,7 @@ class Pace:
         """Return how many tokens of prompts take as long as ``n_steps`` steps that only generate.
 
         Returns:
-            ``None`` as long as either has not been measured.
+            ``None`` until both have been measured.
         """
         if not self._generating or not self._prompt_token:
             return None

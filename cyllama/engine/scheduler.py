@@ -4,69 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from .adapters import AdapterKey
+from .batch import Row
 from .pace import Pace
-from .request import Request
-from .tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, TURN_STEPS
+from .request import Request, Status
+from .tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, SLICE_STEPS
 from .waiting import WaitingLine
 
 
-class Chunk(NamedTuple):
-    """Tokens of one request for the next batch, and whether its next token is sampled from the last of them."""
+class AdapterSlices:
+    """Which adapters the next step is computed with. A step has one set of adapters, so sets have time slices, in turn.
 
-    request: Request
-    tokens: list[int]
-    sample: bool
-
-
-class AdapterTurns:
-    """Which adapters the next step is computed with: there can be one set only, and sets take turns.
-
-    A turn ends after ``TURN_STEPS`` steps, or after a chunk of a prompt, which takes as long, unless nobody waits.
+    A slice ends after ``SLICE_STEPS`` steps, or after a chunk of a prompt, which takes as long, if another set waits.
     """
 
     def __init__(self) -> None:
         self._current: AdapterKey | None = None
-        self._left = 0  # steps of the current turn
-        self._line: list[AdapterKey] = []  # the other sets, in the order of their turns
+        self._left = 0  # steps of the current slice
+        self._queue: list[AdapterKey] = []  # the other sets, in the order of their slices
 
     def choose(self, running: list[Request]) -> list[Request]:
-        """Return the requests whose adapters' turn it is."""
+        """Return the requests that the next step is for."""
         keys = dict.fromkeys(request.adapters.key for request in running)
         if len(keys) <= 1:
             for key in keys:
                 self._begin(key)
-            self._line.clear()
+            self._queue.clear()
             return running
-        line = [key for key in self._line if key in keys]
-        line += [key for key in keys if key != self._current and key not in line]
+        queue = [key for key in self._queue if key in keys]
+        queue += [key for key in keys if key != self._current and key not in queue]
         if self._current not in keys:
-            self._begin(line.pop(0))
+            self._begin(queue.pop(0))
         elif self._left <= 0:
-            line.append(self._current)
-            self._begin(line.pop(0))
-        self._line = line
+            queue.append(self._current)
+            self._begin(queue.pop(0))
+        self._queue = queue
         return [request for request in running if request.adapters.key == self._current]
 
     def spend(self, n_prompt: int, budget: int) -> None:
-        """Note a step that evaluated so many tokens of prompts, of ``budget``, which take as long as a turn."""
-        self._left -= 1 + n_prompt * TURN_STEPS // max(budget, 1)
+        """Count a step as a part of the current slice.
+
+        Args:
+            n_prompt: Tokens of prompts that the step evaluates.
+            budget: Tokens of prompts that take as long as a slice.
+        """
+        self._left -= 1 + n_prompt * SLICE_STEPS // max(budget, 1)
 
     def _begin(self, key: AdapterKey) -> None:
         if key != self._current:
-            self._current, self._left = key, TURN_STEPS
+            self._current, self._left = key, SLICE_STEPS
 
 
 class Scheduler:
     """What runs, and what each batch consists of.
 
-    Requests start in the order in which they came, ``n_parallel`` at a time. Every batch has the next token of each
-    request that is generating, and is filled up with parts of prompts: half for the one that came first, half for those
-    of which least is left. So a short prompt never waits for the end of a long one, and a long one goes on at half its
-    speed at least, however many short ones come after it. Requests with other LoRA adapters have batches of their own,
-    in turn.
+    Requests start in order of arrival, ``n_parallel`` at a time. Every batch has the next token of each request that is
+    generating, and is filled up with parts of prompts: half for the one that arrived first, half for those of which
+    least is left. So a short prompt never waits for the end of a long one, and a long one proceeds at half its speed at
+    least, no matter how many short ones arrive after it. Requests with other LoRA adapters have batches of their own.
 
     Attributes:
         n_parallel: How many requests run at once.
@@ -75,7 +71,7 @@ class Scheduler:
     """
 
     def __init__(self, n_parallel: int = 1, chunk: int = CHUNK) -> None:
-        """Make one.
+        """Make one without requests.
 
         Args:
             n_parallel: How many requests run at once.
@@ -87,14 +83,20 @@ class Scheduler:
         self.pace = Pace()
         self._chunk_alone = chunk
         self._waiting = WaitingLine()
-        self._turns = AdapterTurns()
+        self._slices = AdapterSlices()
 
     def __contains__(self, request: Request) -> bool:
         return request in self._waiting or request in self.running
 
-    def add(self, request: Request) -> None:
-        """Put a request at the end of the line."""
-        self._waiting.add(request)
+    def add(self, request: Request, *, has_leader: bool = False) -> None:
+        """Put a request at the end of the line.
+
+        Args:
+            request: A new request.
+            has_leader: Whether another one evaluates its prompt: then it may not start before :meth:`release`.
+        """
+        request.status = Status.WAITING
+        self._waiting.add(request, has_leader=has_leader)
 
     @property
     def n_waiting(self) -> int:
@@ -102,9 +104,9 @@ class Scheduler:
         return len(self._waiting)
 
     def next_waiting(self) -> Iterator[Request]:
-        """Yield the requests whose turn may have come, while there is a place to run in.
+        """Yield the requests that may start, in order of arrival, while fewer than ``n_parallel`` run.
 
-        Generations of one conversation take turns, and some requests wait for another that evaluates their prompt.
+        Requests of one conversation run one after the other, and some wait for another one that evaluates their prompt.
         """
         for request in self._waiting.ready():
             if len(self.running) >= self.n_parallel:
@@ -114,15 +116,17 @@ class Scheduler:
     def start(self, request: Request) -> None:
         """Move a waiting request to the running ones."""
         self._waiting.take(request)
+        request.status = Status.RUNNING
         self.running.append(request)
 
-    def put_back(self, request: Request) -> None:
+    def preempt(self, request: Request) -> None:
         """Move a running request to the head of the line."""
         self.running.remove(request)
-        self._waiting.put_back(request)
+        request.status = Status.WAITING
+        self._waiting.add_first(request)
 
     def release(self, request: Request) -> None:
-        """Let a request start that waited for another one to evaluate its prompt."""
+        """Allow a request to start that waited for another one to evaluate its prompt."""
         self._waiting.release(request)
 
     def remove(self, request: Request) -> None:
@@ -133,35 +137,36 @@ class Scheduler:
             self.running.remove(request)
         self._waiting.end(request)
 
-    def next_batch(self, n_batch: int) -> Iterator[Chunk]:
+    def next_batch(self, n_batch: int) -> Iterator[Row]:
         """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
-        running = self._turns.choose(self.running)
+        running = self._slices.choose(self.running)
         generating = list(islice((request for request in running if request.pending == 1), n_batch))
         prompts = [request for request in running if request.pending > 1]
         for request in generating:
-            yield Chunk(request, request.next_tokens(1), sample=request.wants_tokens)
-        n_waiting = sum(request.pending == 1 for request in self.running)
-        budget = min(n_batch - len(generating), self._budget(prompts, n_waiting))
+            yield Row(request, request.next_tokens(1), (0,) if request.wants_tokens else ())
+        n_generating = sum(request.pending == 1 for request in self.running)
+        budget = min(n_batch - len(generating), self._prefill_budget(prompts, n_generating))
         if budget < sum(request.pending for request in prompts):  # there is a rest for another step anyway
             budget = _whole_rows(len(generating), budget)
         n_prompt = 0
         for request, n in _share(prompts, budget):
             pending, tokens = request.pending, request.next_tokens(n)
             n_prompt += len(tokens)
-            yield Chunk(request, tokens, sample=len(tokens) == pending and request.wants_tokens)
-        self._turns.spend(n_prompt, budget)
+            is_whole = len(tokens) == pending
+            yield Row(request, tokens, (pending - 1,) if is_whole and request.wants_tokens else ())
+        self._slices.spend(n_prompt, budget)
 
     @property
     def chunk(self) -> int:
-        """Tokens of prompts in a step that requests wait for which generate."""
+        """Tokens of prompts in a step while requests generate."""
         measured = self.pace.prompt_tokens(CHUNK_STEPS)
         return self._chunk_alone if measured is None else max(measured, ROWS)
 
-    def _budget(self, prompts: list[Request], n_generating: int) -> int:
-        """Return the most tokens of prompts in a step that ``n_generating`` requests wait for.
+    def _prefill_budget(self, prompts: list[Request], n_generating: int) -> int:
+        """Return the most tokens of prompts in a step while ``n_generating`` requests generate.
 
-        Short prompts of callers who come together are evaluated together, so that they decode as a full batch: with one
-        after the other, those whose turn is first would end first, and leave the others to batches that are not full.
+        Simultaneous short prompts are prefilled in one step, so that they decode as a full batch. One after the other,
+        the first would end first, and the rest would decode in batches that are not full.
         """
         chunk = self.chunk if n_generating else self._chunk_alone
         short = [r for r in prompts if max(r.pending, len(r.prompt) - (r.n_reused or 0)) <= CHUNK]
@@ -185,7 +190,7 @@ def _whole_rows(n_generating: int, budget: int) -> int:
 def _share(prompts: list[Request], budget: int) -> Iterator[tuple[Request, int]]:
     """Divide a budget of tokens among prompts.
 
-    The first one has half of it, and all have it in the order of what is left of them: the shortest first.
+    The first one has half of it. The other half is for all of them, those with the fewest pending tokens first.
 
     Args:
         prompts: Requests whose prompts are not evaluated yet, in the order in which they started.

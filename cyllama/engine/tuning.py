@@ -44,7 +44,7 @@ MIN_PROMPT = 16
 
 # --- LoRA adapters
 
-TURN_STEPS = 8
+SLICE_STEPS = 8
 """Steps with the same adapters while requests with others wait; a chunk of a prompt takes as long.
 
 More: fewer switches, each of which takes a tenth to a fifth of a step of a 0.5B model: 2 % of eight steps. Less:

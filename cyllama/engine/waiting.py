@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .conversation import Conversation
-    from .request import Request
+from .conversation import Conversation
+from .request import Request
 
 
 class WaitingLine:
-    """Waiting requests, in the order in which they came, and which of them may start.
+    """Waiting requests in order of arrival, and which of them may start.
 
     A request may start unless an earlier one of its conversation has not ended, or another request evaluates its
-    prompt. Those that may not cost nothing: no operation looks at all of them.
+    prompt. The time of an operation does not depend on how many may not start.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[Request, int] = {}  # of all that wait
         self._ready: list[tuple[int, Request]] = []  # those that may start, in order
-        self._turns: dict[Conversation, deque[Request]] = {}  # requests that have not ended, by conversation
+        self._unfinished: dict[Conversation, deque[Request]] = {}  # requests that have not ended, waiting or not
         self._next, self._before_all = 0, -1
 
     def __len__(self) -> int:
@@ -32,23 +29,23 @@ class WaitingLine:
     def __contains__(self, request: Request) -> bool:
         return request in self._numbers
 
-    def add(self, request: Request) -> None:
-        """Put a request at the end."""
+    def add(self, request: Request, *, has_leader: bool = False) -> None:
+        """Put a request at the end. With ``has_leader``, it may not start before :meth:`release`."""
         self._numbers[request] = self._next
         self._next += 1
         if request.conversation is not None:
-            self._turns.setdefault(request.conversation, deque()).append(request)
-        if request.leader is None and self._has_its_turn(request):
+            self._unfinished.setdefault(request.conversation, deque()).append(request)
+        if not has_leader and self._is_next(request):
             self._make_ready(request)
 
-    def put_back(self, request: Request) -> None:
+    def add_first(self, request: Request) -> None:
         """Put a request that was running before all others."""
         self._numbers[request] = self._before_all
         self._before_all -= 1
         self._make_ready(request)
 
     def release(self, request: Request) -> None:
-        """Let a waiting request start that waited for another one to evaluate its prompt."""
+        """Allow a request to start that waited for another one to evaluate its prompt."""
         if request in self._numbers:
             self._make_ready(request)
 
@@ -68,28 +65,28 @@ class WaitingLine:
             del self._ready[i]
 
     def end(self, request: Request) -> None:
-        """Note the end of a request that is not in the line any more: it may be the turn of the next one."""
-        turns = self._turns.get(request.conversation) if request.conversation is not None else None
-        if turns is None or request not in turns:
+        """Note the end of a request that is not in the line any more: the next one of its conversation may start."""
+        conversation = request.conversation
+        unfinished = None if conversation is None else self._unfinished.get(conversation)
+        if conversation is None or unfinished is None or request not in unfinished:
             return
-        first = turns[0] is request
-        turns.remove(request)
-        if not turns:
-            assert request.conversation is not None
-            del self._turns[request.conversation]
+        first = unfinished[0] is request
+        unfinished.remove(request)
+        if not unfinished:
+            del self._unfinished[conversation]
         elif first:
-            self._make_ready(turns[0])
+            self._make_ready(unfinished[0])
 
     def drain(self) -> list[Request]:
         """Take out all requests, in order."""
         requests = sorted(self._numbers, key=self._numbers.__getitem__)
         self._numbers.clear()
         self._ready.clear()
-        self._turns.clear()
+        self._unfinished.clear()
         return requests
 
-    def _has_its_turn(self, request: Request) -> bool:
-        return request.conversation is None or self._turns[request.conversation][0] is request
+    def _is_next(self, request: Request) -> bool:
+        return request.conversation is None or self._unfinished[request.conversation][0] is request
 
     def _make_ready(self, request: Request) -> None:
         insort(self._ready, (self._numbers[request], request))

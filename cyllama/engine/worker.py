@@ -16,9 +16,9 @@ _JOIN_SECONDS = 0.05
 
 
 class Worker(ABC, Generic[ItemT]):
-    """A thread that takes what comes in and computes, and the context it does so in. Both end with :meth:`stop`.
+    """A thread that takes items from an inbox and computes, and the context it does so in. Both end with :meth:`stop`.
 
-    What comes in goes through a queue that is safe to use from finalizers and signal handlers.
+    The inbox is a queue that is safe to use from finalizers and signal handlers.
     """
 
     def __init__(self, name: str, predecessor: Worker[ItemT] | None) -> None:
@@ -55,7 +55,7 @@ class Worker(ABC, Generic[ItemT]):
         """Wait for the thread to end, unless called by it."""
         if threading.current_thread() is self._thread:
             return
-        # Never without end: a signal handler may have interrupted a join() that holds the lock which this waits for.
+        # With a timeout: a signal handler may have interrupted a join() that holds the lock which this one waits for.
         self._thread.join(_JOIN_SECONDS)
         while not self._ended:
             self._thread.join(_JOIN_SECONDS)
@@ -64,11 +64,11 @@ class Worker(ABC, Generic[ItemT]):
 
     @abstractmethod
     def _take(self, item: ItemT) -> None:
-        """Note what has come in."""
+        """Handle an item of the inbox."""
 
     @abstractmethod
-    def _turn(self) -> None:
-        """Take what has come in, waiting for it if there is nothing to do, and do one piece of work."""
+    def _iterate(self) -> None:
+        """Handle what is in the inbox, waiting for it if there is nothing to do, and do one piece of work."""
 
     @abstractmethod
     def _end(self) -> None:
@@ -76,12 +76,12 @@ class Worker(ABC, Generic[ItemT]):
 
     @property
     @abstractmethod
-    def _in_flight(self) -> LlamaContext | None:
+    def _decoding(self) -> LlamaContext | None:
         """The context, if it may be decoding. Read from any thread."""
 
     @abstractmethod
-    def _nobody_waits(self) -> bool:
-        """Whether the outcome of a decode would be of no use. Asked from any thread."""
+    def _is_unwanted(self) -> bool:
+        """Whether no caller waits for the outcome of a decode. Called by any thread."""
 
     # --- the thread
 
@@ -90,10 +90,10 @@ class Worker(ABC, Generic[ItemT]):
             predecessor.join()
         try:
             while not self._stopping:
-                self._turn()
+                self._iterate()
         finally:
             try:
-                self._empty_inbox()  # what came in between the last look and the order to stop
+                self._empty_inbox()  # what arrived after the last look and before stop()
                 self._end()
             finally:
                 self._ended = True
@@ -109,20 +109,20 @@ class Worker(ABC, Generic[ItemT]):
         self._take_one(self._inbox.get())
 
     def _take_one(self, item: ItemT | None) -> None:
-        if item is not None:  # otherwise the order to stop
+        if item is not None:  # None is put by stop()
             self._take(item)
 
-    # --- aborting what nobody waits for
+    # --- aborting what no caller waits for
 
     def _may_decode(self, context: LlamaContext) -> bool:
-        """Take back an earlier abort; return whether anybody waits for the decode that is to come."""
+        """Take back an earlier abort; return whether a caller waits for the next decode."""
         with self._abort_lock:
             context.clear_abort()
-            return not self._nobody_waits()  # cancelled after the last look, before the flag was cleared
+            return not self._is_unwanted()  # cancelled after the last look, before the flag was cleared
 
     def _abort_if_unwanted(self) -> None:
-        """Abort the decode in flight if nobody waits for its outcome. Called from any thread."""
+        """Abort the decode in flight if no caller waits for its outcome. Called by any thread."""
         with self._abort_lock:
-            context = self._in_flight
-            if context is not None and self._nobody_waits():
+            context = self._decoding
+            if context is not None and self._is_unwanted():
                 context.abort()

@@ -50,9 +50,9 @@ def check(reference: Reference, stream: Stream, response: Response | None = None
     """See that a stream was answered as it would have been alone."""
     request = stream._request
     response = stream.read() if response is None else response
-    assert response == "".join(request._parts)
+    assert response == request.answer.text
     whole = response.finish_reason == "stop"
-    assert whole or len(request.tokens) == request._max_tokens
+    assert whole or len(request.tokens) == request.reservation.max_tokens
     reference.check(request)
 
 
@@ -192,13 +192,13 @@ def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token
     host_cache_mb: int, steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
     gave_way: list[bool] = []
-    put_back = Scheduler.put_back
+    preempt = Scheduler.preempt
 
-    def recorded_put_back(self: Scheduler, request: Any) -> None:
+    def recorded_preempt(self: Scheduler, request: Any) -> None:
         gave_way.append(request is self.running[-1])
-        put_back(self, request)
+        preempt(self, request)
 
-    monkeypatch.setattr(Scheduler, "put_back", recorded_put_back)
+    monkeypatch.setattr(Scheduler, "preempt", recorded_preempt)
     with LLM(**EXACT, n_parallel=4, kv_cells=256, host_cache_mb=host_cache_mb) as llm:
         with held(llm):
             streams = [llm(story(animal), stream=True, max_tokens=120) for animal in ANIMALS[:8]]

@@ -301,7 +301,7 @@ def ask(chat: Chat, rng: random.Random) -> Steps:
     chat.world.note_question()
     request = yield from chat.say(fact.question, whole=rng.random() < 0.1)
     if request.finish_reason != "cancelled" and fact in chat.told:
-        chat.world.note_answer(right=request.text == fact.answer.format(chat.told[fact]))
+        chat.world.note_answer(right=request.answer.text == fact.answer.format(chat.told[fact]))
 
 
 def interrupt(chat: Chat, rng: random.Random) -> Steps:
@@ -405,10 +405,10 @@ def check_answers(world: World, reference: Reference, hint: str) -> None:
             if not request.prompt or not request.tokens:
                 continue
             same = reference.check(request, hint)
-            foreign = words(request.text) & world.values - words(world.text(request.prompt))
+            foreign = words(request.answer.text) & world.values - words(world.text(request.prompt))
             if foreign and not same:
                 expected = reference.text(reference.answer(request.prompt, len(request.tokens)))
-                assert foreign <= words(expected), f"{request.text!r} has what was told elsewhere. {hint}"
+                assert foreign <= words(expected), f"{request.answer.text!r} has what was told elsewhere. {hint}"
 
 
 def words(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""LoRA adapters: answers are those of merged weights, sets take turns, and no state of one is used for another."""
+"""LoRA adapters: answers are those of merged weights, sets have time slices, and states are used with their own set."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from cyllama import (
     UnsupportedModelError,
 )
 from cyllama.engine import Request
-from cyllama.engine.scheduler import AdapterTurns
-from cyllama.engine.tuning import CHUNK, MIN_SHARED, TURN_STEPS
+from cyllama.engine.scheduler import AdapterSlices
+from cyllama.engine.tuning import CHUNK, MIN_SHARED, SLICE_STEPS
 from cyllama.llama.llama_cpp import LlamaAdapterLora, LlamaModel
 from cyllama.session_file import SavedSession
 
@@ -223,27 +223,27 @@ def test_a_step_has_one_set_and_all_that_generate_with_it(files: Files, steps: l
         assert len(step.requests) == 2, "both of the set are computed together"
 
 
-def turns_of(steps: Sequence[Step]) -> list[tuple[tuple[tuple[str, float], ...], int]]:
-    """Return the sets in the order of their turns, and how many steps each turn had."""
+def slices_of(steps: Sequence[Step]) -> list[tuple[tuple[tuple[str, float], ...], int]]:
+    """Return the sets in the order of their slices, and how many steps each slice had."""
     keys = [key_of(next(iter(step.requests))) for step in steps]
     return [(key, len(list(group))) for key, group in itertools.groupby(keys)]
 
 
-def test_sets_take_turns(files: Files, steps: list[Step]):
+def test_sets_have_time_slices(files: Files, steps: list[Step]):
     with files.load(n_parallel=3) as llm:
         with held(llm):
             streams = [llm(some_tokens(3), stream=True, lora=lora, max_tokens=50) for lora in SETS]
         for stream in streams:
             stream.read()
-        assert llm.stats.adapter_switches == len(turns_of(steps)) - 1, "the first turn is of none"
-    turns = turns_of(steps)
+        assert llm.stats.adapter_switches == len(slices_of(steps)) - 1, "the first slice is of none"
+    slices = slices_of(steps)
     expected = [key_of(stream._request) for stream in streams]
-    assert [key for key, _ in turns] == expected * (len(turns) // 3), "one after the other"
-    assert {n for _, n in turns[:-3]} == {TURN_STEPS}
-    assert len(turns) == 3 * -(-50 // TURN_STEPS)
+    assert [key for key, _ in slices] == expected * (len(slices) // 3), "one after the other"
+    assert {n for _, n in slices[:-3]} == {SLICE_STEPS}
+    assert len(slices) == 3 * -(-50 // SLICE_STEPS)
 
 
-def test_a_set_with_many_requests_has_no_more_turns_than_another(files: Files, steps: list[Step]):
+def test_a_set_with_many_requests_has_no_more_slices_than_another(files: Files, steps: list[Step]):
     with files.load(n_parallel=5) as llm:
         with held(llm):
             many = [llm(some_tokens(3, i), stream=True, lora={"red": 1.0}, max_tokens=80) for i in range(4)]
@@ -251,7 +251,7 @@ def test_a_set_with_many_requests_has_no_more_turns_than_another(files: Files, s
         for stream in (*many, one):
             stream.read()
     ends = [max(i for i, step in enumerate(steps) if stream._request in step.requests) for stream in (*many, one)]
-    assert ends[-1] - max(ends[:-1]) <= TURN_STEPS
+    assert ends[-1] - max(ends[:-1]) <= SLICE_STEPS
 
 
 def test_requests_that_keep_coming_do_not_keep_others_waiting(files: Files, steps: list[Step]):
@@ -270,41 +270,41 @@ def test_requests_that_keep_coming_do_not_keep_others_waiting(files: Files, step
         for stream in (red, blue):
             present = [i for i, step in enumerate(seen) if stream._request in step.requests]
             gaps = [j - i - 1 for i, j in itertools.pairwise([-1, *present, len(seen)])]
-            assert max(gaps) <= 2 * TURN_STEPS, "no more than a turn of each other set"
-            assert len(present) >= len(seen) // 3, "short answers end before their turn does"
+            assert max(gaps) <= 2 * SLICE_STEPS, "no more than a slice of each other set"
+            assert len(present) >= len(seen) // 3, "short answers end before their slice does"
 
 
-def test_the_first_turn_of_a_new_set_comes_after_those_that_wait(files: Files, steps: list[Step]):
+def test_the_first_slice_of_a_new_set_comes_after_those_that_wait(files: Files, steps: list[Step]):
     with files.load(n_parallel=3) as llm, llm(some_tokens(3), stream=True, lora={"red": 1.0}, **ENDLESS) as red:
-        for _ in range(TURN_STEPS):
+        for _ in range(SLICE_STEPS):
             next(red)
         with held(llm):
             streams = [llm(some_tokens(3), stream=True, lora={n: 1.0}, max_tokens=20) for n in ("green", "blue")]
         del steps[:]
         for stream in streams:
             stream.read()
-    turns = [key[0][0] for key, _ in turns_of(steps)]
-    start = turns.index("green")
-    assert turns[start : start + 4] == ["green", "blue", "red", "green"]
+    slices = [key[0][0] for key, _ in slices_of(steps)]
+    start = slices.index("green")
+    assert slices[start : start + 4] == ["green", "blue", "red", "green"]
 
 
-def test_who_waits_for_a_turn_goes_before_newcomers(lora_llm: LLM):
-    """Who comes when depends on the callers, so the books of the turns themselves are looked at."""
+def test_a_set_that_waits_for_a_slice_goes_before_newcomers(lora_llm: LLM):
+    """When sets arrive depends on the callers, so this looks at the slices themselves."""
     with held(lora_llm):
         requests = [lora_llm(some_tokens(3), stream=True, lora={name: 1.0})._request for name in NAMES]
         red, green, blue = requests
-        turns = AdapterTurns()
-        assert turns.choose([red, green]) == [red]
-        for _ in range(TURN_STEPS):
-            turns.spend(0, CHUNK)
-        assert turns.choose([blue, red, green]) == [green]
-        assert turns.choose([blue, red]) == [blue], "its turn is over with its last request"
-        turns.spend(CHUNK, CHUNK)
-        assert turns.choose([blue, green, red]) == [red]
-        assert turns.choose([green]) == [green], "alone, it needs no turn"
-        for _ in range(TURN_STEPS):
-            turns.spend(0, CHUNK)
-        assert turns.choose([green, red, blue]) == [red], "and has none left when others come"
+        slices = AdapterSlices()
+        assert slices.choose([red, green]) == [red]
+        for _ in range(SLICE_STEPS):
+            slices.spend(0, CHUNK)
+        assert slices.choose([blue, red, green]) == [green]
+        assert slices.choose([blue, red]) == [blue], "its slice is over with its last request"
+        slices.spend(CHUNK, CHUNK)
+        assert slices.choose([blue, green, red]) == [red]
+        assert slices.choose([green]) == [green], "alone, it needs no slice"
+        for _ in range(SLICE_STEPS):
+            slices.spend(0, CHUNK)
+        assert slices.choose([green, red, blue]) == [red], "and has none left when others come"
 
 
 def test_a_long_prompt_of_another_set_delays_a_stream_by_no_more_than_a_chunk(files: Files, steps: list[Step]):
@@ -315,16 +315,16 @@ def test_a_long_prompt_of_another_set_delays_a_stream_by_no_more_than_a_chunk(fi
     prompts = [i for i, step in enumerate(seen) if step.prompts and stream._request not in step.prompts]
     assert sum(sum(seen[i].prompts.values()) for i in prompts) == 1000
     assert all(sum(seen[i].prompts.values()) <= seen[i].chunk for i in prompts)
-    assert all(j - i == TURN_STEPS + 1 for i, j in itertools.pairwise(prompts)), "a turn of the stream in between"
+    assert all(j - i == SLICE_STEPS + 1 for i, j in itertools.pairwise(prompts)), "a slice of the stream in between"
 
 
-def test_prompts_of_two_sets_take_turns_as_well(files: Files, steps: list[Step]):
+def test_prompts_of_two_sets_have_slices_as_well(files: Files, steps: list[Step]):
     with files.load(n_parallel=2, n_batch=256) as llm:
         with held(llm):
             streams = [llm(some_tokens(700), stream=True, lora={name: 1.0}, max_tokens=1) for name in NAMES[:2]]
         for stream in streams:
             stream.read()
-    assert [(key[0][0], n) for key, n in turns_of(steps)] == [("red", 1), ("green", 1)] * -(-700 // CHUNK)
+    assert [(key[0][0], n) for key, n in slices_of(steps)] == [("red", 1), ("green", 1)] * -(-700 // CHUNK)
 
 
 def test_n_parallel_limits_all_sets_together(files: Files):
@@ -395,7 +395,7 @@ def test_new_conversations_wait_for_a_common_prefix_of_the_same_adapters_only(fi
         evaluated = llm.stats.prompt_tokens_evaluated
     assert cached[0] == cached[2] == 0
     assert all(300 - MIN_SHARED < n <= 300 for n in (cached[1], cached[3])), "all but a few"
-    first = [(key[0][0], n) for key, n in turns_of(steps)[:4]]
+    first = [(key[0][0], n) for key, n in slices_of(steps)[:4]]
     assert first == [("red", 1), ("blue", 1)] * 2, "chunk by chunk: they do not wait for each other"
     assert evaluated == 4 * 301 - sum(cached)
 

@@ -260,6 +260,6 @@ def test_what_is_left_when_the_engine_stops_is_handed_out_in_order(llm: LLM):
     scheduler.start(requests[0])
     scheduler.start(requests[1])
     assert list(scheduler.next_waiting()) == []
-    scheduler.put_back(requests[1])
+    scheduler.preempt(requests[1])
     assert scheduler.drain() == requests
     assert (scheduler.running, scheduler.n_waiting) == ([], 0)

@@ -80,11 +80,9 @@ def swap_out(llm: LLM) -> None:
     """Let every session leave the context for which there is host memory, as where others need its cells."""
     engine = engine_of(llm)
 
-    def move_all() -> None:
+    with engine.paused():
         while engine._kv_cache.move_away():
             pass
-
-    engine.ask(move_all)()
 
 
 def crowd_out(llm: LLM) -> None:

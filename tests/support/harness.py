@@ -86,18 +86,8 @@ def engine_of(llm: LLM) -> Engine:
 @contextmanager
 def held(llm: LLM) -> Iterator[None]:
     """Let the engine wait between two steps: what comes in meanwhile comes in at once."""
-    waits, go = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        waits.set()
-        go.wait()
-
-    engine_of(llm)._inbox.put(wait)
-    waits.wait()
-    try:
+    with engine_of(llm).paused():
         yield
-    finally:
-        go.set()
 
 
 def settled(llm: LLM) -> None:
