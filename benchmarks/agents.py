@@ -2,9 +2,9 @@
 """Agents of LangGraph in many conversations that take turns: ChatCyllama beside ChatLlamaCpp, as ratios.
 
 The agents are `create_agent` with two tools and a checkpointer in memory. Both models do the same work, as
-agent_scenario.py says: every turn sends them the whole history. By default a turn of all conversations begins at once,
-each on a thread of its own, as in a program with that many users. ChatLlamaCpp, which two threads must not call at
-once, is behind a lock there. With `--mode one-by-one`, turns follow each other, and so do the two calls of a turn.
+cases/agent_scenario.py says: every turn sends them the whole history. By default a turn of all conversations begins at
+once, each on a thread of its own, as in a program with that many users. ChatLlamaCpp, which two threads must not call
+at once, is behind a lock there. With `--mode one-by-one`, turns follow each other, and so do the two calls of a turn.
 A round takes some minutes; beside other work on the machine, ChatLlamaCpp takes many times as long.
 
     make bench
@@ -25,15 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_scenario import Scenario, run_agents
-from clock import settle
-from models import ANSWER_BIAS, BUILD, FIRST_FILLER, bench_model
-from peers import ChatLlamaCpp
-from report import Row, Table, describe_run
-
+from cases.agent_scenario import Scenario, run_agents
 from cyllama import LLM
 from cyllama.engine.hardware import physical_cores
+from kit.clock import settle
+from kit.models import ANSWER_BIAS, BUILD, FIRST_FILLER, bench_model
+from kit.report import Row, Table, describe_run
 from langchain_cyllama import ChatCyllama
+from peers.workers import ChatLlamaCpp
 
 MODEL = ("0.5b", "Q4_0")
 N_CTX = 4096

@@ -23,13 +23,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clock import settle
-from decode import Case, llama_bench_rate
-from models import BUILD
-from report import Row, Table, describe_run
-
+from cases.decode import Case
 from cyllama import LLM
 from cyllama.engine.hardware import physical_cores
+from kit.clock import settle
+from kit.models import BUILD
+from kit.report import Row, Table, describe_run
+from peers.tools import llama_bench_rate
 
 CASE = Case("0.5b", "Q4_0", 128, 0.95)
 MESSAGES = [{"role": "user", "content": "Tell me a story about a fox."}]
@@ -82,7 +82,7 @@ def measure(n_threads: int, rounds: int) -> Table:
             chat_rate(llm, chat, n_tokens=16)
         for _ in range(rounds):
             settle()
-            samples.setdefault("llama-bench", []).append(llama_bench_rate(CASE, n_threads))
+            samples.setdefault("llama-bench", []).append(llama_bench_rate(CASE.path, CASE.n_tokens, ["-t", n_threads]))
             for chat in CHATS:
                 samples.setdefault(chat.name, []).append(chat_rate(llm, chat, CASE.n_tokens))
     return _tabulate(samples)

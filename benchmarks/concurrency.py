@@ -5,8 +5,8 @@
     python benchmarks/concurrency.py --case callers --case branches --rounds 5
     python benchmarks/concurrency.py --skip-peers
 
-Whoever is compared is measured in turns within one run, so that a machine whose speed drifts drifts for all; the
-medians of the rounds' ratios count. The exit status is 1 if a goal was missed. peers.py says how the peers are run.
+All are measured in turns within one run, so that a machine whose speed drifts drifts for all; the medians of the
+rounds' ratios count. The exit status is 1 if a goal was missed. The modules of peers/ say how the peers are run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from branches import measure_best_of, measure_forks
-from callers import MODELS, measure_callers
-from conversations import measure_interleaved, measure_returning
-from idle import measure_beside_idle
-from models import BUILD
-from report import Table, describe_run
-
+from cases.branches import measure_best_of, measure_forks
+from cases.callers import MODELS, measure_callers
+from cases.conversations import measure_interleaved, measure_returning
+from cases.idle import measure_beside_idle
 from cyllama.engine.hardware import physical_cores
+from kit.models import BUILD
+from kit.report import Table, describe_run
 
 
 class Options(NamedTuple):

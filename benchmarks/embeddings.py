@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from report import Row, Table, describe_run
-
 from cyllama import LLM
 from cyllama.engine.hardware import physical_cores
+from kit.report import Row, Table, describe_run
 
 SCRIPT = Path(__file__).parents[1] / "tests" / "support" / "sentence_model.py"
 WORDS = [

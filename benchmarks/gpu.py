@@ -18,17 +18,16 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from callers import N_PROMPT, N_TOKENS, complete_all
-from clock import settle
-from conversations import N_TURNS, ask_cyllama, converse
-from generate_rate import stream_rate
-from make_gguf import PRESETS
-from models import BUILD, bench_model, random_prompt
-from peers import TOOLS, batched_bench_seconds
-from report import Row, Table
-
+from cases.callers import N_PROMPT, N_TOKENS, complete_all
+from cases.conversations import N_TURNS, ask_cyllama, converse
 from cyllama import LLM
 from cyllama.llama.llama_cpp import devices
+from kit.clock import settle
+from kit.generate_rate import stream_rate
+from kit.models import BUILD, bench_model, random_prompt
+from kit.random_gguf import PRESETS
+from kit.report import Row, Table
+from peers.tools import batched_bench_seconds, llama_bench_rate
 
 N_DECODE = 128
 N_CALLERS = (8, 32)
@@ -44,35 +43,12 @@ def used_mib() -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
-def llama_bench(path: Path) -> float:
-    """Return llama-bench's tokens per second, without sampling: the median of three."""
-    command = [
-        TOOLS / "llama-bench",
-        "-m",
-        path,
-        "-p",
-        "0",
-        "-n",
-        N_DECODE,
-        "-ngl",
-        "99",
-        "-fa",
-        "1",
-        "-r",
-        "3",
-        "-o",
-        "json",
-    ]
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-    return statistics.median(json.loads(result.stdout)[0]["samples_ts"])
-
-
 def measure_decode(path: Path, llm: LLM, rounds: int) -> Table:
     """Measure one stream, in turn with llama-bench."""
     native, ours = [], []
     stream_rate(llm, N_DECODE)
     for _ in range(rounds):
-        native.append(llama_bench(path))
+        native.append(llama_bench_rate(path, N_DECODE, ["-ngl", 99, "-fa", 1]))
         ours.append(stream_rate(llm, N_DECODE))
     ratio = statistics.median(a / b for a, b in zip(ours, native, strict=True))
     rows = [

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from clock import wall_seconds
-from models import bench_model, random_prompt
-from report import Row, Table
-
 from cyllama import LLM
+from kit.clock import wall_seconds
+from kit.models import bench_model, random_prompt
+from kit.report import Row, Table
 
 MODEL = ("5m", "F16")
 N_BRANCHES = 8

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure one build of cyllama from outside: prints JSON with tokens per second and the cost of a one-token call.
 
-python benchmarks/generate_rate.py model.gguf --tokens 128 --mode stream
+python benchmarks/kit/generate_rate.py model.gguf --tokens 128 --mode stream
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from clock import first_chunk_seconds, settle
-from models import ANSWER_BIAS, ANSWER_TOKEN, bench_model, random_prompt
-from peers import LlamaCppPython, LlamaServer
-from report import Row, Table
-
 from cyllama import LLM
+from kit.clock import first_chunk_seconds, settle
+from kit.models import ANSWER_BIAS, ANSWER_TOKEN, bench_model, random_prompt
+from kit.report import Row, Table
+from peers.server import LlamaServer
+from peers.workers import LlamaCppPython
 
 MODEL = ("0.5b", "Q4_0")
 
@@ -47,8 +47,8 @@ def measure_interleaved(n_threads: int, rounds: int, *, peers: bool) -> Table:
     """Measure the time to the first token of every turn of four conversations that take turns.
 
     Every turn sends the whole history. llama-server chooses the slots itself. llama-cpp-python, which holds one
-    conversation and so evaluates every history anew, is measured in the first round only: it takes longest, and has no
-    goal.
+    conversation and so evaluates every history from scratch, is measured in the first round only: it takes longest, and
+    has no goal.
     """
     path = bench_model(*MODEL)
     samples: dict[str, list[float]] = {}
@@ -90,7 +90,7 @@ def measure_returning(n_threads: int, rounds: int) -> Table:
     which evaluates all of it.
     """
     path = bench_model(*MODEL)
-    returning, anew = [], []
+    returning, from_scratch = [], []
     with open_llm(path, n_threads, kv_cells=RESIDENT_CELLS) as llm:
         histories = {f"{i}": random_prompt(N_HISTORY, "returning", i) for i in range(N_CONVERSATIONS)}
         for name, history in histories.items():
@@ -99,13 +99,13 @@ def measure_returning(n_threads: int, rounds: int) -> Table:
             history = histories[name]
             history += random_prompt(N_RETURN, "return", name)
             returning.append(_first_token(llm, history, N_RETURN_ANSWER, session=name))
-            anew.append(_first_token(llm, history, N_RETURN_ANSWER))
+            from_scratch.append(_first_token(llm, history, N_RETURN_ANSWER))
         stats = llm.stats
-    ratio = statistics.median(a / b for a, b in zip(returning, anew, strict=True))
+    ratio = statistics.median(a / b for a, b in zip(returning, from_scratch, strict=True))
     rows = [
-        Row("its history evaluated anew", 1000 * statistics.median(anew), "{:.1f} ms"),
+        Row("its history evaluated from scratch", 1000 * statistics.median(from_scratch), "{:.1f} ms"),
         Row("a returning conversation", 1000 * statistics.median(returning), "{:.1f} ms"),
-        Row("  of its history evaluated anew", ratio, "{:.3f}", MAX_RETURN_COST, "at most"),
+        Row("  of its history evaluated from scratch", ratio, "{:.3f}", MAX_RETURN_COST, "at most"),
         Row("conversations dropped", stats.dropped, "{:d}", 0, "at most"),
         Row("host memory of the others", stats.host_bytes / 2**20, "{:.0f} MiB"),
     ]

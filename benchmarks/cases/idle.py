@@ -8,12 +8,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from clock import settle
-from conversations import MODEL, N_CONVERSATIONS, N_HISTORY, open_llm
-from models import bench_model, random_prompt
-from report import Row, Table
-
+from cases.conversations import MODEL, N_CONVERSATIONS, N_HISTORY, open_llm
 from cyllama import LLM
+from kit.clock import settle
+from kit.models import bench_model, random_prompt
+from kit.report import Row, Table
 
 N_DECODE = 128
 MIN_BESIDE_IDLE = 0.95

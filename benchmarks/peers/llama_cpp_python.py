@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer requests with llama-cpp-python: a JSON object per line, from stdin to stdout. See peers.py.
+"""Answer requests with llama-cpp-python: a JSON object per line, from stdin to stdout. See workers.py.
 
 Its ``generate`` is used, which yields token ids: what it is faster with than with text.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from make_gguf import PRESETS, TINY_CHAT, write_model
+from kit.random_gguf import PRESETS, TINY_CHAT, write_model
 
-BUILD = Path(__file__).parent.parent / "build"
+BUILD = Path(__file__).resolve().parents[2] / "build"
 N_CTX = 32768
 FIRST_FILLER = 2048  # the tokenizer's own tokens, byte and control tokens among them, have smaller ids
 ANSWER_TOKEN = 20_000  # of which every answer consists: what continues a conversation has to know its tokens, and
@@ -18,8 +18,8 @@ def bench_model(preset: str, file_type: str) -> Path:
     """Return the file of a model with random weights, which is written unless it is there.
 
     Args:
-        preset: A key of ``make_gguf.PRESETS``.
-        file_type: A key of ``make_gguf.FILE_TYPES``.
+        preset: A key of ``random_gguf.PRESETS``.
+        file_type: A key of ``random_gguf.FILE_TYPES``.
     """
     path = BUILD / "bench" / f"{preset}-{file_type}.gguf"
     if not path.exists():

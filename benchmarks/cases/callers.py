@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from clock import settle, wall_seconds
-from models import ANSWER_BIAS, ANSWER_TOKEN, bench_model, random_prompt
-from peers import LlamaCppPython, LlamaServer, batched_bench_seconds
-from report import Row, Table
-
 from cyllama import LLM
+from kit.clock import settle, wall_seconds
+from kit.models import ANSWER_BIAS, ANSWER_TOKEN, bench_model, random_prompt
+from kit.report import Row, Table
+from peers.server import LlamaServer
+from peers.tools import batched_bench_seconds
+from peers.workers import LlamaCppPython
 
 N_CALLERS = 8
 N_PROMPT = 60

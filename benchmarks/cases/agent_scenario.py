@@ -1,4 +1,6 @@
-"""What the agents of agents.py do, for any chat model of LangChain. Runs in both environments: it imports no binding.
+"""What the agents of ../agents.py do, for any chat model of LangChain.
+
+It runs in both environments: it imports neither binding.
 
 Every turn of a conversation is a message of the user, an answer that calls a tool, the tool's result, and an answer. A
 model with random weights cannot decide any of that. So the scenario does: how many tokens an answer has is set by

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run agents with ChatLlamaCpp of langchain-community: a JSON object per line, from stdin to stdout. See peers.py."""
+"""Run agents with ChatLlamaCpp of langchain-community: a JSON object per line, from stdin to stdout. See workers.py."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 import threading
 from typing import Any
 
-from agent_scenario import Scenario, run_agents
 from langchain_community.chat_models import ChatLlamaCpp  # pyright: ignore[reportMissingImports]
 from langchain_core.outputs import ChatResult
+
+from cases.agent_scenario import Scenario, run_agents
 
 
 class LockedChatLlamaCpp(ChatLlamaCpp):

@@ -1,0 +1,1 @@
+"""What is measured, for the entry points of the folder above."""
