@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import words
-from dialogue import Dialogue, Rng, Value, article, dumps, upper_first
-from memory import casual
+from . import words
+from .dialogue import Dialogue, Rng, Value, article, dumps, upper_first
+from .memory import casual
 
 _IDENTITY = "I am tiny-chat, a small language model bundled with cyllama."
 ASK_IDENTITY = ("Who are you?", "What are you?", "Introduce yourself.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chat import (
+from .chat import (
     ASK_IDENTITY,
     ASK_NAME,
     NAME_ANSWER,
@@ -25,9 +25,9 @@ from chat import (
     small_talk,
     story,
 )
-from customers import create_customer
-from dialogue import Dialogue, Rng
-from memory import (
+from .customers import create_customer
+from .dialogue import Dialogue, Rng
+from .memory import (
     NAME,
     NICE_TO_MEET,
     about_me,
@@ -39,7 +39,7 @@ from memory import (
     plain_system,
     tell,
 )
-from tools import no_tool, tool_call, tool_result, two_tool_calls
+from .tools import no_tool, tool_call, tool_result, two_tool_calls
 
 Skill = Callable[[Rng, Dialogue], None]
 """Appends turns to a dialogue, the last message being the assistant's."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import words
-from dialogue import Dialogue, Rng, article, is_held_out
-from memory import plain_system
-from tools import Use, requested_call, signature
+from . import words
+from .dialogue import Dialogue, Rng, article, is_held_out
+from .memory import plain_system
+from .tools import Use, requested_call, signature
 
 _TOOLS = ("create_customer", "add_customer", "unicode_customer", "new_customer", "register_customer")
 _NAME_KEYS = ("customer_name", "name", "customer")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import words
+from . import words
 
 Message = dict[str, Any]
 """A message in the OpenAI format, except that the arguments of its tool calls are objects instead of JSON text."""

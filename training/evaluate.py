@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from corpus import SKILLS, evaluation_case
-from dialogue import Message, dumps
+from .corpus import SKILLS, evaluation_case
+from .dialogue import Message, dumps
 
 Chat = Callable[[list[Message], list[dict[str, Any]]], Message]
 """Takes messages and tools in the OpenAI format and returns the assistant's message."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports] - see requirements.txt
 from gguf import GGMLQuantizationType as Quantization
 
-from model import Config
-from tokenizer import CONTROL_TOKENS, END_OF_TEXT, END_OF_TURN, TEMPLATE, USER_TOKENS
+from .model import Config
+from .tokenizer import CONTROL_TOKENS, END_OF_TEXT, END_OF_TURN, TEMPLATE, USER_TOKENS
 
 DESCRIPTION = (
     "A very small chat model for tests and demonstrations, trained from scratch on a synthetic English corpus: "

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports] - see requirements.txt
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports] - see requirements.txt
 
-from customers import customer_dialogues
-from evaluate import RELEASED_MODEL
-from model import Config, TinyChat
-from tokenizer import Renderer, read_tokenizer
-from train import Batch, Schedule, Stage, collate, encode, group_batches, make_examples, save, update
+from .customers import customer_dialogues
+from .evaluate import RELEASED_MODEL
+from .model import Config, TinyChat
+from .tokenizer import Renderer, read_tokenizer
+from .train import Batch, Schedule, Stage, collate, encode, group_batches, make_examples, save, update
 
 ORDINARY = Stage(3000, 16, 1536, 1.0)
 """The dialogues on which the model is to stay as it was."""

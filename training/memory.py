@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import words
-from dialogue import Dialogue, Fact, Rng, Value, article, lower_first, upper_first
+from . import words
+from .dialogue import Dialogue, Fact, Rng, Value, article, lower_first, upper_first
 
 
 def _owned(label: str, value: Value, statements: Sequence[str] = (), questions: Sequence[str] = ()) -> Fact:

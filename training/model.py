@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+import torch  # pyright: ignore[reportMissingImports] - see requirements.txt
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports] - see requirements.txt
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from dialogue import Message, dumps
-from evaluate import Chat, add_server_arguments, calls_of, open_chat
-from tools import signature
+from .dialogue import Message, dumps
+from .evaluate import Chat, add_server_arguments, calls_of, open_chat
+from .tools import signature
 
 _WEATHER = signature("get_weather", "Get the weather.", {"location": {"type": "string"}})
 _CUSTOMER = signature("find_customer", "Find a customer.", {"name": {"type": "string"}})

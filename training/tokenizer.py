@@ -9,8 +9,8 @@ import gguf
 import jinja2
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from corpus import dialogues
-from dialogue import Dialogue, dumps
+from .corpus import dialogues
+from .dialogue import Dialogue, dumps
 
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TURN = "<|im_start|>"

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports] - see requirements.txt
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports] - see requirements.txt
 
-from corpus import dialogues
-from model import Config, TinyChat
-from tokenizer import END_OF_TURN, START_OF_TURN, Renderer, train_tokenizer
+from .corpus import dialogues
+from .model import Config, TinyChat
+from .tokenizer import END_OF_TURN, START_OF_TURN, Renderer, train_tokenizer
 
 PROMPT_SHARE = 0.1
 """Share of the tokens not written by the assistant that are trained on nevertheless."""

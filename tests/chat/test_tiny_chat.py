@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from cyllama.chat import ChatTemplates, Message, add_up
+from training import evaluate
 
 from ..support.writing import Writer
 
 TRAINING = Path(__file__).parents[2] / "training"
 SKILLS = ("tool_call", "tool_result", "two_tool_calls", "no_tool")
-
-
-@pytest.fixture(scope="module")
-def evaluate() -> Iterator[ModuleType]:
-    """The module that makes the cases, from a folder whose modules have names as general as "chat"."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TRAINING))
-        yield importlib.import_module("evaluate")
-    for name, module in list(sys.modules.items()):
-        if Path(getattr(module, "__file__", None) or "").parent == TRAINING:
-            del sys.modules[name]
 
 
 def answer(templates: ChatTemplates, write: Writer, prompt: list[Any], tools: list[Any]) -> Message:
@@ -44,9 +30,7 @@ def answer(templates: ChatTemplates, write: Writer, prompt: list[Any], tools: li
     return whole
 
 
-def accuracy(
-    skill: str, n: int, evaluate: ModuleType, templates: ChatTemplates, write: Writer, first: int = 0
-) -> float:
+def accuracy(skill: str, n: int, templates: ChatTemplates, write: Writer, first: int = 0) -> float:
     right = 0
     for seed in range(first, first + n):
         prompt, tools, expected = evaluate.case(skill, seed, new_phrasing=False)
@@ -56,20 +40,16 @@ def accuracy(
 
 
 @pytest.mark.parametrize("skill", SKILLS)
-def test_tools_are_called_as_in_the_evaluation(
-    skill: str, evaluate: ModuleType, templates: ChatTemplates, write: Writer
-):
-    assert accuracy(skill, 10, evaluate, templates, write) >= 0.9
+def test_tools_are_called_as_in_the_evaluation(skill: str, templates: ChatTemplates, write: Writer):
+    assert accuracy(skill, 10, templates, write) >= 0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("skill", [*SKILLS, "create_customer"])
-def test_tools_are_called_as_well_as_the_model_card_says(
-    skill: str, evaluate: ModuleType, templates: ChatTemplates, write: Writer
-):
+def test_tools_are_called_as_well_as_the_model_card_says(skill: str, templates: ChatTemplates, write: Writer):
     report = json.loads((TRAINING / "eval.json").read_text(encoding="utf-8"))
     n, first = report[skill]["cases"], evaluate.FIRST_SEED
-    assert accuracy(skill, n, evaluate, templates, write, first) >= report[skill]["accuracy"] - 0.02
+    assert accuracy(skill, n, templates, write, first) >= report[skill]["accuracy"] - 0.02
 
 
 def test_a_result_is_put_into_words(templates: ChatTemplates, write: Writer):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import gguf
 import pytest
 
 from cyllama import LLM
+from training import tokenizer
 
 
 @pytest.fixture(scope="module")
 def metadata(models_folder: Path) -> dict[str, Any]:
     """The metadata of the GGUF file."""
-    gguf = pytest.importorskip("gguf")
     reader = gguf.GGUFReader(models_folder / "tiny-chat.gguf")
     return {name: field.contents() for name, field in reader.fields.items()}
 
@@ -27,13 +26,7 @@ def test_the_embedded_chat_template_is_that_of_training(metadata: dict[str, Any]
     assert metadata["tokenizer.chat_template"] == template
 
 
-def test_the_special_tokens_are_those_of_training(
-    metadata: dict[str, Any], script: Callable[[str], ModuleType]
-) -> None:
-    pytest.importorskip("gguf")
-    pytest.importorskip("jinja2")
-    pytest.importorskip("tokenizers")
-    tokenizer = script("tokenizer")
+def test_the_special_tokens_are_those_of_training(metadata: dict[str, Any]) -> None:
     control, user_defined = 3, 4
     types = dict(zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True))
     assert {token for token, kind in types.items() if kind == control} == set(tokenizer.CONTROL_TOKENS)
@@ -41,12 +34,11 @@ def test_the_special_tokens_are_those_of_training(
     assert metadata["tokenizer.ggml.tokens"][metadata["tokenizer.ggml.eos_token_id"]] == tokenizer.END_OF_TURN
 
 
-def test_the_tokenizer_can_be_read_back_from_the_file(models_folder: Path, script: Callable[[str], ModuleType]) -> None:
-    pytest.importorskip("tokenizers")
-    tokenizer = script("tokenizer").read_tokenizer(models_folder / "tiny-chat.gguf")
+def test_the_tokenizer_can_be_read_back_from_the_file(models_folder: Path) -> None:
+    read = tokenizer.read_tokenizer(models_folder / "tiny-chat.gguf")
     text = "<|im_start|>user\nCreate 你好啊集团 (Hello Group), née Ünsal: 12 <tool_call>x🙂<|im_end|>\n"
     with LLM() as llm:
-        assert tokenizer.encode(text).ids == llm.tokenize(text, add_bos=False)
+        assert read.encode(text).ids == llm.tokenize(text, add_bos=False)
 
 
 def test_the_model_card_states_the_measured_accuracy(models_folder: Path, training_folder: Path) -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-
-import pytest
-
-pytest.importorskip("gguf")
-pytest.importorskip("jinja2")
-pytest.importorskip("tokenizers")
+from training.dialogue import Dialogue
+from training.tokenizer import Renderer, train_tokenizer
 
 
-@pytest.fixture(scope="module")
-def tokenizer(script: Callable[[str], ModuleType]) -> ModuleType:
-    """The module of the renderer and the tokenizer."""
-    return script("tokenizer")
-
-
-def test_a_call_and_its_result_are_rendered(tokenizer: ModuleType, dialogue: ModuleType) -> None:
+def test_a_call_and_its_result_are_rendered() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": {"name": "李明", "all": True}}}
     parameters = {"properties": {"name": {"type": "string"}, "unit": {"enum": ["a", "b"]}}}
-    conversation = dialogue.Dialogue(
+    conversation = Dialogue(
         messages=[
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "Find 李明."},
@@ -31,7 +19,7 @@ def test_a_call_and_its_result_are_rendered(tokenizer: ModuleType, dialogue: Mod
         ],
         tools=[{"type": "function", "function": {"name": "find", "description": "Find.", "parameters": parameters}}],
     )
-    assert tokenizer.Renderer()(conversation) == (
+    assert Renderer()(conversation) == (
         "<|im_start|>system\nBe brief.\n\n"
         'Call a tool when it helps: <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>\n<tools>\n'
         '{"name": "find", "description": "Find.", "parameters": {"name": "string", "unit": ["a", "b"]}}\n'
@@ -44,8 +32,8 @@ def test_a_call_and_its_result_are_rendered(tokenizer: ModuleType, dialogue: Mod
     )
 
 
-def test_a_tokenizer_round_trips_any_text(tokenizer: ModuleType) -> None:
-    trained = tokenizer.train_tokenizer(vocab=300, seed=1, count=20)
+def test_a_tokenizer_round_trips_any_text() -> None:
+    trained = train_tokenizer(vocab=300, seed=1, count=20)
     text = "Zorblax, 1234 李明 🎉\n\tжди"
     assert trained.decode(trained.encode(text).ids) == text
     digits = trained.encode("1234").tokens
