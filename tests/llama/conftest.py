@@ -15,7 +15,7 @@ from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel
 from cyllama.models import TINY_CHAT
 
 from ..support.contexts import make_params
-from ..support.tiny_models import Writer
+from ..support.random_models import write_one_layer
 
 PRELUDE = """
 import gc, logging, os, sys, threading, time
@@ -117,13 +117,8 @@ def in_process() -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> Writer:
-    return Writer(tmp_path)
-
-
 @pytest.fixture(scope="session")
 def large_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaContext]:
     """A context of a random model of 20,000 tokens."""
-    with LlamaModel(Writer(tmp_path_factory.mktemp("large")).llama(n_vocab=20_000)) as model:
+    with LlamaModel(write_one_layer(tmp_path_factory.mktemp("large") / "llama.gguf", n_vocab=20_000)) as model:
         yield LlamaContext(model, make_params())

@@ -26,7 +26,10 @@ from cyllama.llama.llama_cpp import (
 
 from ..support.random_models import (
     ARCHITECTURES,
+    finish,
+    write_adapter,
     write_merged_model,
+    write_one_layer,
     write_random_adapter,
     write_random_bert,
     write_random_model,
@@ -298,13 +301,13 @@ def test_a_model_is_no_adapter(base: LlamaModel, llama: Path, adapter_file: Path
         LlamaModel(adapter_file)
 
 
-def test_an_adapter_of_another_architecture_or_shape(base: LlamaModel, llama: Path, tmp_path: Path, writer):
+def test_an_adapter_of_another_architecture_or_shape(base: LlamaModel, llama: Path, tmp_path: Path):
     mamba = write_random_model(tmp_path / "mamba.gguf", "mamba")
     with pytest.raises(RuntimeError, match=r'general.architecture is "mamba", not "llama"'):
         LlamaAdapterLora(base, write_random_adapter(tmp_path / "a.gguf", mamba))
     with pytest.raises(RuntimeError, match="do not fit: it was made for another one"):
-        LlamaAdapterLora(base, write_random_adapter(tmp_path / "b.gguf", writer.llama()))
-    smaller = LlamaModel(writer.llama("smaller.gguf"))
+        LlamaAdapterLora(base, write_random_adapter(tmp_path / "b.gguf", write_one_layer(tmp_path / "llama.gguf")))
+    smaller = LlamaModel(write_one_layer(tmp_path / "smaller.gguf"))
     with pytest.raises(RuntimeError, match="was made for another one"):
         LlamaAdapterLora(smaller, write_random_adapter(tmp_path / "c.gguf", llama))
 
@@ -375,21 +378,6 @@ print(refused)
     assert 100 < int(in_process(code)) < 1500
 
 
-def write(path: Path, tensors: dict[str, np.ndarray], raw: dict[str, gguf.GGMLQuantizationType] | None = None) -> Path:
-    """Write an adapter of these tensors, those in ``raw`` with another type than their array's."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 8.0)
-    for name, values in tensors.items():
-        writer.add_tensor(name, values, raw_dtype=(raw or {}).get(name))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 Q, K = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
 
 
@@ -422,7 +410,7 @@ def test_tensors_that_llama_cpp_would_abort_on_are_refused(
     tensors: dict[str, np.ndarray], match: str, base: LlamaModel, tmp_path: Path
 ):
     with pytest.raises(RuntimeError, match=match):
-        LlamaAdapterLora(base, write(tmp_path / "adapter.gguf", tensors))
+        LlamaAdapterLora(base, write_adapter(tmp_path / "adapter.gguf", tensors))
 
 
 @pytest.mark.parametrize("kind", ["I8", "I32", "F64"])
@@ -430,7 +418,7 @@ def test_types_that_nothing_is_multiplied_with_are_refused(kind: str, base: Llam
     dtype = {"I8": np.int8, "I32": np.int32, "F64": np.float64}[kind]
     tensors = {f"{Q}.lora_a": np.zeros((4, 64), dtype), f"{Q}.lora_b": np.zeros((64, 4), dtype)}
     with pytest.raises(RuntimeError, match="has a type that cannot be computed with"):
-        LlamaAdapterLora(base, write(tmp_path / "adapter.gguf", tensors))
+        LlamaAdapterLora(base, write_adapter(tmp_path / "adapter.gguf", tensors))
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
@@ -438,10 +426,10 @@ def test_adapters_may_be_of_smaller_types(kind: str, base: LlamaModel, tmp_path:
     rng, quantization = np.random.default_rng(0), gguf.GGMLQuantizationType[kind]
     a, b = (rng.standard_normal(shape, np.float32) * 0.1 for shape in ((32, 64), (64, 32)))
     expected, got = new_context(base), new_context(base)
-    plain = write(tmp_path / "plain.gguf", {f"{Q}.lora_a": a, f"{Q}.lora_b": b})
+    plain = write_adapter(tmp_path / "plain.gguf", {f"{Q}.lora_a": a, f"{Q}.lora_b": b})
     expected.set_adapters_lora([(LlamaAdapterLora(base, plain), 1.0)])
     tensors = {f"{Q}.lora_a": gguf.quantize(a, quantization), f"{Q}.lora_b": gguf.quantize(b, quantization)}
-    small = write(tmp_path / "small.gguf", tensors, dict.fromkeys(tensors, quantization))
+    small = write_adapter(tmp_path / "small.gguf", tensors, dict.fromkeys(tensors, quantization))
     without = logits_of(got)
     got.set_adapters_lora([(LlamaAdapterLora(base, small), 1.0)])
     difference = np.abs(logits_of(got) - logits_of(expected)).max()
@@ -453,7 +441,7 @@ def test_embeddings_that_are_the_output_as_well_have_no_adapter(model: LlamaMode
     width = model.n_embd
     tensors = {"token_embd.weight.lora_a": zeros(1280, 4), "token_embd.weight.lora_b": zeros(width, 4)}
     with pytest.raises(RuntimeError, match="used for more than the input"):
-        LlamaAdapterLora(model, write(tmp_path / "adapter.gguf", tensors))
+        LlamaAdapterLora(model, write_adapter(tmp_path / "adapter.gguf", tensors))
 
 
 @pytest.mark.parametrize(
@@ -486,10 +474,7 @@ def test_metadata_that_llama_cpp_would_abort_on_is_refused(
     writer.add_key_value(key, value, kind)
     writer.add_tensor(f"{Q}.lora_a", zeros(4, 64))
     writer.add_tensor(f"{Q}.lora_b", zeros(64, 4))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer, path)
     with pytest.raises(RuntimeError, match="cannot load the adapter"):
         LlamaAdapterLora(base, path)
 
@@ -503,7 +488,7 @@ def test_values_that_are_no_numbers_are_refused(kind: str, value: float, base: L
     with np.errstate(all="ignore"):
         tensors = {f"{Q}.lora_a": gguf.quantize(a, quantization), f"{Q}.lora_b": gguf.quantize(b, quantization)}
     with pytest.raises(RuntimeError, match="has values that are no finite numbers"):
-        LlamaAdapterLora(base, write(tmp_path / "adapter.gguf", tensors, dict.fromkeys(tensors, quantization)))
+        LlamaAdapterLora(base, write_adapter(tmp_path / "adapter.gguf", tensors, dict.fromkeys(tensors, quantization)))
 
 
 def test_text_of_the_file_may_be_any_bytes(base: LlamaModel, adapter_file: Path, tmp_path: Path):

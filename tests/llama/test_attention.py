@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cyllama.llama.llama_cpp import GGMLType, LlamaBatch, LlamaContext, LlamaFlashAttnType, LlamaModel
 
 from ..support.contexts import make_params
-from ..support.tiny_models import Writer
+from ..support.random_models import write_one_layer
 
 N_SEQUENCES, N_CTX, ROUNDING = 5, 1024, 0.03
 
@@ -30,7 +30,8 @@ SHAPES = (Shape(4, 4, 8), Shape(14, 2, 16), Shape(6, 1, 20), Shape(72, 1, 4), Sh
 
 @pytest.fixture(scope="module", params=SHAPES, ids=str)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
-    path: Path = Writer(tmp_path_factory.mktemp("attention")).llama(n_vocab=500, **request.param._asdict())
+    path = tmp_path_factory.mktemp("attention") / "llama.gguf"
+    write_one_layer(path, n_vocab=500, **request.param._asdict())
     with LlamaModel(path) as model:
         yield model
 
@@ -97,9 +98,11 @@ def test_attention_is_what_it_is_without_flash(model: LlamaModel, steps: list[St
     np.testing.assert_allclose(flash, plain, atol=ROUNDING)
 
 
-def test_a_quantized_kv_cache_is_left_to_llama_cpp(writer: Writer):
+def test_a_quantized_kv_cache_is_left_to_llama_cpp(tmp_path: Path):
     steps = [Step(0, 0, 0, [70, 9, 1, 0, 2]), Step(3, 0, 3, [1, 1, 1, 1, 1])]
-    with LlamaModel(writer.llama(n_vocab=500, n_head=4, n_head_kv=2, head_width=32)) as model:
+    with LlamaModel(
+        write_one_layer(tmp_path / "llama.gguf", n_vocab=500, n_head=4, n_head_kv=2, head_width=32)
+    ) as model:
         quantized = outputs(model, LlamaFlashAttnType.ENABLED, 2, GGMLType.Q8_0, steps)
         plain = outputs(model, LlamaFlashAttnType.DISABLED, 2, GGMLType.F16, steps)
     np.testing.assert_allclose(quantized, plain, atol=3 * ROUNDING)

@@ -27,7 +27,13 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
-from ..support.random_models import BERT_N_CTX, write_random_bert, write_random_model
+from ..support.random_models import (
+    BERT_N_CTX,
+    write_one_layer,
+    write_random_bert,
+    write_random_model,
+    write_random_t5,
+)
 
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
@@ -498,13 +504,13 @@ def test_embeddings_need_outputs_for_all_tokens(new_context: NewContext):
 
 
 def test_an_embedding_model_has_no_memory_and_answers_all_the_same(
-    writer: Any, new_context: NewContext, batch_of: BatchOf
+    tmp_path: Path, new_context: NewContext, batch_of: BatchOf
 ):
-    model = LlamaModel(writer.bert())
+    model = LlamaModel(write_random_bert(tmp_path / "bert.gguf"))
     context = new_context(model, embeddings=True, n_seq_max=2)
     assert context.decode(batch_of(logits_last=False)) == 0
     embedding = np.asarray(context.get_embeddings_seq(0))
-    assert embedding.shape == (32,)
+    assert embedding.shape == (model.n_embd,)
     assert math.isfinite(embedding.sum())
     assert context.seq_pos_max(0) == -1
     assert not context.can_shift
@@ -519,8 +525,8 @@ def test_an_embedding_model_has_no_memory_and_answers_all_the_same(
         new_context(model, n_outputs_max=1).decode(batch_of())
 
 
-def test_an_encoder_decoder_model_encodes_first(writer: Any, new_context: NewContext, batch_of: BatchOf):
-    model = LlamaModel(writer.t5())
+def test_an_encoder_decoder_model_encodes_first(tmp_path: Path, new_context: NewContext, batch_of: BatchOf):
+    model = LlamaModel(write_random_t5(tmp_path / "t5.gguf"))
     assert model.has_encoder
     assert model.has_decoder
     context = new_context(model)
@@ -588,8 +594,8 @@ def test_log_probabilities_of_what_there_is_not(context: LlamaContext, batch_of:
             context.get_logprobs_ith(-1, 0, n_top)
 
 
-def test_log_probabilities_of_a_damaged_model(writer: Any, new_context: NewContext, batch_of: BatchOf):
-    with LlamaModel(writer.llama(nan=True)) as model:
+def test_log_probabilities_of_a_damaged_model(tmp_path: Path, new_context: NewContext, batch_of: BatchOf):
+    with LlamaModel(write_one_layer(tmp_path / "llama.gguf", nan=True)) as model:
         context = new_context(model)
         context.decode(batch_of())
         logprob, top = context.get_logprobs_ith(-1, 0, 3)
@@ -597,10 +603,10 @@ def test_log_probabilities_of_a_damaged_model(writer: Any, new_context: NewConte
         assert [id for id, _ in top] == [0, 1, 2]
 
 
-def test_what_a_model_attends_to_and_remembers(writer: Any, new_context: NewContext, model: LlamaModel):
+def test_what_a_model_attends_to_and_remembers(tmp_path: Path, new_context: NewContext, model: LlamaModel):
     assert model.is_causal
     assert new_context().has_memory
-    with LlamaModel(writer.bert()) as bert:
+    with LlamaModel(write_random_bert(tmp_path / "bert.gguf")) as bert:
         assert not bert.is_causal
         assert not new_context(bert, embeddings=True).has_memory
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaBatch, LlamaContext, LlamaModel
+
+from ..support.random_models import write_random_model
 
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
@@ -103,8 +105,8 @@ def test_a_cache_that_ggml_cannot_shift_says_so(type_k: GGMLType, new_context: N
     assert context.decode(batch_of([1], 3)) == 0
 
 
-def test_a_recurrent_memory_cannot_drop_a_part(writer: Any, new_context: NewContext, batch_of: BatchOf):
-    context = new_context(LlamaModel(writer.mamba()), n_seq_max=2, n_ctx=512)
+def test_a_recurrent_memory_cannot_drop_a_part(tmp_path: Path, new_context: NewContext, batch_of: BatchOf):
+    context = new_context(LlamaModel(write_random_model(tmp_path / "mamba.gguf", "mamba")), n_seq_max=2, n_ctx=512)
     context.decode(batch_of())
     assert not context.seq_rm(0, 2, -1)
     context.seq_cp(0, 1)

@@ -16,7 +16,7 @@ import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
 
-from ..support.random_models import write_random_bert, write_random_model
+from ..support.random_models import finish, write_one_layer, write_random_bert, write_random_model
 
 
 def params(**fields: Any) -> LlamaModelParams:
@@ -192,9 +192,7 @@ def test_a_vocabulary_with_a_token_twice_is_refused(tiny_chat: Path, tmp_path: P
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["a", "b", "a"])
     writer.add_token_merges(["a b"])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
+    finish(writer, path)
     assert "token 2 of its vocabulary is there twice" in in_process(f"print(raised(LlamaModel, {str(path)!r}))")
 
 
@@ -366,14 +364,14 @@ print(getenv(b"GGML_NO_BACKTRACE"))
 
 
 @pytest.mark.parametrize("scaling", ["dynamic", "x", "Linear"])
-def test_rope_scaling_of_an_unknown_type_is_refused(scaling: str, tiny_chat: Path, writer: Any):
+def test_rope_scaling_of_an_unknown_type_is_refused(scaling: str, tiny_chat: Path, tmp_path: Path):
     expected = f'llama.rope.scaling.type is "{scaling}", and llama.cpp knows none, linear, yarn and longrope'
     params = LlamaModelParams()
     params.kv_overrides = {"llama.rope.scaling.type": scaling}
     with pytest.raises(RuntimeError, match=re.escape(expected)):
         LlamaModel(tiny_chat, params)
     with pytest.raises(RuntimeError, match=re.escape(expected)):
-        LlamaModel(writer.llama(rope_scaling=scaling))
+        LlamaModel(write_one_layer(tmp_path / "llama.gguf", rope_scaling=scaling))
     params.kv_overrides = {"llama.rope.scaling.type": "linear"}
     LlamaModel(tiny_chat, params).close()
 

@@ -10,7 +10,7 @@ import pytest
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel, LlamaModelParams
 
 from ..support.contexts import make_params
-from ..support.tiny_models import Writer
+from ..support.random_models import write_one_layer
 
 N_VOCAB = 504  # in blocks of 8 columns, not in chunks of equal size
 
@@ -45,16 +45,18 @@ def logits(path: Path, tokens: list[int], *, repacked: bool, n_threads: int) -> 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_tokens", [1, 2, 3, 4, 5, 7, 8, 11, 12, 15, 16, 17, 31, 50])
-def test_repacked_matrices_multiply_like_others(writer: Writer, n_tokens: int, n_threads: int):
-    path = writer.llama(n_vocab=N_VOCAB, n_head=4, head_width=24, n_ff=320, quantized=True)
+def test_repacked_matrices_multiply_like_others(tmp_path: Path, n_tokens: int, n_threads: int):
+    path = write_one_layer(tmp_path / "llama.gguf", n_vocab=N_VOCAB, n_head=4, head_width=24, n_ff=320, quantized=True)
     tokens = np.random.default_rng(n_tokens).integers(0, N_VOCAB, n_tokens).tolist()
     repacked = logits(path, tokens, repacked=True, n_threads=n_threads)
     plain = logits(path, tokens, repacked=False, n_threads=n_threads)
     assert_same_products(repacked, plain)
 
 
-def test_rows_too_long_for_the_kernels_are_left_to_llama_cpp(writer: Writer):
-    path = writer.llama(n_vocab=N_VOCAB, n_head=4, head_width=24, n_ff=512 * 32 + 32, quantized=True)
+def test_rows_too_long_for_the_kernels_are_left_to_llama_cpp(tmp_path: Path):
+    path = write_one_layer(
+        tmp_path / "llama.gguf", n_vocab=N_VOCAB, n_head=4, head_width=24, n_ff=512 * 32 + 32, quantized=True
+    )
     tokens = list(range(1, 10))
     repacked = logits(path, tokens, repacked=True, n_threads=2)
     assert_same_products(repacked, logits(path, tokens, repacked=False, n_threads=2))

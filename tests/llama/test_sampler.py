@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LLAMA_DEFAULT_SEED, LlamaBatch, LlamaContext, LlamaModel, LlamaSampler, LlamaVocab
 
+from ..support.random_models import write_one_layer
+
 S = LlamaSampler
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
@@ -277,8 +279,8 @@ def test_samplers_of_another_vocabulary(told: LlamaContext):
             sampler.sample(told)
 
 
-def test_a_model_that_computes_nan_is_reported(writer: Any, new_context: NewContext, batch_of: BatchOf):
-    context = new_context(LlamaModel(writer.llama(nan=True)))
+def test_a_model_that_computes_nan_is_reported(tmp_path: Path, new_context: NewContext, batch_of: BatchOf):
+    context = new_context(LlamaModel(write_one_layer(tmp_path / "llama.gguf", nan=True)))
     context.decode(batch_of())
     for sampler in (S.greedy(), S.dist(1), S.chain([S.top_k(40), S.top_p(0.9), S.dist(1)]), S.mirostat_v2(1, 5.0, 0.1)):
         with pytest.raises(RuntimeError, match="not numbers"):

@@ -7,7 +7,6 @@ import random
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
-from ..support.random_models import write_random_model
+from ..support.random_models import write_one_layer, write_random_model
 
 BatchOf = Callable[..., LlamaBatch]
 NewContext = Callable[..., LlamaContext]
@@ -68,10 +67,13 @@ def test_a_state_in_memory_is_the_same_as_its_bytes(told: LlamaContext, new_cont
 
 
 def test_a_state_in_memory_is_used_only_where_it_belongs(
-    told: LlamaContext, writer: Any, new_context: NewContext, batch_of: BatchOf
+    told: LlamaContext, tmp_path: Path, new_context: NewContext, batch_of: BatchOf
 ):
     state = told.state_seq_copy(0)
-    with LlamaModel(writer.llama()) as foreign, pytest.raises(ValueError, match="another model"):
+    with (
+        LlamaModel(write_one_layer(tmp_path / "llama.gguf")) as foreign,
+        pytest.raises(ValueError, match="another model"),
+    ):
         new_context(foreign).state_seq_set_data(state, 0)
     with pytest.raises(ValueError, match="other flags"):
         told.state_seq_set_data(state, 0, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
@@ -171,8 +173,8 @@ def test_damaged_states_are_refused_and_change_nothing(told: LlamaContext, batch
     continue_with(told, batch_of)
 
 
-def test_states_of_another_model_are_refused(told: LlamaContext, writer: Any, new_context: NewContext):
-    other = new_context(LlamaModel(writer.llama()))
+def test_states_of_another_model_are_refused(told: LlamaContext, tmp_path: Path, new_context: NewContext):
+    other = new_context(LlamaModel(write_one_layer(tmp_path / "llama.gguf")))
     with pytest.raises(ValueError, match="another model"):
         other.state_set_data(told.state_get_data())
 
@@ -261,8 +263,8 @@ def test_pipes_devices_and_folders_are_neither_read_nor_replaced(told: LlamaCont
         told.state_save_file("a\0b")
 
 
-def test_a_recurrent_model_can_be_carried_over(writer: Any, new_context: NewContext, batch_of: BatchOf):
-    model = LlamaModel(writer.mamba())
+def test_a_recurrent_model_can_be_carried_over(tmp_path: Path, new_context: NewContext, batch_of: BatchOf):
+    model = LlamaModel(write_random_model(tmp_path / "mamba.gguf", "mamba"))
     a, b = new_context(model), new_context(model)
     a.decode(batch_of([1, 2, 3, 4]))
     b.state_seq_set_data(a.state_seq_get_data(0), 0)

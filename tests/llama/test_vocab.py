@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LlamaModel, LlamaVocabType
+
+from ..support.random_models import write_one_layer
+from ..support.vocabularies import write_byte_vocabulary
 
 
 def test_a_vocabulary_says_what_it_has(model: LlamaModel):
@@ -72,9 +74,9 @@ def test_a_megabyte_of_one_character(character: str, model: LlamaModel):
 @pytest.mark.parametrize(
     "pre", ["default", "gpt-2", "llama-bpe", "qwen2", "deepseek-llm", "falcon", "tekken", "gpt-4o", "bloom"]
 )
-def test_long_texts_do_not_overflow_the_stack(pre: str, writer: Any, in_process: Callable[..., str]):
+def test_long_texts_do_not_overflow_the_stack(pre: str, tmp_path: Path, in_process: Callable[..., str]):
     code = f"""
-vocab = LlamaModel({str(writer.bytes_vocab(pre))!r}, vocab_only).vocab
+vocab = LlamaModel({str(write_byte_vocabulary(tmp_path / "bytes.gguf", pre))!r}, vocab_only).vocab
 for text in ("a", " ", "!", "\\n", "aB", " a"):
     text *= 200_000 // len(text)
     assert vocab.detokenize(vocab.tokenize(text, False)) == text.encode()
@@ -98,9 +100,9 @@ print(len(vocab.tokenize("aa bb")) > 0)
     assert out.endswith("True\n")
 
 
-def test_a_model_without_a_vocabulary_of_text(writer: Any, in_process: Callable[..., str]):
+def test_a_model_without_a_vocabulary_of_text(tmp_path: Path, in_process: Callable[..., str]):
     code = f"""
-vocab = LlamaModel({str(writer.llama(n_vocab=100))!r}).vocab
+vocab = LlamaModel({str(write_one_layer(tmp_path / "llama.gguf", n_vocab=100))!r}).vocab
 print(len(vocab), vocab.type)
 for use in (vocab.get_text, vocab.get_score, vocab.get_attr, vocab.is_eog, vocab.is_control, vocab.token_to_piece):
     print(raised(use, 5))

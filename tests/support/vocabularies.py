@@ -8,6 +8,8 @@ import gguf
 
 from cyllama.llama.llama_cpp import LlamaModel, LlamaModelParams
 
+from .random_models import finish
+
 _KINDS = gguf.TokenType
 CONTROL = (
     "<s>",
@@ -64,15 +66,19 @@ def _add_rwkv(writer: gguf.GGUFWriter) -> list[tuple[str, int]]:
     return [*_tokens(), *((text, _KINDS.NORMAL) for text in (*bytes_, *_WORDS))]
 
 
+def _byte_letters() -> list[str]:
+    """Return what GPT-2 writes for every byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = (byte for byte in range(256) if byte not in printable)
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i, _ in enumerate(others)]
+
+
 def _add_bytes_of_gpt2(writer: gguf.GGUFWriter) -> list[tuple[str, int]]:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("llama-bpe")
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = (byte for byte in range(256) if byte not in printable)
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i, _ in enumerate(others)]
     writer.add_token_merges(["t h", "th e", "o r", "l l", "i m", "e n", "en d", "< |", "end |"])
     merged = ("th", "the", "or", "ll", "im", "en", "end", "<|", "end|")
-    return [*_tokens(), *((text, _KINDS.NORMAL) for text in (*letters, *merged))]
+    return [*_tokens(), *((text, _KINDS.NORMAL) for text in (*_byte_letters(), *merged))]
 
 
 _KINDS_OF_VOCABULARIES = {
@@ -103,10 +109,19 @@ def load_vocabulary(path: Path, kind: str, chat_template: str) -> LlamaModel:
     writer.add_feed_forward_length(8)
     writer.add_head_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer, path)
     params = LlamaModelParams()
     params.vocab_only = True
     return LlamaModel(path, params)
+
+
+def write_byte_vocabulary(path: Path, pre: str) -> Path:
+    """Write a file with a vocabulary of the 256 bytes alone, that pre-tokenizer and no weights."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list([*_byte_letters(), "<eos>"])
+    writer.add_token_types([_KINDS.NORMAL] * 256 + [_KINDS.CONTROL])
+    writer.add_token_merges(["a a"])
+    writer.add_eos_token_id(256)
+    return finish(writer, path)

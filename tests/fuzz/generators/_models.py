@@ -19,9 +19,9 @@ from ...support.random_models import (
     write_random_bert,
     write_random_gpt2,
     write_random_model,
+    write_random_t5,
     write_random_t5_encoder,
 )
-from ...support.tiny_models import Writer
 
 N_POSITIONS = 64  # of the model "gpt2"
 
@@ -44,7 +44,7 @@ _WRITERS: dict[str, Callable[[Path], Path]] = {
     "rank": lambda path: write_random_bert(path, pooling=gguf.PoolingType.RANK),
     "t5encoder": write_random_t5_encoder,
     "gpt2": lambda path: write_random_gpt2(path, N_POSITIONS),
-    "t5": lambda path: Writer(path.parent).t5(),
+    "t5": write_random_t5,
 }
 
 MODELS = ("tiny-chat", *_WRITERS)
