@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext
+from cyllama.llama.llama_cpp import LlamaContext
 
-BatchOf = Callable[..., LlamaBatch]
-NewContext = Callable[..., LlamaContext]
+from ..support.contexts import BatchOf, NewContext
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 

@@ -10,10 +10,8 @@ import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaBatch, LlamaContext, LlamaModel
 
+from ..support.contexts import BatchOf, NewContext
 from ..support.random_models import write_random_model
-
-BatchOf = Callable[..., LlamaBatch]
-NewContext = Callable[..., LlamaContext]
 
 
 def next_logits(context: LlamaContext, batch: LlamaBatch) -> np.ndarray:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel, LlamaSampler, LlamaVocab
+from cyllama.llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler, LlamaVocab
+
+from ..support.contexts import BatchOf
 
 S = LlamaSampler
-BatchOf = Callable[..., LlamaBatch]
 START, END = "<think>", "</think>"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,14 @@ import pytest
 from cyllama.llama.llama_cpp import (
     LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY,
     GGMLType,
-    LlamaBatch,
     LlamaContext,
     LlamaFlashAttnType,
     LlamaModel,
     LlamaSampler,
 )
 
+from ..support.contexts import BatchOf, NewContext
 from ..support.random_models import write_one_layer, write_random_model
-
-BatchOf = Callable[..., LlamaBatch]
-NewContext = Callable[..., LlamaContext]
 
 
 def continue_with(context: LlamaContext, batch_of: BatchOf, seq_id: int = 0) -> np.ndarray:

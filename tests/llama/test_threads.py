@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel, LlamaSampler
+from cyllama.llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 
-BatchOf = Callable[..., LlamaBatch]
-NewContext = Callable[..., LlamaContext]
+from ..support.contexts import BatchOf, NewContext
 
 
 def test_threads_in_one_context_take_turns(new_context: NewContext, batch_of: BatchOf, story: list[int]):
