@@ -55,6 +55,7 @@ from .response import (
     Usage,
 )
 from .session import Session
+from .session_pool import SessionLease, SessionPool
 from .stream import AsyncStream, Stream
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -106,6 +107,8 @@ __all__ = [
     "Session",
     "SessionError",
     "SessionFileError",
+    "SessionLease",
+    "SessionPool",
     "Stats",
     "Stream",
     "StreamNotFinishedError",

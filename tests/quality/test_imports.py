@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chat", "engine"),  # neither knows the other one
     ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "texts", "tokenizer"),
     ("runtime", "calls"),
-    ("llm", "session", "session_pool", "stream", "chat_stream"),  # what callers use
+    ("llm", "session", "exclusivity", "session_choice", "session_pool", "stream", "chat_stream"),  # what callers use
     ("",),  # the package itself
     ("cli", "__main__", "langchain_cyllama"),
 )

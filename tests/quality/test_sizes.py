@@ -28,7 +28,6 @@ UNTIL_SPLIT = {
     "ext/grammar_machine.cpp",
     "ext/model.cpp",
     "ext/sampler.cpp",
-    "integrations/langchain_cyllama/chat_models.py",
 }
 
 
