@@ -1,4 +1,4 @@
-"""What arguments mean, by cyllama's names and by those that users of other providers know."""
+"""The meaning of arguments, by cyllama's names and by those of other providers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHAT_OPTIONS = frozenset(
 )
 CALL_OPTIONS = frozenset({"grammar", "response_format"}) | CHAT_OPTIONS
 
-#: Makes options of cyllama of an argument's value.
+#: Converts the value of an argument to options of cyllama.
 Meaning: TypeAlias = Callable[[Any], dict[str, Any]]
 
 
@@ -41,7 +41,7 @@ def _seed(value: int) -> int | None:
 
 
 def _one_of(what: str, names: Mapping[int, str | None]) -> Callable[[Any], Any]:
-    """Return what turns llama.cpp's numbers into names, and lets names pass."""
+    """Return a function that converts llama.cpp's numbers to names, and returns names unchanged."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -56,14 +56,14 @@ def _one_of(what: str, names: Mapping[int, str | None]) -> Callable[[Any], Any]:
 
 
 def _grammar(value: Any) -> Any:
-    """Return the text of a grammar, also of llama-cpp-python's LlamaGrammar."""
+    """Return the text of a grammar, which may be a `LlamaGrammar` of llama-cpp-python."""
     return value if isinstance(value, str) else getattr(value, "_grammar", value)
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a file, so that it stays the same one when the process changes its folder.
+    """Return the absolute path of a file, so that it stays valid when the process changes its folder.
 
-    What names no file is returned as it is.
+    A path without a file is returned unchanged.
     """
     full = Path(os.path.expanduser(os.fspath(path))).absolute()  # noqa: PTH111 - Path.expanduser raises for unknown users
     try:
@@ -92,7 +92,7 @@ _PATHS = frozenset({"model_path", "model", "lora_path", "grammar_path"})
 
 
 def read_grammar(path: str | Path) -> str:
-    """Return the GBNF that a file holds."""
+    """Return the GBNF in a file."""
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -101,7 +101,7 @@ def _format(value: Any) -> dict[str, Any]:
 
 
 def _reasoning(value: Any) -> dict[str, Any]:
-    """Return whether and how hard to reason, of ChatOllama's bool or level, or of OpenAI's dict with an effort."""
+    """Return the reasoning options for ChatOllama's bool or level, or for OpenAI's dict with an effort."""
     if isinstance(value, Mapping):
         return {} if value.get("effort") is None else {"reasoning_effort": value["effort"]}
     return {"reasoning_effort": value} if isinstance(value, str) else {"enable_thinking": bool(value)}
@@ -118,7 +118,7 @@ def _load_mode(mmap: bool | None, mlock: bool | None) -> dict[str, Any]:
 
 
 def _logprobs(logprobs: bool | int | None, top: int | None) -> dict[str, Any]:
-    """Return how many alternatives to report, of a number of them, or of whether to report and of how many."""
+    """Return the number of alternatives, given as a number, or as a bool and a number."""
     if logprobs is False:
         if top is not None:
             raise ConfigError(f"top_logprobs={top!r} contradicts logprobs=False: leave one of them out")
@@ -138,7 +138,7 @@ _CACHE_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 
 _ROPE_SCALING = {-1: None, 0: "none", 1: "linear", 2: "yarn", 3: "longrope"}
 _SPLIT_MODES = {0: "none", 1: "layer", 2: "row", 3: "tensor"}
 
-# What is named nowhere means what cyllama says.
+# Arguments in none of these tables have the meaning of cyllama's option of that name.
 GENERATION_MEANINGS: dict[str, Meaning] = {
     "n_ctx": _named("n_ctx", _if_positive),
     "num_ctx": _named("n_ctx", _if_positive),
@@ -167,7 +167,7 @@ LOADING_MEANINGS: dict[str, Meaning] = {
 }
 MEANINGS = GENERATION_MEANINGS | LOADING_MEANINGS
 
-# Of what can only be understood together.
+# Arguments that are converted together.
 JOINT_MEANINGS: dict[tuple[str, ...], Callable[..., dict[str, Any]]] = {
     ("use_mmap", "use_mlock"): _load_mode,
     ("logprobs", "top_logprobs"): _logprobs,
@@ -182,7 +182,7 @@ ARGUMENTS = LOADING_ARGUMENTS | GENERATION_ARGUMENTS | {"model_kwargs"}
 
 
 def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return cyllama's options for arguments by any name. A name that is not known stays as it is.
+    """Return cyllama's options for arguments by any name. Unknown names stay as they are.
 
     >>> translate({"num_ctx": 4096, "num_predict": -1, "use_mlock": True})
     {'n_ctx': 4096, 'max_tokens': None, 'load_mode': 'mmap_mlock'}
@@ -217,21 +217,21 @@ _NO_REASONING = {"reasoning_effort": "none", "reasoning_budget": 0}
 
 
 def override(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with those of a call put over them, which win also where two options contradict each other.
+    """Return options, overridden by those of a call. An option of the call also removes those that contradict it.
 
-    Variables of the template are put together one by one.
+    Variables of the template are merged one by one.
     """
     own = dict(own)
-    if "grammar" in over or "response_format" in over:  # one of them excludes the other
+    if "grammar" in over or "response_format" in over:  # each of them excludes the other
         own.pop("grammar", None)
         own.pop("response_format", None)
-    told = {**over.get("chat_template_kwargs", {}), **over}
-    if told.get("enable_thinking"):
+    given = {**over.get("chat_template_kwargs", {}), **over}
+    if given.get("enable_thinking"):
         own = {name: value for name, value in own.items() if _NO_REASONING.get(name, _NO_REASONING) != value}
-    if any(told.get(name) == value for name, value in _NO_REASONING.items()):
+    if any(given.get(name) == value for name, value in _NO_REASONING.items()):
         own.pop("enable_thinking", None)
-    variables = {name: value for name, value in own.pop("chat_template_kwargs", {}).items() if name not in told}
-    own = {name: value for name, value in own.items() if name not in told}
+    variables = {name: value for name, value in own.pop("chat_template_kwargs", {}).items() if name not in given}
+    own = {name: value for name, value in own.items() if name not in given}
     if variables:
         over = {**over, "chat_template_kwargs": {**variables, **over.get("chat_template_kwargs", {})}}
     return {**own, **over}

@@ -1,4 +1,4 @@
-"""Content blocks of any provider: what a model of texts can read of them."""
+"""Content blocks of any provider, as text."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _MEDIA = {
 _TEXTS = frozenset(("text", "input_text", "output_text", "summary_text", "text-plain", None))
 _REASONING = frozenset(("reasoning", "thinking", "reasoning_content", "redacted_thinking"))
 _CALLS = frozenset(("tool_call", "tool_use", "function_call", "custom_tool_call"))
-#: Parts of calls that the message has among its own, and marks that say nothing.
+#: Parts of calls that the message lists elsewhere, and marks without content.
 _SILENT = frozenset(("tool_call_chunk", "invalid_tool_call", "input_json_delta", "cachePoint", "cache_point"))
-#: What is of no use to another model: ids, states, signatures, encrypted texts.
+#: Keys that mean nothing to another model: ids, states, signatures, encrypted texts.
 _NOISE = frozenset(
     (
         *("type", "id", "index", "status", "call_id", "item_id", "tool_use_id", "tool_call_id", "toolUseId", "caller"),
@@ -45,12 +45,12 @@ PartKind = Literal["text", "words", "reasoning", "call", "nothing", "unreadable"
 
 
 class Part(NamedTuple):
-    """What a content block is to a model of texts.
+    """A content block, as a text model can read it.
 
     Attributes:
-        kind: "text" as it is; "words" for something else; "reasoning"; a "call" of a tool; "nothing" that a model would
-            miss; or "unreadable".
-        text: What can be read of it, or what it is where nothing can.
+        kind: "text" for text as it is; "words" for a description of something else; "reasoning"; "call" for the call of
+            a tool; "nothing" for a block without content; or "unreadable".
+        text: The text; the kind of content where it is unreadable.
     """
 
     kind: PartKind
@@ -58,7 +58,7 @@ class Part(NamedTuple):
 
 
 def read_block(block: Any) -> Part:
-    """Return what a model of texts can read of a content block."""
+    """Return what a text model can read of a content block."""
     if isinstance(block, str):
         return Part("text", block)
     if not isinstance(block, Mapping):
@@ -107,7 +107,7 @@ def _read_reasoning(block: Mapping[str, Any]) -> Part:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Yield texts at any depth: of strings, and of dicts by the keys that texts have."""
+    """Yield texts at any depth: strings, and the values of a dict's text keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -119,7 +119,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _text_of(block: Mapping[str, Any]) -> str | None:
-    """Return the text of a block that holds one, or JSON."""
+    """Return the text or the JSON that a block contains, or `None`."""
     kind, text = _kind(block), block.get("text")
     if isinstance(text, str) and (kind in _TEXTS or block.get("source_type") == "text"):
         return text
@@ -157,7 +157,7 @@ def _text_of_document(block: Mapping[str, Any]) -> str | None:
 
 
 def _in_words(block: Mapping[str, Any]) -> str | None:
-    """Return a block as a line: what it is, and what can be read of it."""
+    """Return a block as one line: its kind, and what can be read of it; `None` if nothing can."""
     content = _readable({key: value for key, value in block.items() if key != "name"})
     if content is None:
         return None
@@ -168,7 +168,7 @@ def _in_words(block: Mapping[str, Any]) -> str | None:
 
 
 def _readable(value: Any) -> Any:
-    """Return what can be read of a value, or `None`."""
+    """Return the readable parts of a value, or `None`."""
     if isinstance(value, Mapping):
         parts = {str(key): _readable(part) for key, part in value.items() if key not in _NOISE}
         return {key: part for key, part in parts.items() if part is not None} or None

@@ -1,11 +1,11 @@
-"""What users of LangChain take for a schema or a tool: as JSON schema, and how a value is made of an answer."""
+"""Schemas and tools in all forms that LangChain takes: their JSON schemas, and the parsers of their answers."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 
-from cyllama import SchemaError
+from cyllama import SchemaError, ToolError
 from cyllama.grammar import ResponseFormat, check_response_format
 
 _WRAPPED = "value"  # the argument that stands for a value that is not an object
@@ -32,7 +32,7 @@ JsonSchema = dict[str, Any]
 
 @dataclass
 class JsonLoader:
-    """Makes what JSON means of it, if it is valid under a schema.
+    """Parses JSON text, and validates it against a schema.
 
     Attributes:
         schema: The schema.
@@ -41,7 +41,11 @@ class JsonLoader:
     schema: JsonSchema
 
     def __call__(self, text: str) -> Any:
-        """Return the value. It raises an `OutputError`, which is a `ValueError`, if the text is not valid."""
+        """Return the value of the text.
+
+        Raises:
+            OutputError: The text is not valid. It is a `ValueError`.
+        """
         return self._format.parse(text)
 
     @cached_property
@@ -54,7 +58,7 @@ class JsonLoader:
 
 @dataclass
 class TypeLoader:
-    """Makes an instance of a type that pydantic can validate.
+    """Parses JSON text as an instance of a type that pydantic can validate.
 
     Attributes:
         type: The type.
@@ -63,12 +67,16 @@ class TypeLoader:
     type: Any
 
     def __call__(self, text: str) -> Any:
-        """Return the instance. It raises a `ValidationError`, which is a `ValueError`, if the text is not valid."""
+        """Return the instance.
+
+        Raises:
+            ValidationError: The text is not valid. It is a `ValueError`.
+        """
         return self.adapter.validate_json(text)
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
-        """What pydantic has made of the type."""
+        """The validator of the type."""
         return TypeAdapter(self.type)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,16 +85,16 @@ class TypeLoader:
 
 @dataclass(frozen=True)
 class OutputSchema:
-    """What an answer has to be.
+    """The schema of an answer.
 
     Attributes:
-        name: What it is called.
-        schema: Its JSON schema.
-        load: Makes a value of JSON text. It raises a `ValueError` if the text is not JSON, or is not valid.
-        grows: Whether parts of a value are of its type: it is made of dicts and lists.
+        name: Its name.
+        schema: The JSON schema.
+        load: Parses JSON text as a value. It raises a `ValueError` if the text is not JSON, or is not valid.
+        grows: Whether a partial value has the type of a whole one, as dicts and lists have.
         source: What the user gave.
-        tool: The tool whose arguments the answer is.
-        wrapped: Whether the answer is one argument of the tool, since it is not an object.
+        tool: The tool whose arguments are the answer.
+        wrapped: Whether the answer is a single argument of the tool, because it is not an object.
     """
 
     name: str
@@ -99,7 +107,7 @@ class OutputSchema:
 
     @property
     def shown(self) -> Any:
-        """What LangChain's traces are given: a schema that it can convert."""
+        """The schema for LangChain's traces, in a form that LangChain can convert."""
         known = isinstance(self.source, dict) or (
             isinstance(self.source, type) and (is_basemodel_subclass(self.source) or is_typeddict(self.source))
         )
@@ -107,7 +115,7 @@ class OutputSchema:
 
     @property
     def streams_calls(self) -> bool:
-        """Whether parts of a tool's arguments are parts of the value."""
+        """Whether partial arguments of the tool are a partial value."""
         return self.grows and not self.wrapped
 
     def load_arguments(self, text: str) -> Any:
@@ -126,14 +134,14 @@ class OutputSchema:
 
 
 def read_schema(schema: Any) -> OutputSchema:
-    """Return what a schema says.
+    """Return a schema in any form as an `OutputSchema`.
 
     Args:
         schema: A pydantic class, a `TypedDict`, a dataclass or another type that pydantic can validate, a JSON schema
             with or without a title, OpenAI's `json_schema`, a tool, or a function.
 
     Raises:
-        SchemaError: There is no JSON schema of it.
+        SchemaError: It has no JSON schema.
     """
     if isinstance(schema, Mapping):
         name, converted = _of_mapping(schema)
@@ -180,9 +188,9 @@ def _finish(source: Any, name: str, schema: JsonSchema, load: Callable[[str], An
 
 
 def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
-    """Return a tool as OpenAI's API has it, as LangChain does, but with arguments that contain themselves.
+    """Return a tool as OpenAI's API has it, as LangChain does, but also with recursive arguments.
 
-    LangChain replaces references by what they refer to, and writes `{}`, anything, where that has no end.
+    LangChain replaces references by their targets, and recursive ones by `{}`, which allows anything.
 
     Args:
         tool: A tool, a function, a pydantic class, a `TypedDict` or a dict.
@@ -201,8 +209,18 @@ def to_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
     return {"type": "function", "function": function if strict is None else {**function, "strict": strict}}
 
 
+def check_tool_choice(choice: dict[str, Any] | str | bool, tools: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a choice of tools as cyllama takes it."""
+    if choice is True:
+        return "required"
+    known = [tool["function"]["name"] for tool in tools if "function" in tool]
+    if isinstance(choice, str) and choice not in ("auto", "none", "any", "required", *known):
+        raise ToolError(f"tool_choice is {choice!r:.80}, but the tools are {', '.join(known) or 'none'}")
+    return choice
+
+
 def _schema_of_arguments(tool: Any) -> JsonSchema | None:
-    """Return the JSON schema of a tool's arguments with its references, where it is made of a Python type."""
+    """Return the JSON schema of a tool's arguments with references, if it comes from a Python type."""
     source = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
     if isinstance(source, type) and issubclass(source, BaseModel):
         return source.model_json_schema()
@@ -214,7 +232,7 @@ def _name_of(schema: Any) -> str:
 
 
 def _parameters(schema: JsonSchema) -> JsonSchema:
-    """Return the schema of an object as that of a tool's arguments."""
+    """Return the schema of an object as the schema of a tool's arguments."""
     schema = _inline_root(schema)
     if not _is_recursive(schema):
         schema = dereference_refs(schema)
@@ -223,7 +241,7 @@ def _parameters(schema: JsonSchema) -> JsonSchema:
 
 
 def _wrap(schema: JsonSchema) -> JsonSchema:
-    """Return the schema of an object that holds a value."""
+    """Return the schema of an object with a value as its only property."""
     moved = _move(schema, f"#/properties/{_WRAPPED}")
     return {"type": "object", "properties": {_WRAPPED: moved}, "required": [_WRAPPED], "additionalProperties": False}
 
@@ -237,7 +255,7 @@ def _is_object(schema: JsonSchema) -> bool:
 
 
 def _inline_root(schema: JsonSchema) -> JsonSchema:
-    """Return a schema that is a reference as what it refers to."""
+    """Return the target of a schema that is a reference, else the schema."""
     seen: set[str] = set()
     while (reference := str(schema.get("$ref"))) not in seen:
         seen.add(reference)
@@ -249,7 +267,7 @@ def _inline_root(schema: JsonSchema) -> JsonSchema:
 
 
 def _is_recursive(schema: JsonSchema) -> bool:
-    """Return whether a part of a schema contains itself."""
+    """Return whether a schema is recursive."""
     graph = {"#": list(_references({key: value for key, value in schema.items() if key not in _DEFINITIONS}))}
     for key in _DEFINITIONS:
         graph |= {f"#/{key}/{name}": list(_references(part)) for name, part in schema.get(key, {}).items()}
@@ -271,7 +289,7 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def _move(node: Any, place: str) -> Any:
-    """Return a schema with references that hold when it is at another place."""
+    """Return a schema whose references are valid at another place of a document."""
     if isinstance(node, list):
         return [_move(part, place) for part in node]
     if not isinstance(node, Mapping):
@@ -282,7 +300,7 @@ def _move(node: Any, place: str) -> Any:
 
 
 def _without_titles(node: Any) -> Any:
-    """Return a schema without the names of its parts, which say nothing to a model. Properties of that name stay."""
+    """Return a schema without titles, which tell a model nothing. Properties named "title" stay."""
     if isinstance(node, list):
         return [_without_titles(part) for part in node]
     if not isinstance(node, Mapping):

@@ -1,4 +1,4 @@
-"""Lets LangChain load what it has saved of this package's classes."""
+"""Lets LangChain load serialized objects of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMESPACE = __name__.partition(".")[0]
 def register(cls: type[Serializable]) -> None:
     """Add a class to those that `loads(..., allowed_objects="all")` loads, as the classes of LangChain's partners are.
 
-    LangChain lists its partners' packages and classes by name. What is in neither list is never loaded.
+    LangChain lists the packages and classes of its partners by name, and loads no others.
     """
     loader: Any = importlib.import_module("langchain_core.load.load")  # its package has a function of that name
     path = tuple(cls.lc_id())

@@ -12,17 +12,17 @@ from cyllama import LLM, ModelConfig
 
 
 class SharedLLM:
-    """A loaded model that is closed when the last of its users drops it.
+    """A loaded model that is closed when its last user drops it.
 
-    Every user holds the same object, so that copies of a user need no bookkeeping: what counts them is Python. The
-    model is loaded by the first one, and others who want it meanwhile wait.
+    All users hold the same object, so Python's reference count counts them, copies included. The first user loads the
+    model; others wait until it is loaded.
 
     Args:
         model_path: A GGUF file; ``None`` for the embedded model.
         config: How to load it.
 
     Attributes:
-        pid: The process that it belongs to: a fork of it cannot use the model.
+        pid: The process that loaded it. A forked child cannot use the model.
     """
 
     def __init__(self, model_path: str | None, config: ModelConfig) -> None:
@@ -33,10 +33,10 @@ class SharedLLM:
         self._llm: LLM | None = None
 
     def load(self, *, verbose: bool = False) -> LLM:
-        """Return the model, loaded if it is not yet.
+        """Return the model. The first call loads it.
 
         Raises:
-            CyllamaError: It cannot be loaded; the next call tries again.
+            CyllamaError: The model cannot be loaded; the next call tries again.
         """
         with self._lock:
             if self._llm is None:
@@ -44,12 +44,12 @@ class SharedLLM:
             return self._llm
 
     def __del__(self) -> None:
-        # The model itself goes with the last reference to it; its contexts go now, whoever else holds it.
+        # The last reference frees the weights; the contexts are freed now, even if other references exist.
         llm = getattr(self, "_llm", None)
         if llm is not None:
             try:
                 llm.close()
-            except Exception:  # there is nobody left to tell
+            except Exception:  # no caller could handle it
                 return
 
     def __copy__(self) -> SharedLLM:
@@ -64,7 +64,7 @@ _lock = threading.Lock()
 
 
 def share(model_path: str | None, config: ModelConfig) -> SharedLLM:
-    """Return the model of this file and these options that others in this process use, or a new one."""
+    """Return the model that other objects of this process use with this file and these options, or a new one."""
     key = (os.getpid(), _identity(model_path), config.model_dump_json())
     with _lock:
         shared = _shared.get(key)
@@ -74,20 +74,20 @@ def share(model_path: str | None, config: ModelConfig) -> SharedLLM:
 
 
 def _identity(model_path: str | None) -> object:
-    """Return what is the same for all paths of one file, and another for a file that replaced it."""
+    """Return a value that is equal for all paths of one file, and different after the file was replaced."""
     if not model_path:
         return model_path
     path = os.path.realpath(os.path.expanduser(model_path))  # noqa: PTH111 - as cyllama does
     try:
         status = Path(path).stat()
-    except (OSError, ValueError):  # loading it will say why
+    except (OSError, ValueError):  # loading it raises an error that says why
         return path
     return path, status.st_size, status.st_mtime_ns
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # a thread that is not here any more may have held the other one
+    _lock = threading.Lock()  # the thread that held the old one may not exist in this process
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,40 +1,44 @@
-"""From the answer of a model to the value that a schema asks for: whole, or an error."""
+"""From the answer of a model to the value of a schema: a complete value, or an error."""
 
 from __future__ import annotations
 
 import json
 import operator
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.output_parsers.transform import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableAssign, RunnableLambda, RunnableMap
 from langchain_core.utils.json import parse_partial_json
 from typing_extensions import override
 
+from cyllama import ConfigError
+
+from ._schemas import OutputSchema, read_schema
 from .errors import OutputParsingError
 
 _SHOWN = 200  # characters of an answer in a message
 _NOTHING = object()  # not None, which is a value: that of `null`
 
-#: Makes a value of JSON text. It raises a ValueError for text that is not JSON, or does not fit its schema.
+#: Parses JSON text as a value. It raises a ValueError for text that is not JSON, or does not fit its schema.
 Load = Callable[[str], Any]
 
 
 class AnswerParser(BaseTransformOutputParser[Any]):
-    """Makes a value of an answer that is complete, and of no other.
+    """Parses a complete answer as a value, and refuses an incomplete one.
 
-    LangChain's own parsers close what is open in an answer that `max_tokens` or a stop string has cut. Half a number is
-    a number then, and nothing tells it from a whole one.
+    LangChain's own parsers close the open brackets of an answer that `max_tokens` or a stop string has cut. Then half a
+    number is taken for a whole number.
 
     Args:
-        load: Makes the value.
-        tool: The tool whose arguments are the JSON text; `None` where the text of the answer is.
-        optional: Whether an answer without a call of the tool is `None`.
-        grows: Whether a stream yields what is there of a value while it is generated. It may change until the end.
+        load: Parses the JSON text.
+        tool: The tool whose arguments are the JSON text; `None` if the answer itself is the JSON text.
+        optional: Whether an answer without a call of the tool has the value `None`.
+        grows: Whether a stream yields partial values during the generation.
     """
 
     load: Load
@@ -68,6 +72,14 @@ class AnswerParser(BaseTransformOutputParser[Any]):
         for value in growing.finish():
             yield value
 
+    def error_of(self, message: BaseMessage) -> OutputParserException | None:
+        """Return the error of parsing an answer, or `None`."""
+        try:
+            self.parse_result([ChatGeneration(message=message)])
+        except OutputParserException as error:
+            return error
+        return None
+
     @property
     def _type(self) -> str:
         return "cyllama-answer"
@@ -93,14 +105,14 @@ class AnswerParser(BaseTransformOutputParser[Any]):
         return value
 
     def _text_of(self, message: BaseMessage) -> tuple[str | None, str | None]:
-        """Return the JSON text of an answer, and what was found to be wrong with it; nothing if it has no call."""
+        """Return the JSON text of an answer, and its error; `None` twice if the answer does not call the tool."""
         if self.tool is None:
             return str(message.text), None
         found = (call[1:] for call in _arguments(message) if call[0] == self.tool)
         return next(found, (None, None))
 
     def _parse_part(self, message: BaseMessage) -> Any:
-        """Return what is there of a value, or `None`."""
+        """Return a partial value, or `None`."""
         text = self._text_of(message)[0] if self.grows else None
         try:
             return None if text is None else parse_partial_json(text)
@@ -109,7 +121,7 @@ class AnswerParser(BaseTransformOutputParser[Any]):
 
 
 class _Growing:
-    """An answer that comes in pieces, and the values that a stream of it yields."""
+    """An answer that comes in chunks, and the values that a stream of it yields."""
 
     def __init__(self, parser: AnswerParser) -> None:
         self._parser = parser
@@ -138,21 +150,69 @@ class _Growing:
             yield value
 
 
+def structured_output(
+    model: BaseChatModel,
+    schema: Any,
+    *,
+    method: Literal["function_calling", "json_mode", "json_schema"],
+    include_raw: bool,
+    strict: bool | None,
+    options: Mapping[str, Any],
+) -> Runnable[Any, Any]:
+    """Return a model whose answers are values of a schema. Arguments are those of `with_structured_output`.
+
+    Raises:
+        ConfigError: There is no such method, or the schema is missing.
+        SchemaError: There is no JSON schema of `schema`.
+    """
+    if method not in ("function_calling", "json_mode", "json_schema"):
+        raise ConfigError(f"method is 'json_schema', 'function_calling' or 'json_mode', not {method!r:.80}")
+    if schema is None and method != "json_mode":
+        raise ConfigError(f"method={method!r} needs a schema: a pydantic class, a TypedDict or a JSON schema")
+    wanted = None if schema is None else read_schema(schema)
+    shown: dict[str, Any] = {"kwargs": {"method": method, "strict": strict}}
+    if method == "json_mode":
+        del shown["kwargs"]["strict"]
+    shown["schema"] = None if wanted is None else wanted.shown
+    options = {"ls_structured_output_format": shown, **options}
+    if wanted is not None and method == "function_calling":
+        return structured(*_calling(model, wanted, strict, options), include_raw=include_raw)
+    form: dict[str, Any] = {"type": "json_object"}
+    if wanted is not None and method == "json_schema":
+        form = wanted.response_format(strict)
+    load, grows = (json.loads, True) if wanted is None else (wanted.load, wanted.grows)
+    asked = model.bind(**{"response_format": form, **options})
+    return structured(asked, AnswerParser(load=load, grows=grows), include_raw=include_raw)
+
+
+def _calling(
+    model: BaseChatModel, wanted: OutputSchema, strict: bool | None, options: Mapping[str, Any]
+) -> tuple[Runnable[Any, Any], AnswerParser]:
+    """Return a model that calls the tool of a schema, and the parser of its calls."""
+    name = wanted.tool["function"]["name"]
+    options = {"tool_choice": name, "parallel_tool_calls": False, **options}
+    checked = True if options.get("max_attempts", 1) != 1 else strict  # what is not checked is not tried again
+    asked = model.bind_tools([wanted.tool_of(checked)], **options)
+    optional = options["tool_choice"] in ("auto", "none", None, False)
+    return asked, AnswerParser(load=wanted.load_arguments, tool=name, optional=optional, grows=wanted.streams_calls)
+
+
 def structured(model: Runnable[Any, Any], parser: AnswerParser, *, include_raw: bool) -> Runnable[Any, Any]:
     """Return a model whose answers are values.
 
     Args:
-        model: The model, asked for answers that the parser can read.
-        parser: Makes the values.
-        include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`, and a parser's error is kept
-            there instead of raised.
+        model: The model, bound to arguments that give answers for the parser.
+        parser: Parses the answers.
+        include_raw: Whether the result is a dict of `raw`, `parsed` and `parsing_error`. The error of the parser is
+            then in the dict, and not raised.
     """
     if not include_raw:
         return model | parser
     raw = operator.itemgetter("raw")
     parsed = parser.with_fallbacks([RunnableLambda(_none)])
-    error = RunnableLambda(_error_of(parser))
-    outcome: Any = RunnablePassthrough.assign(parsed=raw | parsed, parsing_error=raw | error)
+    error = RunnableLambda(parser.error_of)
+    # RunnablePassthrough.assign() would make a parametrized generic class, which pickle cannot find by its name.
+    outcome = RunnableAssign(RunnableMap(parsed=raw | parsed, parsing_error=raw | error))
     return RunnableMap(raw=model) | outcome
 
 
@@ -160,24 +220,13 @@ def _none(_message: Any) -> None:
     return None
 
 
-def _error_of(parser: AnswerParser) -> Callable[[BaseMessage], Exception | None]:
-    def error_of(message: BaseMessage) -> Exception | None:
-        try:
-            parser.parse_result([ChatGeneration(message=message)])
-        except OutputParserException as error:
-            return error
-        return None
-
-    return error_of
-
-
 def _arguments(message: BaseMessage) -> Iterator[tuple[str | None, str, str | None]]:
-    """Yield the tools that a message calls, the arguments as they were generated, and what is wrong with them."""
+    """Yield the tools that a message calls, the arguments as they were generated, and their errors."""
     if not isinstance(message, AIMessage):
         return
     errors = {call["id"]: call["error"] for call in message.invalid_tool_calls}
     if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
-        for piece in message.tool_call_chunks:  # and not its tool_calls, which LangChain may have repaired
+        for piece in message.tool_call_chunks:  # not tool_calls: LangChain may have repaired them
             yield piece["name"], piece["args"] or "", errors.get(piece["id"])
         return
     for call in message.tool_calls:
@@ -187,7 +236,7 @@ def _arguments(message: BaseMessage) -> Iterator[tuple[str | None, str, str | No
 
 
 def _check_ended(message: BaseMessage, text: str | None) -> None:
-    """Raise an error for an answer that did not end by itself."""
+    """Raise an error for an answer that was cut or cancelled."""
     reason = message.response_metadata.get("finish_reason")
     so_far = str(message.text) if text is None else text
     if reason == "length":

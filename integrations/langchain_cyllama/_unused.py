@@ -1,4 +1,4 @@
-"""Arguments that have no meaning for a model in this process, and why."""
+"""Arguments that have no effect on a model in this process, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._arguments import CHAT_OPTIONS, GENERATION_ARGUMENTS
 
 
 class UnusedArgumentWarning(UserWarning):
-    """An argument makes no difference to a model that runs in this process."""
+    """An argument has no effect on a model that runs in this process."""
 
 
 def _nothing(_value: Any) -> bool:
@@ -19,11 +19,11 @@ def _nothing(_value: Any) -> bool:
 
 
 class Unused(NamedTuple):
-    """An argument that has no meaning here.
+    """An argument that has no effect.
 
     Attributes:
-        reason: Why it has none, and what to do instead.
-        neutral: Values that ask for nothing but what happens anyway: they need no warning.
+        reason: Why it has none, and what to use instead.
+        neutral: Whether a value asks for what happens anyway, and so needs no warning.
     """
 
     reason: str
@@ -95,7 +95,7 @@ UNUSED_IN_EMBEDDINGS |= UNUSED | {
 
 
 def without_unused(owner: str, arguments: Mapping[str, Any], unused: Mapping[str, Unused]) -> dict[str, Any]:
-    """Return the arguments that have a meaning, and warn of each that has none."""
+    """Return the arguments that have an effect, and warn of each that has none."""
     for name, value in arguments.items():
         if name in unused and value is not None and not unused[name].neutral(value):
             warn_unused(owner, name, value, unused[name].reason)
@@ -103,14 +103,14 @@ def without_unused(owner: str, arguments: Mapping[str, Any], unused: Mapping[str
 
 
 def warn_unused(owner: str, name: str, value: Any, reason: str) -> None:
-    """Say that an argument makes no difference, at the line of the program that gave it."""
+    """Warn that an argument has no effect, at the line of the program that passed it."""
     shown = "..." if name in _MAY_BE_SECRET else f"{value!r:.80}"
     message = f"{owner}({name}={shown}) makes no difference: {reason}"
     warnings.warn(message, UnusedArgumentWarning, stacklevel=levels_to_the_program() + 1)
 
 
 def levels_to_the_program() -> int:
-    """Return how many frames above the caller the first one is that belongs to no library of this stack."""
+    """Return how many frames above the caller the program is: the first frame outside of these libraries."""
     levels, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         levels, frame = levels + 1, frame.f_back

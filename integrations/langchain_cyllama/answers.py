@@ -1,4 +1,4 @@
-"""cyllama's answers as LangChain's messages, whole and in chunks."""
+"""cyllama's answers as LangChain's messages: complete, and in chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langchain_core.messages import content as types
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata, add_ai_message_chunks
 from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 from typing_extensions import override
 
@@ -30,8 +30,8 @@ def to_langchain(
 
     Args:
         response: The response.
-        model_name: What the caller calls the model; by default its own name.
-        refused: Why a call of a strict tool is not valid.
+        model_name: The name that the caller gave to the model; by default its own name.
+        refused: The error of a call of a strict tool that is not valid.
     """
     calls, invalid = _read_calls(response, refused)
     return AIMessage(
@@ -50,7 +50,7 @@ _CUT = "the arguments are not a complete JSON object: the answer was cut, by max
 def _read_calls(
     response: ChatResponse, refused: OutputError | None
 ) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
-    """Return the calls of a response, and those that were cut, or refused."""
+    """Return the valid calls of a response, and those that were cut or refused."""
     calls: list[LangChainToolCall] = []
     invalid: list[InvalidToolCall] = []
     for call in response.message.tool_calls:
@@ -74,7 +74,7 @@ def _parse_arguments(call: ToolCall) -> dict[str, Any] | None:
 
 
 def to_chunk(delta: ChatDelta) -> AIMessageChunk:
-    """Return a piece of a message."""
+    """Return one chunk of a message."""
     pieces: list[ToolCallChunk] = [
         tool_call_chunk(name=piece.function.name, args=piece.function.arguments, id=piece.id, index=piece.index)
         for piece in delta.tool_calls
@@ -88,7 +88,7 @@ def to_chunk(delta: ChatDelta) -> AIMessageChunk:
 
 
 def to_whole_chunk(response: ChatResponse) -> AIMessageChunk:
-    """Return all of a message as one piece, to which the last chunk is added."""
+    """Return a whole message as one chunk, which the last chunk follows."""
     message = response.message
     pieces = [
         tool_call_chunk(name=call.function.name, args=call.function.arguments, id=call.id, index=index)
@@ -105,9 +105,9 @@ def to_whole_chunk(response: ChatResponse) -> AIMessageChunk:
 def to_last_chunk(
     response: ChatResponse, model_name: str | None = None, refused: OutputError | None = None
 ) -> AIMessageChunk:
-    """Return what is known of a message once it is complete.
+    """Return the last chunk of a message: token usage, finish reason and timings.
 
-    Added to the others, it gives a message with the tool calls of `to_langchain`.
+    The sum of all chunks has the tool calls of `to_langchain`.
     """
     calls, invalid = _read_calls(response, refused)
     known: dict[str, Any] = {
@@ -126,20 +126,20 @@ def to_last_chunk(
 class LastChunkOfBrokenCalls(AIMessageChunk):
     """The last chunk of a message with a tool call that was cut, or that is not valid.
 
-    LangChain closes what is open in the arguments of a sum of chunks, and so makes a valid call of one that was cut. A
-    sum that this chunk is added to has the calls as they were generated instead. (Not `chunk + [chunk, ...]` of bare
-    messages, which LangChain adds up without asking.)
+    In a sum of chunks, LangChain closes the open brackets of arguments, which makes a cut call a valid one. Adding this
+    chunk restores the calls as they were generated. (Not in `chunk + [chunk, ...]` of messages: there LangChain calls
+    no method of the chunks.)
     """
 
     _calls: list[LangChainToolCall] = PrivateAttr(default_factory=list)
     _invalid: list[InvalidToolCall] = PrivateAttr(default_factory=list)
 
     def set_calls(self, calls: list[LangChainToolCall], invalid: list[InvalidToolCall]) -> None:
-        """Say which calls of the message are valid, and which are not."""
+        """Set the valid calls of the message, and those that are not valid."""
         self._calls, self._invalid = calls, invalid
 
     def correct(self, total: BaseMessageChunk) -> None:
-        """Put the calls into a sum of chunks that ends with this one."""
+        """Restore the calls in a sum of chunks that ends with this one."""
         if not isinstance(total, AIMessageChunk):
             return
         total.tool_calls, total.invalid_tool_calls = list(self._calls), list(self._invalid)
@@ -151,19 +151,19 @@ class LastChunkOfBrokenCalls(AIMessageChunk):
                 total.content[i] = cast("dict[str, Any]", invalid[block["id"]])
 
     def __radd__(self, left: AIMessageChunk) -> AIMessageChunk:
-        """Return the sum; Python asks the right side first where it is of a derived class."""
+        """Return the sum: Python calls this method first, because this class derives from the class of `left`."""
         total = add_ai_message_chunks(left, self)
         self.correct(total)
         return total
 
     @classmethod
     def lc_id(cls) -> list[str]:
-        """Return the id of what it is to everybody else."""
+        """Return the id of `AIMessageChunk`: serialized, it is one."""
         return AIMessageChunk.lc_id()
 
 
 class AnswerChunk(ChatGenerationChunk):
-    """A chunk of an answer, for which lists of chunks are added up as single ones are."""
+    """A chunk of an answer, to which a list of chunks is added like single ones."""
 
     @override
     def __add__(self, other: ChatGenerationChunk | list[ChatGenerationChunk]) -> ChatGenerationChunk:
@@ -191,7 +191,7 @@ def _logprob(token: TokenLogprob) -> dict[str, Any]:
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:
-    """Return the tokens of a generation; `cache_read` of its input did not have to be evaluated."""
+    """Return the token counts of a generation. `cache_read` tokens of the input were not evaluated."""
     return UsageMetadata(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,
@@ -201,7 +201,7 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
 
 
 def response_metadata(response: ChatResponse, model_name: str | None = None) -> dict[str, Any]:
-    """Return how a message came about: also by the names that ChatOllama has, in nanoseconds as there."""
+    """Return finish reason and timings of a message, also by the names of ChatOllama, in nanoseconds."""
     timings = response.timings
     return {
         "model_name": model_name or response.model,
@@ -220,11 +220,44 @@ def response_metadata(response: ChatResponse, model_name: str | None = None) -> 
     }
 
 
+# ------------------------------------------------------------------------------------------------- LangChain's results
+
+
+def to_result(response: ChatResponse, refused: OutputError | None, model_name: str | None) -> ChatResult:
+    """Return a response as the result of `invoke` and similar methods.
+
+    Args:
+        response: The response.
+        refused: The error of a call of a strict tool that is not valid.
+        model_name: The name that the caller gave to the model.
+    """
+    message = to_langchain(response, model_name, refused)
+    usage = response.usage
+    generation = ChatGeneration(message=message, generation_info={"finish_reason": response.finish_reason})
+    return ChatResult(
+        generations=[generation],
+        llm_output={
+            "token_usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens,
+            },
+            "model_name": message.response_metadata["model_name"],
+        },
+    )
+
+
+def to_last(response: ChatResponse, refused: OutputError | None, model_name: str | None) -> AnswerChunk:
+    """Return the last chunk of a stream: token usage, finish reason and timings."""
+    info = {"finish_reason": response.finish_reason}
+    return AnswerChunk(message=to_last_chunk(response, model_name, refused), generation_info=info)
+
+
 # -------------------------------------------------------------------------------------------------- LangChain's blocks
 
 
 def _translate(message: AIMessage) -> list[types.ContentBlock]:
-    """Return the blocks that LangChain makes of a message of any provider."""
+    """Return the blocks that LangChain makes of a message of an unknown provider."""
     metadata = {key: value for key, value in message.response_metadata.items() if key != "model_provider"}
     return message.model_copy(update={"response_metadata": metadata}).content_blocks
 

@@ -1,4 +1,4 @@
-"""Embeddings: vectors of texts."""
+"""Embeddings of texts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ._unused import UNUSED_IN_EMBEDDINGS, Unused
 
 
 class CyllamaEmbeddings(CyllamaModel, Embeddings):
-    """A GGUF model in this process that makes embeddings.
+    """A GGUF model in this process that computes embeddings.
 
-    Any model but one that ranks makes embeddings; good ones come from models that were trained for it.
+    All models except rank models compute embeddings. For good ones, use a model that was trained for them.
 
     Setup:
         ```bash
@@ -30,11 +30,11 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
         model_path: str | None
             A GGUF file; `None` for tiny-chat, the embedded model.
         normalize: bool
-            Whether every vector has the length 1.
+            Whether every vector is scaled to the length 1.
         truncate: bool
-            Whether the end of a text that is too long is left out.
+            Whether a text that is too long is cut at its end.
         n_ctx: int | None
-            Most tokens of a text.
+            Maximum number of tokens of a text.
         n_gpu_layers: int | None
             Layers to keep on the GPU; -1 for all.
         llm: cyllama.LLM | None
@@ -72,22 +72,22 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
     """
 
     normalize: bool = True
-    """Whether every vector is scaled to the length 1, so that a dot product is the cosine of the angle."""
+    """Whether every vector is scaled to the length 1, so that the dot product of two is their cosine similarity."""
 
     truncate: bool = True
-    """Whether the end of a text that is too long is left out, instead of refusing the text."""
+    """Whether a text that is too long is cut at its end; otherwise it is refused."""
 
     dimensions: Annotated[int, Field(ge=1)] | None = None
-    """Keep so many dimensions of every vector, the first ones, for models that were trained for it."""
+    """How many dimensions of every vector to keep, from the first one, for models that were trained for it."""
 
     n_ctx: int | None = None
-    """Most tokens of a text; 0 for as many as the model was trained for, as `None`."""
+    """Maximum number of tokens of a text; 0 or `None` for the training length of the model."""
 
     num_ctx: int | None = None
     """Another name for `n_ctx`."""
 
     n_batch: int | None = None
-    """Another name for `n_ubatch`: tokens that are computed in one pass."""
+    """Another name for `n_ubatch`: how many tokens are computed in one pass."""
 
     verbose: bool = False
     """Whether to show cyllama's log on stderr."""
@@ -95,10 +95,18 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
     _unused: ClassVar[Mapping[str, Unused]] = UNUSED_IN_EMBEDDINGS
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return the vectors of texts, which are computed in as few passes as possible.
+        """Return the embeddings of texts. Short texts are computed in one pass.
+
+        >>> from langchain_cyllama import CyllamaEmbeddings
+        >>> vectors = CyllamaEmbeddings().embed_documents(["Foxes eat mice.", "The sky is blue."])
+        >>> len(vectors), len(vectors[0])
+        (2, 384)
 
         Args:
             texts: Any number of texts.
+
+        Returns:
+            A list of `n_embd` numbers for each text, or of `dimensions` numbers.
 
         Raises:
             PromptError: A text is empty.
@@ -107,19 +115,26 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
         return self._cut(self.client.embed(texts, **self._embedding_options())) if texts else []
 
     def embed_query(self, text: str) -> list[float]:
-        """Return the vector of a text.
+        """Return the embedding of a text.
+
+        >>> from langchain_cyllama import CyllamaEmbeddings
+        >>> len(CyllamaEmbeddings().embed_query("What do foxes eat?"))
+        384
 
         Args:
             text: The text.
 
+        Returns:
+            A list of `n_embd` numbers, or of `dimensions` numbers.
+
         Raises:
-            PromptError: It is empty.
-            ContextSizeError: It is too long, and `truncate` is not set.
+            PromptError: The text is empty.
+            ContextSizeError: The text is too long, and `truncate` is not set.
         """
         return self.embed_documents([text])[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return the vectors of texts without blocking the event loop; no thread waits meanwhile.
+        """Do what `embed_documents` does without blocking the event loop. No thread waits for the result.
 
         Args:
             texts: Any number of texts.
@@ -127,7 +142,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
         return self._cut(await self.client.aembed(texts, **self._embedding_options())) if texts else []
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Return the vector of a text without blocking the event loop; no thread waits meanwhile.
+        """Do what `embed_query` does without blocking the event loop. No thread waits for the result.
 
         Args:
             text: The text.

@@ -1,4 +1,4 @@
-"""LangChain's messages as cyllama's."""
+"""LangChain's messages as cyllama takes them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _SHOWN = 5  # places that a warning names
 def to_cyllama(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Return messages as `cyllama.LLM.chat` takes them.
 
-    What other providers put into a content is written as text where it holds text or JSON. The rest (images, audio,
-    encrypted reasoning) is left out, with one `UnreadableContentWarning`.
+    Content blocks of other providers become text if they contain text or JSON. Other blocks (images, audio, encrypted
+    reasoning) are left out, with one `UnreadableContentWarning`.
 
     Args:
         messages: The whole history.
@@ -42,7 +42,7 @@ def to_cyllama(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         Dicts in OpenAI's format.
 
     Raises:
-        MessageError: One of them is not a message but a command, such as `RemoveMessage`.
+        MessageError: One of them is a command such as `RemoveMessage`, not a message.
     """
     left_out: list[str] = []
     converted = [each for i, message in enumerate(messages) for each in _convert(message, f"message {i}", left_out)]
@@ -82,7 +82,7 @@ def _convert(message: BaseMessage, where: str, left_out: list[str]) -> Iterator[
 
 
 def _read(content: Any, where: str, left_out: list[str]) -> list[Part]:
-    """Return what can be read of a content, and note what cannot."""
+    """Return the parts of a content. The unreadable ones are added to `left_out`."""
     blocks = content if isinstance(content, (list, tuple)) else [content]
     parts = [read_block(block) for block in blocks]
     left_out += [f"{part.text} in {where}" for part in parts if part.kind == "unreadable"]
@@ -96,7 +96,7 @@ def _content(message: BaseMessage, parts: Sequence[Part]) -> str | list[dict[str
 
 
 def _joined(texts: Sequence[str]) -> str | list[dict[str, str]]:
-    """Return texts as a content that keeps them apart."""
+    """Return texts as one content, with a part for each."""
     return "".join(texts) if len(texts) < 2 else [_text(text) for text in texts]
 
 
@@ -112,7 +112,7 @@ def _message(role: str, message: BaseMessage, content: str | list[dict[str, str]
 
 
 def _user(message: HumanMessage, where: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield a user's message, after the tool results that Anthropic's and Amazon's formats have in it."""
+    """Yield the tool results in a user's message, as Anthropic's and Amazon's formats have them, then the message."""
     rest: list[Any] = []
     for block in message.content if isinstance(message.content, list) else [message.content]:
         result = _result_in(block)
@@ -126,7 +126,7 @@ def _user(message: HumanMessage, where: str, left_out: list[str]) -> Iterator[di
 
 
 def _result_in(block: Any) -> tuple[str, Any] | None:
-    """Return the id of a call and the content of its result, where a block of a user's message is one."""
+    """Return the id of a call and the content of its result, if a block is a tool result."""
     if not isinstance(block, Mapping):
         return None
     if block.get("type") == "tool_result":
@@ -156,7 +156,7 @@ def _assistant(message: AIMessage, parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _said(parts: Sequence[Part]) -> str:
-    """Return one text again, as it was generated: what a session holds of it stays of use. Other words have lines."""
+    """Return one text, as it was generated, so that a session reuses it. Descriptions get lines of their own."""
     said = [part for part in parts if part.kind in ("text", "words")]
     lines = [
         "\n" if i and "words" in (part.kind, said[i - 1].kind) and not said[i - 1].text.endswith("\n") else ""
@@ -166,14 +166,14 @@ def _said(parts: Sequence[Part]) -> str:
 
 
 def _said_elsewhere(message: AIMessage) -> str:
-    """Return what OpenAI's API has beside a content that is empty."""
+    """Return the text that OpenAI's API has outside of an empty content."""
     audio = message.additional_kwargs.get("audio")
     spoken = audio.get("transcript") if isinstance(audio, Mapping) else None
     return str(message.additional_kwargs.get("refusal") or spoken or "")
 
 
 def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
-    """Yield what a message calls, whoever made it."""
+    """Yield the tool calls of a message, in the format of any provider."""
     for call in message.tool_calls:
         yield _call(call["id"], call["name"], call["args"])
     for call in message.invalid_tool_calls:
@@ -194,7 +194,7 @@ def _call(call_id: str | None, name: Any, arguments: Any) -> dict[str, Any]:
 
 
 def _as_object(arguments: Any) -> dict[str, Any]:
-    """Return arguments that templates can read, also where a model broke them: it shall see what it wrote."""
+    """Return arguments as a dict, which templates need. Broken JSON is kept, so that the model sees what it wrote."""
     try:
         value = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:

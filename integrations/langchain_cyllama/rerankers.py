@@ -1,4 +1,4 @@
-"""Rankings: which documents answer a query best."""
+"""Reranking: which documents answer a query best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._unused import UNUSED_IN_EMBEDDINGS, Unused
 
 
 class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
-    """A GGUF model in this process that puts documents into the order in which they answer a query.
+    """A GGUF model in this process that orders documents by how well they answer a query.
 
     A rank model reads the query together with each document. With any other model, the embeddings of both are compared.
 
@@ -32,7 +32,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         top_n: int | None
             How many documents to return; `None` for all.
         n_ctx: int | None
-            Most tokens of the query with a document.
+            Maximum number of tokens of the query with a document.
         llm: cyllama.LLM | None
             A loaded model to use instead.
 
@@ -68,10 +68,10 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
     """How many documents to return; `None` for all."""
 
     truncate: bool = True
-    """Whether the end of a document that is too long is left out, instead of refusing it."""
+    """Whether a document that is too long is cut at its end; otherwise it is refused."""
 
     n_ctx: int | None = None
-    """Most tokens of the query with a document; 0 for as many as the model was trained for, as `None`."""
+    """Maximum number of tokens of the query with a document; 0 or `None` for the training length of the model."""
 
     num_ctx: int | None = None
     """Another name for `n_ctx`."""
@@ -89,14 +89,21 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
     ) -> Sequence[Document]:
         """Return the documents that answer the query best, the best one first.
 
+        >>> from langchain_core.documents import Document
+        >>> from langchain_cyllama import CyllamaReranker
+        >>> documents = [Document("The boat is blue."), Document("Ada lives in London.")]
+        >>> best = CyllamaReranker(top_n=1).compress_documents(documents, "Who lives in London?")
+        >>> best[0].page_content
+        'Ada lives in London.'
+
         Args:
-            documents: Documents, which stay as they are.
-            query: What is asked.
-            callbacks: Not called: there is nothing to report.
+            documents: The documents. They are not changed.
+            query: The query.
+            callbacks: Not used.
 
         Returns:
-            At most `top_n` documents, with a `relevance_score` in their metadata: as a rank model gives it, on a scale
-            of its own, or the cosine of the angle between two embeddings.
+            Copies of at most `top_n` documents, with a `relevance_score` in their metadata: the score of a rank model,
+            on a scale of its own, or the cosine similarity of two embeddings.
 
         Raises:
             PromptError: The query or a document is empty.
@@ -117,12 +124,12 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         query: str,
         callbacks: Callbacks | None = None,  # noqa: ARG002
     ) -> Sequence[Document]:
-        """Do what `compress_documents` does without blocking the event loop; no thread waits meanwhile.
+        """Do what `compress_documents` does without blocking the event loop. No thread waits for the result.
 
         Args:
-            documents: Documents, which stay as they are.
-            query: What is asked.
-            callbacks: Not called: there is nothing to report.
+            documents: The documents. They are not changed.
+            query: The query.
+            callbacks: Not used.
         """
         if not documents:
             return []
@@ -148,6 +155,6 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
 
 
 def _similarities(vectors: list[list[float]]) -> list[float]:
-    """Return the cosines of the angles between the first vector and all others, which have the length 1."""
+    """Return the cosine similarity of the first vector with each of the others. All have the length 1."""
     query, *others = vectors
     return [sum(a * b for a, b in zip(query, other, strict=True)) for other in others]

@@ -653,6 +653,17 @@ def test_a_structured_chain_can_be_pickled() -> None:
                 assert copy.deepcopy(chain).invoke(JOKE) == answer
 
 
+def test_a_structured_chain_that_keeps_the_raw_answer_can_be_pickled() -> None:
+    with ChatCyllama(temperature=0) as chat:
+        for schema in (Joke, Joke.model_json_schema()):
+            chain = chat.with_structured_output(schema, include_raw=True)
+            again: Any = pickle.loads(pickle.dumps(chain))
+            assert again.invoke(JOKE)["parsed"] == chain.invoke(JOKE)["parsed"]
+            chain = chat.with_structured_output(schema, include_raw=True, max_tokens=4)
+            again = pickle.loads(pickle.dumps(chain))
+            assert isinstance(again.invoke(JOKE)["parsing_error"], OutputParserException)
+
+
 def test_tokens_are_counted_as_the_model_reads_them(chat: ChatCyllama) -> None:
     history = [SystemMessage("Be brief."), HumanMessage(CAPITAL)]
     answer = chat.invoke(history)
