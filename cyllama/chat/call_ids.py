@@ -1,8 +1,8 @@
 """Ids of tool calls, as a template takes them.
 
-Histories come from other providers with ids such as ``call_0fyp...`` or ``toolu_01A...``. Some templates demand a form
-of their own; others write the id without the name, which it then has to contain. An id becomes the same one wherever it
-appears, in this request and in the next.
+Histories come from other providers with ids such as ``call_0fyp...`` or ``toolu_01A...``. Some templates require a form
+of their own. Others write the id without the name of the tool, so that the id has to contain the name. An id is always
+converted to the same new id, in this request and in later ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def nine_letters_or_digits(messages: Messages) -> list[dict[str, Any]]:
 
 
 def named_ids(messages: Messages) -> list[dict[str, Any]]:
-    """Return messages with ids such as "functions.get_weather:0", which is all that Kimi K2 reads of a call's name."""
+    """Return messages with ids such as "functions.get_weather:0", from which Kimi K2 reads the name of a call."""
 
     def rename(call_id: str, name: str, number: int) -> str:
         return call_id if re.fullmatch(rf"functions\.{re.escape(name)}:\d+", call_id) else f"functions.{name}:{number}"

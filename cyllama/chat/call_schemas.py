@@ -14,9 +14,9 @@ from .plain_text import plain_rules
 from .schema_rules import Rules, schema_rules
 from .tools import Tool
 
-NAME = "zqnameqz"  # stands for the name of an argument in what closes it
-_PERMUTED = 4  # so many arguments may come in any order
-_LONGEST = 200  # characters of a plain text that are counted
+NAME = "zqnameqz"  # stands for the name of an argument in the text that closes it
+_PERMUTED = 4  # up to this number, arguments may come in any order
+_LONGEST = 200  # most characters of a plain text that a grammar counts
 _TEXT = "text-value"
 _CONSTRAINTS = ("pattern", "format", "minLength", "maxLength", "allOf")
 _ALTERNATIVES = ("anyOf", "oneOf")
@@ -157,7 +157,7 @@ class CallSchemas:
 
 
 class _Members:
-    """The grammar of the members of one object, each written by its own."""
+    """The grammar of the members of one object, each written on its own."""
 
     def __init__(self, schemas: CallSchemas, root: Mapping[str, Any], form: ArgumentForm) -> None:
         self._schemas = schemas

@@ -21,14 +21,14 @@ def continue_plan(
     """Return the plan of an answer that continues the last message.
 
     Args:
-        plan: That of an answer in a turn of its own.
+        plan: The plan of an answer in a message of its own.
         prefill: What the answer continues.
-        prompt: The prompt, which ends with that.
-        ways: What may be the beginning of the answer in it.
+        prompt: The prompt, which ends with the prefill.
+        ways: The possible beginnings of the answer in the prompt.
         vocab: The vocabulary of the model.
 
     Raises:
-        MessageError: What the last message says cannot be the beginning of an answer of that form.
+        MessageError: The text of the last message cannot begin an answer of that form.
     """
     budget = plan.reasoning and replace(plan.reasoning, inside=not prefill.content)
     plan = replace(plan, prompt=prompt, prefill=prefill.content, reasoning=budget)
@@ -47,17 +47,17 @@ def continue_plan(
         return plan
     if spec.lazy:
         return replace(plan, grammar=spec if prefill.content else _within_reasoning(spec))
-    # A call that is demanded follows what was said before.
+    # A required call follows the text of the message.
     head = begin.removesuffix(prefill.content)
     said = [(head, prefill.content), (head, ""), (head.strip(), "")]
     try:
         return replace(plan, grammar=_first_that_fits(spec, prefill, said, vocab))
-    except MessageError:  # the format has no call behind words: it is written and read as the first thing
+    except MessageError:  # in this format, a call cannot follow text: it is written and read from the beginning
         return replace(first, grammar=_first_that_fits(spec, prefill, [("", "")], vocab))
 
 
 def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:
-    """Whether nothing is left to be written of a value."""
+    """Whether a value is complete."""
     try:
         return plan.response_format is not None and plan.response_format.parse(prefill.content) is not None
     except OutputError:
@@ -67,7 +67,7 @@ def _is_whole(plan: ChatPlan, prefill: Prefill) -> bool:
 def _first_that_fits(
     spec: GrammarSpec | None, prefill: Prefill, beginnings: Iterable[tuple[str, str]], vocab: LlamaVocab
 ) -> GrammarSpec | None:
-    """Return a grammar that goes on from the first of some texts of the template and of the message that it allows."""
+    """Return a grammar that goes on from the first text, of the template and the message, that it allows."""
     for head, said in beginnings:
         begun = spec and replace(spec, prefix=spec.prefix + head, continued=said)
         try:
@@ -79,5 +79,5 @@ def _first_that_fits(
 
 
 def _within_reasoning(spec: GrammarSpec) -> GrammarSpec:
-    """Return a grammar that does not begin at what is thought of a call: the answer goes on within reasoning."""
+    """Return a grammar that ignores calls within reasoning: the answer goes on within reasoning."""
     return replace(spec, triggers=tuple(trigger for trigger in spec.triggers if not trigger.value.startswith("^(?!")))

@@ -29,7 +29,7 @@ def order_results(messages: Messages) -> list[dict[str, Any]]:
 
 
 def one_call_each(messages: Messages) -> list[dict[str, Any]]:
-    """Return messages in which an answer makes one call only, for templates that take no more."""
+    """Return messages in which an answer makes one call only, for templates that do not accept more."""
     result: list[dict[str, Any]] = []
     i = 0
     while i < len(messages):

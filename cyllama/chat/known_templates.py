@@ -50,13 +50,13 @@ def _resolve(chat_template: object, limit: int) -> str:
         return _source_of(name)
     try:
         is_file = len(name) < 4096 and Path(name).expanduser().is_file()
-    except (OSError, ValueError):  # no path, such as a text with a NUL
+    except (OSError, ValueError):  # not a path: a text with a NUL, for example
         is_file = False
     if is_file:
         return _read(Path(name).expanduser())
     raise ChatTemplateError(
-        f"{name!r:.80} is no chat template: it has neither {{{{ nor {{%, there is no such file, and the names that are "
-        f"known are {', '.join(LlamaChatTemplates.known_names())}"
+        f"{name!r:.80} is not a chat template: it has neither {{{{ nor {{%, there is no such file, and the known "
+        f"names are {', '.join(LlamaChatTemplates.known_names())}"
     )
 
 
@@ -68,7 +68,7 @@ def _read(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ChatTemplateError(f"the chat template {os.fspath(path)!r} cannot be read: {error}") from error
     if not _IS_JINJA.search(source):
-        raise ChatTemplateError(f"the file {os.fspath(path)!r} is no chat template: it has neither {{{{ nor {{%")
+        raise ChatTemplateError(f"the file {os.fspath(path)!r} is not a chat template: it has neither {{{{ nor {{%")
     return source
 
 
@@ -82,12 +82,13 @@ _ROLES = {"s": ("system", _SYSTEM), "u": ("user", _USER), "a": ("assistant", _AS
 
 @lru_cache
 def _source_of(name: str) -> str:
-    """Return Jinja source that renders what llama.cpp's own code for a name renders.
+    """Return Jinja source that renders the same as llama.cpp's own code for a template's name.
 
-    What a message adds depends on its role and the one before it, if that code is as regular as a template.
+    The source is found from what that code renders: the text around a message must depend on its role and on the role
+    before it, and on nothing else.
 
     Raises:
-        ChatTemplateError: It is not.
+        ChatTemplateError: The text around a message depends on something else.
     """
     added: dict[tuple[str, str], str] = {}
     answers: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Messages and tools with marks in what spells control tokens, as :class:`ControlText` explains."""
+"""Marks in messages and tools where they spell control tokens, as :class:`ControlText` explains."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _JSON_CHARACTER = re.compile(
 
 
 class Marking:
-    """Marks what is rendered.
+    """Marks what a template renders.
 
     Args:
         control_text: The texts of control tokens.
-        inside: Texts that are marked although they spell no control token by themselves.
+        inside: Texts that are marked although they do not spell a control token by themselves.
 
     Attributes:
-        texts: All texts that it was asked about.
+        texts: All texts that were passed to it.
     """
 
     def __init__(self, control_text: ControlText, inside: Collection[str] = ()) -> None:
@@ -95,7 +95,7 @@ class Marking:
         marked = self.text(text)
         if marked == text:
             return match[0]
-        # What the marks stand between may be written as escapes, which stay as they are.
+        # Text between the marks may be written as escapes, which are kept.
         characters = _JSON_CHARACTER.findall(literal)
         if len(characters) != len(text) or len(self._control_text.plain(marked)) != len(text):
             return json.dumps(marked, ensure_ascii=False)

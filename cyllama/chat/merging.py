@@ -1,7 +1,7 @@
-"""Ordinary histories for templates that demand more: a system message first or none, turns that alternate.
+"""Histories for strict templates, which require one system message at the beginning or none, and alternating roles.
 
-A history that a template takes is rendered as it is. Otherwise these are the ways to write it that keep what it says,
-from the one that changes least.
+A history that a template takes is rendered as it is. Otherwise it is rewritten in one of these ways, which keep all of
+its text, beginning with the way that changes least.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def as_it_is(messages: Messages) -> list[dict[str, Any]]:
 
 
 def ways(messages: Messages, *, has_system_role: bool = True) -> Iterator[Way]:
-    """Yield ways to write a history, from the one that changes least; each makes another one of it.
+    """Yield ways to rewrite a history, beginning with the one that changes least.
 
     Args:
         messages: The history.
         has_system_role: Whether the template knows system messages.
     """
     several: list[Way] = [as_it_is, _leading_systems_as_one, _systems_in_turns, _merged]
-    if not has_system_role:  # llama.cpp puts a first system message into the turn that follows
+    if not has_system_role:  # llama.cpp puts a first system message into the message that follows
         several = [] if messages[0]["role"] in _SYSTEM and _role_of_next(messages) != "user" else [as_it_is]
     several += [_user_first(way) for way in several]
     without = [_without_systems, _without_systems_merged]
@@ -43,7 +43,7 @@ def ways(messages: Messages, *, has_system_role: bool = True) -> Iterator[Way]:
 
 
 def doubtful_systems(messages: Messages, prompt: str) -> list[int]:
-    """Return which messages are system messages that a prompt does not obviously contain."""
+    """Return the indices of the system messages whose text is not found in a prompt."""
     texts = [as_text(message["content"]).strip() for message in messages]
     return [
         i
@@ -83,7 +83,7 @@ def _leading_systems_as_one(messages: Messages) -> list[dict[str, Any]]:
 
 
 def _systems_in_turns(messages: Messages, *, keep_first: bool = True) -> list[dict[str, Any]]:
-    """Let system messages begin the turn of the user that follows, or be one where none does."""
+    """Put system messages at the beginning of the next user message, or make them user messages if there is none."""
     result: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
     for i, message in enumerate(_leading_systems_as_one(messages)):
@@ -112,7 +112,7 @@ def _without_systems_merged(messages: Messages) -> list[dict[str, Any]]:
 
 
 def _merge_turns(messages: Messages) -> list[dict[str, Any]]:
-    """Make one of turns of the user in a row, and of texts of the assistant."""
+    """Join user messages in a row, and texts of the assistant in a row."""
     result: list[dict[str, Any]] = []
     for message in messages:
         if result and _belong_together(result[-1], message):
@@ -123,7 +123,7 @@ def _merge_turns(messages: Messages) -> list[dict[str, Any]]:
 
 
 def _user_first(way: Way) -> Way:
-    """Let every answer follow a turn of the user, and every turn of the user an answer: one that says nothing."""
+    """Add empty messages: a user message before a first answer, and an answer between a tool's result and the user."""
 
     def written(messages: Messages) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = []

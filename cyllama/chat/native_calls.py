@@ -1,8 +1,8 @@
 """Tool calls as a template's own format has them: how answers are read, and the grammar that they are written by.
 
 llama.cpp finds a template's format for any tools, and makes a parser of it. It is asked once per template, for one
-probe tool. In that parser the probe is replaced by the tools at hand, so that their names, parameters and descriptions
-cannot change the format, and each has rules of its own, whatever it is called.
+probe tool. In that parser the probe is replaced by the tools of the request. So their names, parameters and
+descriptions cannot change the format, and each tool has rules of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROBE = Tool(
         "additionalProperties": False,
     },
 )
-_RECIPIENT = ">>>"  # Functionary's mark of who is spoken to
+_RECIPIENT = ">>>"  # Functionary's mark of the receiver of a message
 _ID = "[a-zA-Z0-9_.:-]{1,64}"
 _NINE = "[a-zA-Z0-9]{9}"
 _DEMANDS_NINE = re.compile(r"length\s*(?:!=|==|is)\s*9\b|\blength\b.{0,40}\b9\b")
@@ -44,7 +44,7 @@ class Writing:
 
     Attributes:
         grammar: The grammar, without the rules of values that it refers to.
-        triggers: What it begins at, pairs of a kind and a text, where it is lazy.
+        triggers: Where a lazy grammar begins: pairs of a kind and a text.
     """
 
     grammar: str
@@ -55,12 +55,12 @@ class NativeFormat:
     """The format of calls that llama.cpp found in a template.
 
     Args:
-        params: What it answered for :data:`PROBE`, parallel calls and the choice "auto".
+        params: What llama.cpp returned for :data:`PROBE`, parallel calls and the choice "auto".
         source: The template.
         two_calls: Two calls as the template writes them, or an empty text if it cannot.
 
     Raises:
-        ValueError: It found none.
+        ValueError: It found no format.
     """
 
     def __init__(self, params: LlamaChatParams, source: str, two_calls: str = "") -> None:
@@ -125,11 +125,11 @@ class NativeFormat:
     # -------------------- writing
 
     def writing(self, schemas: CallSchemas, *, lazy: bool, parallel: bool, answer: str | None = None) -> Writing:
-        """Return how calls are written.
+        """Return the grammar by which calls are written.
 
         Args:
             schemas: The grammars of the tools' arguments.
-            lazy: Whether the grammar begins at the first call only.
+            lazy: Whether the grammar begins at the first call.
             parallel: Whether one answer may have several calls.
             answer: What may be written instead of calls, a rule; ``None`` for nothing else.
         """
@@ -158,7 +158,7 @@ class NativeFormat:
         return Writing(parser_grammar(peg.dumps(), lazy), triggers)
 
     def _ids(self, peg: Peg) -> dict[int, int]:
-        """Return nodes to stand in place of those that read an id, with a grammar that is not endless."""
+        """Return replacements for the nodes that read an id, with a grammar that limits its length."""
         replaced: dict[int, int] = {}
         for number in list(peg.below(self._tool)):
             node = peg.nodes[number]
@@ -200,7 +200,7 @@ class NativeFormat:
 
 
 def _repair(peg: Peg, marked: bool, two_calls: str) -> None:
-    """Mend what llama.cpp's parsers refuse, or read wrongly, of what their own templates write."""
+    """Correct llama.cpp's parsers where they refuse, or read wrongly, what their own templates write."""
     tool = _tool_rule(peg)
     for number in list(peg.below(tool)):
         node = peg.nodes[number]
@@ -220,7 +220,7 @@ def _repair(peg: Peg, marked: bool, two_calls: str) -> None:
 
 
 def _unwrap_text(peg: Peg, generation_prompt: str) -> None:
-    """Let a text begin without the mark that the prompt ends with, and end without the mark of an answer's end."""
+    """Let a text begin without the mark at the end of the prompt, and end without the mark at the end of an answer."""
     for number in list(peg.below(peg.root)):
         node = peg.nodes[number]
         children = node.get("children", ())
@@ -240,7 +240,7 @@ def _is_call(peg: Peg, number: int) -> bool:
 
 
 def _part_calls_as_written(peg: Peg, node: Node, two_calls: str) -> None:
-    """Let calls follow each other as the template writes them, where llama.cpp assumes a comma."""
+    """Separate calls as the template does, where llama.cpp assumes a comma."""
     first, *rest = node["children"]
     between = two_calls.split(_TOOL)[1:-1]
     assumed = peg.nodes[first].get("literal") == ", " and len(rest) == 1 and _is_call(peg, rest[0])
@@ -249,7 +249,7 @@ def _part_calls_as_written(peg: Peg, node: Node, two_calls: str) -> None:
 
 
 def _let_reasoning_out(peg: Peg, node: Node) -> None:
-    """Let a model answer without reasoning where the parser demands it."""
+    """Let a model answer without reasoning where the parser requires reasoning."""
     children: list[int] = node["children"]
     for i, child in enumerate(children):
         if peg.nodes[child].get("tag") != "reasoning":
@@ -271,7 +271,7 @@ def _tool_rule(peg: Peg) -> int:
 
 
 def _offer(peg: Peg, tool: int, choices: list[int]) -> None:
-    """Put several tools in the place of the probe."""
+    """Replace the probe by several tools."""
     peg.nodes[tool] = {"type": "rule", "name": "call", "child": peg.choice(choices), "trigger": False}
 
 
@@ -299,7 +299,7 @@ def _without_end(peg: Peg, root: int) -> int:
 
 
 def _let_speak(peg: Peg, tool: int) -> None:
-    """Let an answer be text without calls, which some of llama.cpp's parsers refuse once tools are offered."""
+    """Let an answer be text without calls, which some of llama.cpp's parsers refuse if there are tools."""
     path = peg.above(tool)
     for number in list(path):
         node = peg.nodes[number]
@@ -312,7 +312,7 @@ def _let_speak(peg: Peg, tool: int) -> None:
 
 
 class _Calls:
-    """Makes a parser of answers one of calls: no other text, at least one call, and several only where they may be."""
+    """Turns a parser of answers into one of calls: no other text, and one call, or several if they are allowed."""
 
     def __init__(self, peg: Peg, tool: int, parallel: bool, answer: str | None) -> None:
         self._peg = peg
@@ -366,7 +366,7 @@ class _Calls:
             self._require(child)
 
     def _order(self, node: Node) -> None:
-        """Leave out the text before calls, and all but the first call where there may be one only."""
+        """Leave out the text before calls, and all but the first call where only one is allowed."""
         children: list[int] = node["children"]
         first = next(i for i, child in enumerate(children) if child in self._path)
         kept: list[int] = []
@@ -388,7 +388,7 @@ class _Calls:
         node["children"] = kept
 
     def _answers(self, texts: list[int]) -> list[int]:
-        """Return a place for the answer instead of calls, once."""
+        """Return the node of an answer instead of calls, in a list; the list is empty after the first place."""
         for text in texts:
             number = next((i for i in self._peg.below(text) if self._is_content(i)), None)
             if self._answer is None or number is None:

@@ -67,7 +67,7 @@ class Peg:
         return self.add("until", delimiters=list(delimiters))
 
     def grammar(self, child: int, text: str) -> int:
-        """Add a node that reads like another one, and for which this stands in the grammar."""
+        """Add a node that reads like another one, and has this grammar."""
         return self.add("gbnf", child=child, grammar=text)
 
     def nothing(self) -> int:
@@ -124,8 +124,8 @@ class Peg:
 
         Args:
             number: What is copied.
-            changed: The nodes that differ, and those that contain them; all others are shared.
-            change: Returns a copied node as it shall be, or the number of another one to stand in its place.
+            changed: The nodes that differ, and those that contain them; all other nodes are shared.
+            change: Returns the changed copy of a node, or the number of a node that replaces it.
         """
         copies: dict[int, int] = {}
 

@@ -14,7 +14,7 @@ _ANY = re.compile(r'\["\\\\/bfnrt\]')  # in the rule of any character
 
 
 def plain_rules(root: str, rules: Rules, delimiter: str, prefix: str) -> tuple[str, Rules] | None:
-    """Return the rules of texts, or ``None`` if they cannot be told from those of JSON strings.
+    """Return the rules of texts, or ``None`` if they cannot be derived from those of JSON strings.
 
     Args:
         root: The rule of the JSON strings.

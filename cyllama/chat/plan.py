@@ -1,4 +1,4 @@
-"""What a chat comes to: a prompt, and how to generate and read the answer."""
+"""The plan of a chat: its prompt, and how the answer is generated and read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .reasoning import ReasoningBudget
 
 @dataclass(frozen=True)
 class ChatPlan:
-    """A chat made into a prompt, and how to generate and read the answer.
+    """A chat as a prompt, and how its answer is generated and read.
 
     Attributes:
         prompt: The prompt, which ends where the answer begins: a :class:`RenderedChat`, which tells control tokens of

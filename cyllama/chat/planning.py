@@ -57,7 +57,7 @@ def with_tools(
     """
     prompt, rendered = chat.render()
     native = chat.native_here(rendered)
-    if native is None:  # nothing that tells calls from text is known of the template
+    if native is None:  # llama.cpp does not know how this template marks calls
         if chat.native is not None:
             chat.use_own_format()
             prompt, rendered = chat.render()
@@ -89,7 +89,7 @@ def _own_format(chat: Chat) -> NativeFormat:
     return found
 
 
-# What is corrected in llama.cpp's grammars: JSON may stand in a code fence.
+# A correction of llama.cpp's grammars: JSON may be inside a code fence.
 _FENCE_OR_SPACE = re.compile(
     r'(space )*\(("```json" space response-format space "```" \| )?space response-format space\)', re.MULTILINE
 )
@@ -97,8 +97,8 @@ _JSON_CALL = r'^\s*(\{\s*"(?:name|type|function)")'
 
 
 def _triggers(found: Sequence[tuple[str, str]], thinking: LlamaChatParams | None) -> tuple[Trigger, ...]:
-    """Return what the grammar begins at, and not already while the model reasons about it."""
-    if not found:  # a call begins with nothing but a brace
+    """Return the triggers of the grammar, which do not match within reasoning."""
+    if not found:  # only a brace marks the beginning of a call
         return (Trigger("pattern", _JSON_CALL),)
     triggers = tuple(Trigger(kind, value) for kind, value in found)
     if thinking is None or not thinking.thinking_start_tag or not thinking.thinking_end_tags:
@@ -126,7 +126,7 @@ def _after_reasoning(first: Read, then: Read) -> Read:
 
 
 def _late_reasoning(chat: Chat, rendered: LlamaChatParams, read: Read) -> Read:
-    """Return a reader that knows reasoning also where the model was told not to reason."""
+    """Return a reader that recognizes reasoning also where the model was told not to reason."""
     start = rendered.thinking_start_tag.strip()
     ends = [tag.strip() for tag in rendered.thinking_end_tags if tag.strip()]
     if chat.thinking or not start or not ends:
@@ -150,7 +150,7 @@ def _late_reasoning(chat: Chat, rendered: LlamaChatParams, read: Read) -> Read:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return how much of the beginning of a tag a text ends with."""
+    """Return how many characters at the end of a text are the beginning of a tag."""
     return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
 
 

@@ -1,7 +1,7 @@
-"""A last message of the assistant that the answer continues, instead of a turn that follows it.
+"""A last message of the assistant that the answer continues, instead of following it.
 
-The prompt is what the template writes of the whole history, cut where the text of the last message ends. Only where the
-template loses that text, it is put behind the beginning of an answer.
+The prompt is the rendered history, cut where the text of the last message ends. If the template loses that text, it is
+added behind the beginning of an answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..llama.llama_cpp import LlamaChatParams
 from .merging import Messages, as_text
 from .parser import Read
 
-_PROBE = "cyllamaprobe"  # text that no format takes for anything else
+_PROBE = "cyllamaprobe"  # text that every format reads as text
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Prefill:
 
 
 def split_prefill(messages: Messages, wanted: bool | None) -> tuple[Messages, Prefill | None]:
-    """Return the messages before the one that is continued, and what that says; all messages if none is.
+    """Return the messages before the one that is continued, and its text; all messages if none is continued.
 
     Args:
         messages: The history.
         wanted: Whether to continue the last message; ``None`` does so if it is a text of the assistant.
 
     Raises:
-        ConfigTypeError: ``wanted`` is no bool.
-        MessageError: The last message cannot be continued, although it shall be.
+        ConfigTypeError: ``wanted`` is not a bool.
+        MessageError: ``wanted`` is true, and the last message cannot be continued.
     """
     if wanted is not None and not isinstance(wanted, bool):
         raise ConfigTypeError(f"continue_final_message is a bool or None, not {wanted!r:.80}")
@@ -62,7 +62,7 @@ def split_prefill(messages: Messages, wanted: bool | None) -> tuple[Messages, Pr
     prefill = Prefill(as_text(last["content"]), last.get("reasoning_content", ""))
     if prefill.text:
         return messages[:-1], prefill
-    return messages[:-1] if len(messages) > 1 else messages, None  # nothing was said yet: the answer begins
+    return messages[:-1] if len(messages) > 1 else messages, None  # the message is empty: the answer begins
 
 
 def end_mark(messages: Messages) -> str:
@@ -75,7 +75,7 @@ def end_mark(messages: Messages) -> str:
 
 
 def put_mark(message: dict[str, Any], mark: str) -> dict[str, Any]:
-    """Return a message with a mark at the end of what it says."""
+    """Return a message with a mark at the end of its text."""
     content = message["content"]
     if not as_text(content):
         return {**message, "reasoning_content": message.get("reasoning_content", "") + mark}
@@ -92,7 +92,7 @@ def written_by_hand(prefill: Prefill, params: LlamaChatParams) -> tuple[str, ...
         params: How answers are written.
 
     Returns:
-        Texts in turns of the template's and of the message's, or ``None`` if there is no place for the reasoning.
+        Texts, alternately of the template and of the message, or ``None`` if there is no place for the reasoning.
     """
     start, end = params.thinking_start_tag.strip(), next(iter(params.thinking_end_tags), "").strip()
     opening = "" if start and params.generation_prompt.rstrip().endswith(start) else f"{start}\n"
@@ -104,7 +104,7 @@ def written_by_hand(prefill: Prefill, params: LlamaChatParams) -> tuple[str, ...
 
 
 def beginnings(prefill: Prefill, prompt: str, before: str, params: LlamaChatParams) -> list[str]:
-    """Return what may have been written of the answer so far, for whoever reads an answer from its beginning.
+    """Return the possible beginnings of the answer in the prompt, for a parser that reads answers from the beginning.
 
     Args:
         prefill: What the answer continues.
@@ -124,12 +124,12 @@ def beginnings(prefill: Prefill, prompt: str, before: str, params: LlamaChatPara
 
 
 def continued(read: Read, prefill: Prefill, ways: Iterable[str]) -> tuple[str, Read]:
-    """Return the beginning that is read as what it says, and what reads the rest of the answer.
+    """Return the beginning that is read as the message's own text, and the parser of the rest of the answer.
 
     Args:
         read: Reads whole answers.
         prefill: What the answer continues.
-        ways: What may have been written of it so far.
+        ways: The possible beginnings.
     """
     for begin, content, reasoning in _as_read(read, ways):
         known, other = (content, "") if prefill.content else (reasoning, content)
@@ -158,7 +158,7 @@ def _rest_of(read: Read, begin: str, content: str, reasoning: str) -> Read:
 
 
 def _added(known: str, now: str) -> str:
-    """Return what is new of a text; nothing if it was held back, or lost a space at its end."""
+    """Return the new part of a text; empty if it was held back, or lost a space at its end."""
     n = 0
     while n < min(len(known), len(now)) and known[n] == now[n]:
         n += 1

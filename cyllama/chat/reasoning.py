@@ -13,7 +13,7 @@ _LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class ReasoningBudget:
-    """How many tokens a model may reason with, and how that is told from the rest of an answer.
+    """How many tokens a model may reason with, and how reasoning is marked in an answer.
 
     Attributes:
         tokens: Tokens between the tags; then the end is forced.
@@ -28,9 +28,9 @@ class ReasoningBudget:
     inside: bool
 
     def sampler(self, vocab: LlamaVocab) -> LlamaSampler:
-        """Return what counts and forces, to be put into a chain."""
+        """Return the sampler that counts tokens of reasoning and forces its end, for a chain."""
         tokenized = [tokenize_after(vocab, text, parse_special=True) for text in (self.start, self.ends[0])]
-        # Text may mention a tag; a control token means it.
+        # A text may spell a tag; only a control token is one.
         anywhere = bool(tokenized[0]) and vocab.is_control(tokenized[0][0])
         return LlamaSampler.reasoning_budget(
             vocab, self.start, list(self.ends), tokenized[1], self.tokens, self.inside, anywhere
@@ -54,7 +54,7 @@ def check_budget(budget: int | None) -> int | None:
 
 
 def budget_of(tokens: int | None, params: LlamaChatParams, *, inside: bool | None = None) -> ReasoningBudget | None:
-    """Return the budget of an answer, or ``None`` where it has none, or no place for reasoning.
+    """Return the budget of an answer; ``None`` without a budget, or without a place for reasoning.
 
     Args:
         tokens: Tokens of reasoning that are allowed.

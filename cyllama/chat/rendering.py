@@ -1,4 +1,4 @@
-"""One chat as a prompt: in the way that its template takes, with nothing lost."""
+"""One chat as a prompt, in a form that its template takes without losing anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Chat:
-    """One chat on its way to a plan."""
+    """One chat while its plan is made."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Chat:
         )
 
     def render_to_the_end(self) -> RenderedChat | None:
-        """Render the messages as far as the last one says something; ``None`` if the template loses where that is."""
+        """Render the messages up to the end of the last one's text; ``None`` if the template hides that place."""
         self._end_mark = end_mark(self._messages)
         try:
             marked = self.render(add_generation_prompt=False)[0].marked
@@ -79,7 +79,7 @@ class Chat:
         return None if end < 0 else self.control_text.rendered(marked[:end])
 
     def render_by_hand(self, prefill: Prefill) -> RenderedChat:
-        """Render the messages, and put what the answer continues behind them.
+        """Render the messages, and add the text that the answer continues behind them.
 
         Raises:
             MessageError: There is no place for reasoning.
@@ -106,7 +106,7 @@ class Chat:
         return result
 
     def _render_some_way(self, add_generation_prompt: bool) -> tuple[RenderedChat, LlamaChatParams]:
-        """Render the messages as they are if the template takes them so, else in a way that says the same."""
+        """Render the messages as they are if the template takes them, else rewritten with the same content."""
         refused: ChatTemplateError | None = None
         best: tuple[int, list[dict[str, Any]], merging.Way, tuple[RenderedChat, LlamaChatParams]] | None = None
         for messages in self._with_ids():
@@ -137,7 +137,7 @@ class Chat:
             yield call_ids.nine_letters_or_digits(self._messages)
 
     def _count_dropped(self, described: merging.Messages, prompt: str, add_generation_prompt: bool) -> int:
-        """Return how many system messages the template leaves out, written the way that is tried."""
+        """Return how many system messages the template leaves out, if the history is rewritten this way."""
         doubtful = merging.doubtful_systems(described, prompt)
         if not doubtful:
             return 0
@@ -150,7 +150,7 @@ class Chat:
             self._way = way
 
     def _described(self, messages: Sequence[dict[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
-        """Return messages that say what the template leaves out of tools and calls."""
+        """Return messages that describe the tools and calls which the template leaves out."""
         if self.native is None:
             return describe_tools(messages, tools)
         caps = self._template.caps
@@ -176,7 +176,7 @@ class Chat:
     def _apply(
         self, marking: Marking, messages: Sequence[dict[str, Any]], add_generation_prompt: bool
     ) -> tuple[str, LlamaChatParams]:
-        # What our own text says of tools is the template's, what messages and tools say is not.
+        # Our own text about tools counts as the template's text; the texts of messages and tools do not.
         offered = marking.tools(self._tools)
         tools = dump_tools(offered) if self.native is not None and self._template.caps["supports_tools"] else ""
         marked = marking.messages(messages)
@@ -197,11 +197,11 @@ class Chat:
             rendered = self._template.apply(**options, force_pure_content=True)
         except (RuntimeError, ValueError) as error:
             raise ChatTemplateError(f"{whose(self._source)} refuses these messages: {_reason(error)}") from error
-        # How the answer is written is found by rendering the template a hundred times, and the same for all messages.
+        # To find the format of answers, llama.cpp renders the template a hundred times; messages do not change it.
         key = ("plain", self._source, rendered.generation_prompt, tools, add_generation_prompt, self.variables.key)
         try:
             params = self.templates.format_of(key, self._template, **options)
-        except (RuntimeError, ValueError):  # it cannot be told: all of it is content
+        except (RuntimeError, ValueError):  # the format is unknown: the whole answer is content
             params = rendered
         return rendered.prompt, params if params.generation_prompt == rendered.generation_prompt else rendered
 
@@ -217,7 +217,7 @@ class Chat:
         return params.prompt, params
 
     def format(self, rendered: LlamaChatParams, **options: Any) -> LlamaChatParams | None:
-        """Return how the template writes an answer, or ``None`` if that cannot be told."""
+        """Return how the template writes an answer, or ``None`` if that is unknown."""
         key = (self._source, rendered.generation_prompt, self.variables.key, *sorted(options.items()))
         try:
             params = self.templates.format_of(
@@ -239,7 +239,7 @@ class Chat:
 
 
 def _reason(error: Exception) -> str:
-    """Return what a template says of messages that it refuses, without where in its source it says so."""
+    """Return a template's own message about what it refuses, without the place in its source."""
     found = re.search(r"Jinja Exception: (.*)", str(error))
     return found[1] if found else str(error).strip()
 

@@ -6,7 +6,7 @@ from .peg import Peg
 
 
 def sample(peg: Peg, top: int, tool: int, calls: list[int]) -> str:
-    """Return the plainest text of calls.
+    """Return the simplest text of calls.
 
     Args:
         peg: The parser.

@@ -1,4 +1,4 @@
-"""A native sampler of what an answer is constrained by."""
+"""Native samplers for the constraint of an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .plan import ChatPlan, escape
 def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> LlamaSampler | None:
     """Return a sampler that keeps the tokens that a plan allows next, or ``None`` if it allows all.
 
-    It belongs into a chain before what selects a token. It has seen the prompt where it has to.
+    It belongs into a chain before the sampler that selects a token. If it needs the prompt, it has seen it.
 
     Raises:
         GrammarError: The grammar does not fit the vocabulary, or is too large for llama.cpp.
@@ -48,7 +48,7 @@ def grammar_sampler(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec | None) -> L
 
 
 def spec_samplers(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec) -> list[LlamaSampler]:
-    """Return what a text is sampled with before everything that its config says: a grammar, if there is one.
+    """Return the samplers that come before those of the config: a grammar, if there is one.
 
     Raises:
         GrammarError: The grammar does not fit the vocabulary, or is too large for llama.cpp.
@@ -58,7 +58,7 @@ def spec_samplers(vocab: LlamaVocab, plan: ChatPlan | GrammarSpec) -> list[Llama
 
 
 def plan_samplers(vocab: LlamaVocab, plan: ChatPlan) -> list[LlamaSampler]:
-    """Return what an answer is sampled with before everything that its config says: a grammar, a budget of reasoning.
+    """Return the samplers that come before those of the config: a grammar, a budget of reasoning.
 
     Raises:
         GrammarError: The grammar does not fit the vocabulary, or is too large for llama.cpp.

@@ -77,7 +77,7 @@ class TaggedArguments:
     # -------------------- reading
 
     def reading(self, peg: Peg, tool: Tool, region: int) -> dict[int, int]:
-        """Return what to put in place of nodes, so that arguments are read in any order, unknown ones too."""
+        """Return replacements for nodes, so that arguments are read in any order, unknown ones too."""
         names = [name for name in properties(tool.parameters, tool.parameters) if name]
         if self.nested:
             known = [self._named(peg, self.texts, name) for name in names]
@@ -110,7 +110,7 @@ class TaggedArguments:
         return peg.copy(argument, changed, lambda i, node: replaced.get(i, node))
 
     def _named(self, peg: Peg, argument: int, name: str) -> int:
-        """Return a copy of an argument of the probe's that is called otherwise, where the name closes it too."""
+        """Return a copy of an argument of the probe with another name, where the name closes it too."""
         below = set(peg.below(argument))
         texts = ("literal", "delimiters")
         changed = set[int]()
@@ -128,7 +128,7 @@ class TaggedArguments:
         return peg.copy(argument, changed, change)
 
     def decoder(self, peg: Peg) -> Decode | None:
-        """Return what reads objects and lists that are not written as JSON."""
+        """Return the parser of objects and lists that are not written as JSON."""
         if not self.nested:
             return None
         mark = _first_text(self._parts(peg, self.texts)[0])
@@ -165,7 +165,7 @@ class TaggedArguments:
         return peg.grammar(peg.sequence(children), body)
 
     def _delimiter(self, peg: Peg) -> str:
-        """Return what a text ends at."""
+        """Return the text that ends a string."""
         if not self.raw:
             return ""
         found = [

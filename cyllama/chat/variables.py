@@ -1,4 +1,4 @@
-"""What a chat template is told besides messages and tools: whether to reason, how hard, and variables of its own."""
+"""The variables of a chat template besides messages and tools: whether to reason, how hard, and its own."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _RESERVED = {
 
 @dataclass(frozen=True)
 class TemplateVariables:
-    """What a template is told besides messages and tools.
+    """The variables of a template besides messages and tools.
 
     Attributes:
         thinking: Whether the model reasons, where its template can be told.
         others: More variables by name, each as JSON text.
-        budget: Tokens that the model may reason with; ``None`` for any number. No template is told.
+        budget: Tokens that the model may reason with; ``None`` for any number. Templates do not get it.
     """
 
     thinking: bool = True
@@ -40,7 +40,7 @@ class TemplateVariables:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells these variables from others."""
+        """The key by which these variables differ from others."""
         return (self.thinking, *sorted(self.others.items()))
 
 
@@ -50,7 +50,7 @@ def check_variables(
     reasoning_effort: str | None = None,
     reasoning_budget: int | None = None,
 ) -> TemplateVariables:
-    """Return what a template is told.
+    """Return the variables of a template.
 
     Args:
         chat_template_kwargs: Variables of the template by name, of which the values are JSON: None, bool, numbers, str,

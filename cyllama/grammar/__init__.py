@@ -1,4 +1,4 @@
-"""What a text has to fit: grammars, JSON schemas as grammars, formats of answers."""
+"""Constraints of a text: grammars, JSON schemas as grammars, response formats."""
 
 from .check import check_json
 from .response_format import (

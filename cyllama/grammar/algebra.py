@@ -26,7 +26,7 @@ class ImpossibleError(Exception):
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a regular expression, of ECMAScript, is found in a text; one that is not known is."""
+    """Whether a text contains a match of a regular expression of ECMAScript; true for one that is not understood."""
     try:
         return re.search(as_python(pattern), text) is not None
     except (re.error, RecursionError, OverflowError, UnsupportedPatternError):
@@ -34,7 +34,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def property_schema(schema: Schema, name: str) -> AnySchema:
-    """Return what the value of a property has to be valid under."""
+    """Return the schema of the value of a property."""
     found: list[AnySchema] = []
     if name in schema.get("properties", {}):
         found.append(schema["properties"][name])
@@ -45,7 +45,7 @@ def property_schema(schema: Schema, name: str) -> AnySchema:
 
 
 def both(*schemas: AnySchema) -> AnySchema:
-    """Return a schema under which is valid what is valid under each."""
+    """Return a schema for the values that are valid under each of these."""
     if False in schemas:
         return False
     parts = [schema for schema in schemas if schema]
@@ -82,7 +82,7 @@ _REASONS = {
 
 
 def _with_all_properties(schema: Schema, other: Schema) -> Schema:
-    """Name all properties that ``other`` names, so that what is said of unnamed ones is not lost."""
+    """Name all properties that ``other`` names, so that the rules for unnamed properties still apply to them."""
     if not schema.keys() & {"additionalProperties", "patternProperties"}:
         return schema
     own = schema.get("properties", {})
@@ -91,7 +91,7 @@ def _with_all_properties(schema: Schema, other: Schema) -> Schema:
 
 
 def _with_all_items(schema: Schema, other: Schema) -> Schema:
-    """Name as many items at the beginning as ``other`` does."""
+    """List at least as many first items as ``other`` does."""
     first, wanted = schema.get("prefixItems", []), len(other.get("prefixItems", []))
     if len(first) >= wanted:
         return schema
@@ -145,11 +145,11 @@ _MERGED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def expand(schema: Schema, leave_out: Callable[[str], None], resolve: Callable[[AnySchema], AnySchema]) -> Schema:
-    """Return a schema in which alternatives are all that is left of conditions and negations.
+    """Return a schema in which conditions and negations are written as alternatives.
 
     Args:
         schema: The schema.
-        leave_out: Is told of each keyword that then allows more than it did.
+        leave_out: Called with each keyword whose rewritten form allows more values.
         resolve: Returns a schema without a reference at its top.
 
     Raises:
@@ -168,7 +168,7 @@ def expand(schema: Schema, leave_out: Callable[[str], None], resolve: Callable[[
 
 
 def _also(schema: Schema, part: AnySchema) -> Schema:
-    """Add a schema to those that have to be valid, in the order in which properties are written."""
+    """Add a schema to the required ones, in the order in which properties are written."""
     if not isinstance(part, dict) or not part:
         return schema
     if set(part) == {"anyOf"} and "anyOf" not in schema:
@@ -211,7 +211,7 @@ def _not(schema: Schema, leave_out: Callable[[], None], _resolve: Callable[[AnyS
 
 
 def negation(schema: AnySchema) -> AnySchema | None:
-    """Return the schema of what is not valid, for the simple ones of objects and values; ``None`` for others."""
+    """Return the negation of a simple schema of objects or values; ``None`` for other schemas."""
     if isinstance(schema, bool) or not schema:
         return schema is False
     if set(schema) == {"anyOf"}:
@@ -339,7 +339,7 @@ def _disjoint(one: _Profile, other: _Profile) -> bool:
 
 
 def implied_types(schema: Schema) -> list[str]:
-    """Return the types of a schema; where it does not say, those that its keywords are about."""
+    """Return the types of a schema; without "type", the types that its keywords are about."""
     if "type" in schema:
         return schema["type"]
     found = [kind for kind in TYPES if kind != "integer" and schema.keys() & OF_TYPE[kind]]

@@ -43,7 +43,7 @@ class Term:
 
 @dataclass
 class Terms:
-    """Makes terms, each once, and in a form in which equal languages are mostly equal terms."""
+    """Makes terms, each once, in a form in which terms of the same language are mostly the same object."""
 
     _known: dict[tuple[Any, ...], Term] = field(default_factory=dict)
     _derived: dict[tuple[Term, int], Term] = field(default_factory=dict)
@@ -61,12 +61,12 @@ class Terms:
         return term
 
     def characters(self, ranges: Iterable[Range]) -> Term:
-        """Return what matches one of these characters."""
+        """Return the term that matches one of these characters."""
         found = tuple(sorted(ranges))
         return self._make("set", found) if found else self.none
 
     def cat(self, first: Term, then: Term) -> Term:
-        """Return what matches one after the other."""
+        """Return the term that matches these terms one after the other."""
         if self.none in (first, then):
             return self.none
         if first is self.empty:
@@ -78,11 +78,11 @@ class Terms:
         return self._make("cat", (first, then), nullable=first.nullable and then.nullable)
 
     def either(self, *terms: Term) -> Term:
-        """Return what matches one of them."""
+        """Return the term that matches one of these terms."""
         return self._combine("or", terms, self.anything, self.none)
 
     def both(self, *terms: Term) -> Term:
-        """Return what matches all of them."""
+        """Return the term that matches the texts that all of these terms match."""
         return self._combine("and", terms, self.none, self.anything)
 
     def _combine(self, kind: str, terms: tuple[Term, ...], decides: Term, neutral: Term) -> Term:
@@ -100,7 +100,7 @@ class Terms:
         return self._make(kind, tuple(parts), nullable=nullable)
 
     def negate(self, term: Term) -> Term:
-        """Return what matches the other texts."""
+        """Return the term that matches all other texts."""
         if term is self.none:
             return self.anything
         if term is self.anything:
@@ -108,7 +108,7 @@ class Terms:
         return term.parts[0] if term.kind == "not" else self._make("not", (term,), nullable=not term.nullable)
 
     def repeat(self, term: Term, least: int, most: int | None) -> Term:
-        """Return what matches a term again and again."""
+        """Return the term that matches repetitions of a term."""
         least = 0 if term.nullable else least
         if term is self.none:
             return self.none if least else self.empty
@@ -145,7 +145,7 @@ class Terms:
 
 
 def _classes(start: Term) -> list[list[Range]]:
-    """Split all characters into classes that no set of the term tells apart."""
+    """Split all characters into classes, so that every set of the term contains a class completely or not at all."""
     sets: dict[tuple[Range, ...], None] = {}
     waiting, seen = [start], {start}
     while waiting:
@@ -214,7 +214,7 @@ def _explore(terms: Terms, start: Term, chars: list[int]) -> dict[Term, list[Ter
 
 
 def _live(arrows: dict[Term, list[Term]]) -> set[Term]:
-    """Return the states from which a text can come to an end."""
+    """Return the states from which an accepting state can be reached."""
     before: dict[Term, list[Term]] = {}
     for state, targets in arrows.items():
         for target in targets:

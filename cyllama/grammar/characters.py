@@ -12,7 +12,7 @@ LAST = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
 _MOST_RANGES = 100  # beyond ASCII, in one class: llama.cpp compares a character with each of them
 
-#: What digits, white space and letters are to ECMAScript and to Python alike, which do not agree beyond ASCII.
+#: Digits, white space and letters: the characters on which ECMAScript and Python agree, which are those of ASCII.
 DIGITS: list[Range] = [(48, 57)]
 SPACES: list[Range] = [
     *((9, 13), (32, 32), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F)),
@@ -69,19 +69,19 @@ def of_category(name: str) -> tuple[Range, ...] | None:
 
 @lru_cache(maxsize=1)
 def no_digits() -> tuple[Range, ...]:
-    """Return what is not a digit, of no script."""
+    """Return the characters that are not a digit in any script."""
     return tuple(without([(0, LAST)], of_category("Nd") or ()))
 
 
 @lru_cache(maxsize=1)
 def no_spaces() -> tuple[Range, ...]:
-    """Return what is not white space."""
+    """Return the characters that are not white space."""
     return tuple(without([(0, LAST)], [*SPACES, *_ODD_SPACES]))
 
 
 @lru_cache(maxsize=1)
 def no_words() -> tuple[Range, ...]:
-    """Return what is neither a letter or digit, of no script, nor an underscore; beyond ASCII, long ranges of these."""
+    """Return the characters that are not a letter or digit in any script, nor "_"; beyond ASCII, in long ranges."""
     letters = [*(of_category("L") or ()), *(of_category("N") or ())]
     return tuple(
         (low, high) for low, high in without([(0, LAST)], [*letters, (95, 95)]) if low < 128 or high - low > 60

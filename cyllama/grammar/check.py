@@ -1,4 +1,4 @@
-"""Whether a value is valid under a schema, for what the grammar did not enforce."""
+"""Validation of values, for the keywords that the grammar does not enforce."""
 
 from __future__ import annotations
 

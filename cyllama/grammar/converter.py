@@ -30,7 +30,7 @@ from .values import type_of
 
 MAX_ALTERNATIVES = 1000
 MAX_ITEMS = 5000
-_MAX_EXCLUDED = 2000  # characters of names that other properties must not have
+_MAX_EXCLUDED = 2000  # most characters of names that other properties must not have
 
 
 class _ImpossibleError(SchemaError):
@@ -44,7 +44,7 @@ class Converter:
         normalized: The schema.
         name: What errors call it.
         prefix: What the names of rules begin with.
-        tolerant: Whether a part under which nothing is valid is taken for one under which everything is.
+        tolerant: Whether a part under which nothing is valid is replaced by one under which everything is valid.
     """
 
     def __init__(self, normalized: Normalized, name: str, prefix: str, *, tolerant: bool) -> None:
@@ -190,7 +190,7 @@ class Converter:
         return merged
 
     def _peek(self, node: AnySchema, path: str, depth: int) -> AnySchema:
-        """Return a schema flat, without a trace in what is left out."""
+        """Return a schema flat, without adding to the keywords that are left out."""
         known = dict(self.left_out)
         try:
             return self._flat(node, path, depth + 1)
@@ -315,7 +315,7 @@ class Converter:
             return self.graph.add(Leaf(kind, numbers.integers(*ends)))
         body = numbers.decimals(interval)
         if body is None:
-            raise self._impossible(path, "there is no number in its range")
+            raise self._impossible(path, "no number is in its range")
         return self.graph.add(Leaf(kind, body))
 
     def _interval(self, schema: Schema, path: str, *, integer: bool) -> numbers.Interval:
@@ -460,7 +460,7 @@ class Converter:
         return self.graph.add(Array(tuple(first), rest, least, most))
 
     def _rest(self, schema: Schema, path: str, depth: int, *, needed: bool) -> str | None:
-        """Return the rule of the items that have no schema of their own; ``None`` if there are none."""
+        """Return the rule of the items that have no schema of their own; ``None`` if such items are not allowed."""
         if "items" not in schema and schema.get("prefixItems") and not needed:
             return None  # what the schema does not name is not written
         try:

@@ -23,7 +23,7 @@ SPACE_BODY = r'| " " | "\n" ( " "{0,20} | "\t"{1,8} )'
 _INTEGRAL = "( [0] | [1-9] [0-9]{0,19} )"  # every integer of 64 bits
 _FRACTION = '( "." [0-9]{1,20} )?'
 
-#: A number that is finite, whatever its digits are.
+#: A number that is finite with any digits.
 NUMBER_BODY = f'"-"? {_INTEGRAL} {_FRACTION} ( [eE] ( "-" [0-9]{{1,3}} | "+"? [0-9] [0-9]? ) )?'
 
 #: A character of a JSON string, without halves of surrogate pairs: one escape is one character.
@@ -69,7 +69,7 @@ class Rules:
         return len(self.bodies)
 
     def add(self, body: str) -> str:
-        """Return the name of the rule with that body, which is added where there is none yet."""
+        """Return the name of the rule with that body, and add it if it does not exist."""
         name = self._names.get(body)
         if name is None:
             name = self._names[body] = f"{self._prefix}{len(self._names)}"
@@ -186,7 +186,7 @@ def _choice(texts: Sequence[str], rest: Mapping[str, str], begin: int, depth: in
 
 
 def _common(one: str, other: str, begin: int) -> int:
-    """Return how far two texts are the same; of sorted ones, the first and the last tell it for all."""
+    """Return the length of the common beginning; of sorted texts, that of the first and the last is that of all."""
     end = begin
     while end < min(len(one), len(other)) and one[end] == other[end]:
         end += 1

@@ -1,4 +1,4 @@
-"""JSON schemas of pydantic's types, where those of pydantic allow what it does not take."""
+"""JSON schemas of pydantic's types, corrected where pydantic's own schemas allow values that it refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEYS: Mapping[str, dict[str, Any]] = {
 
 
 class SchemaGenerator(GenerateJsonSchema):
-    """Says of decimal numbers and of keys that are not texts how they are written."""
+    """Describes how decimal numbers, and keys that are not texts, are written."""
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         """Return a number; where it has no bounds, also one in quotes, which keeps every digit."""
@@ -50,7 +50,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """Return an object whose keys are written as their type is."""
+        """Return an object whose keys have the form of their type."""
         result = super().dict_schema(schema)
         key = schema.get("keys_schema", {}).get("type", "")
         if key in _KEYS and "propertyNames" not in result and "patternProperties" not in result:

@@ -114,7 +114,7 @@ class Graph:
         return self._names[node]
 
     def define(self, name: str, target: str) -> None:
-        """Say what a definition is whose name was referred to before."""
+        """Set what a definition is. Its name may have been referred to before."""
         self.nodes[name] = Alias(target)
 
     # -------------------- questions

@@ -1,6 +1,6 @@
-"""Schemas of every draft, and of servers that take none of them literally, in the words of draft 2020-12.
+"""Schemas of every draft, and the variants that servers accept, in the keywords of draft 2020-12.
 
-What is left are keywords that constrain, each with a value as the draft defines it, and references into ``$defs``.
+The result has only keywords that constrain, each with a valid value, and references into ``$defs``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KEPT = frozenset(
         *(*_COUNTS, *_CONTAINS, *_NUMBERS, *_SCHEMAS, *_LISTS, *_MAPPINGS),
     )
 )
-#: What "min" and "max" mean to those who write them, by the type beside them.
+#: What authors mean by "min" and "max", by the type beside them.
 _SHORT = {
     **dict.fromkeys(("integer", "number"), ("minimum", "maximum")),
     "string": ("minLength", "maxLength"),
@@ -52,7 +52,7 @@ _SHORT = {
 
 @dataclass
 class Normalized:
-    """A schema in the words of draft 2020-12.
+    """A schema in the keywords of draft 2020-12.
 
     Attributes:
         schema: The schema; references are to its ``$defs``.
@@ -71,7 +71,7 @@ class Normalizer:
     Args:
         root: The schema.
         name: What errors call it.
-        tolerant: Whether what is not a schema is ignored, and not refused.
+        tolerant: Whether parts that are not a schema are ignored instead of refused.
     """
 
     def __init__(self, root: object, name: str, *, tolerant: bool) -> None:

@@ -65,7 +65,7 @@ class Interval:
         return (first, last) if first <= last else None
 
     def ends(self, unit: Decimal) -> tuple[Decimal, Decimal]:
-        """Return both ends, and for one that is open a number that is written just so."""
+        """Return both ends; for an open end, the largest number written without an exponent, or more."""
         far = max(Decimal(LARGEST), *(abs(end) * 10 for end in (self.low, self.high) if end is not None), unit)
         return (-far if self.low is None else self.low, far if self.high is None else self.high)
 
@@ -88,7 +88,7 @@ def multiples(step: Decimal, interval: Interval, rules: Rules, *, integer: bool)
         integer: Whether they are written without a point.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The interval has no multiple of the step.
     """
     ends = interval.scaled(step)
     if ends is None:
@@ -159,7 +159,7 @@ def _signed(first: int, last: int) -> Iterator[str]:
 
 
 def decimals(interval: Interval, *, most_places: int = _PLACES) -> str | None:
-    """Return the GBNF of the numbers in an interval; ``None`` if there are none.
+    """Return the GBNF of the numbers in an interval; ``None`` if it is empty.
 
     Args:
         interval: The interval.

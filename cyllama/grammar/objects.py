@@ -177,7 +177,7 @@ def _next(arrows: _Arrows, names: dict[_State, str], space: str) -> str:
 
 
 def other_names(names: list[str], rules: Rules) -> str:
-    """Return the GBNF of JSON strings that are none of the given names."""
+    """Return the GBNF of the JSON strings except the given names."""
     char = rules.shared(gbnf.CHAR)
 
     def visit(rests: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Regular expressions as grammars of the JSON strings that match them.
 
-What neither GBNF nor an automaton can say, such as a back-reference, is left out: the grammar then allows more than the
-expression does, and every string that it matches.
+A part that neither GBNF nor an automaton can express, such as a back-reference, is left out: the grammar then allows
+every string that the expression matches, and more.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class _Translation:
         return self._left_out(kind, value)
 
     def _left_out(self, kind: Any, value: Any) -> str:
-        """Return what allows more than an item that no grammar can say."""
+        """Return a replacement that allows more, for an item that a grammar cannot express."""
         self.exact = False
         if kind is sre.GROUPREF:
             return self._groups.get(value, f"{self._rules.shared(CHAR)}*")
@@ -215,7 +215,7 @@ class _Translation:
 
     def _repeat(self, least: int, most: Any, items: Any, depth: int, flags: int) -> str:
         if most is sre.MAXREPEAT and not width(list(items))[0]:
-            self.exact = False  # llama.cpp would not come to an end: an automaton does
+            self.exact = False  # llama.cpp would never end here; an automaton does
             return f"{self._rules.shared(CHAR)}*"
         rule = self._rules.add(self._sequence(list(items), depth + 1, flags))
         highest = None if most is sre.MAXREPEAT else int(most)

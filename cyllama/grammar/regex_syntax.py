@@ -35,7 +35,7 @@ _MAX_PATTERN = 10_000
 
 
 class UnsupportedPatternError(ValueError):
-    """A regular expression that no grammar can stand for."""
+    """A regular expression that cannot be converted to a grammar."""
 
 
 class InvalidPatternError(UnsupportedPatternError):
@@ -49,7 +49,7 @@ def parse(pattern: str) -> Any:
         raise UnsupportedPatternError(f"it has more than {_MAX_PATTERN} characters")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a later Python may read in another way
+            warnings.simplefilter("ignore")  # a FutureWarning: a later Python may read the expression in another way
             return sre_parse.parse(as_python(pattern))
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidPatternError(f"it is not a regular expression: {error}") from error

@@ -11,7 +11,7 @@ from .regex_syntax import characters_of, is_begin, is_end, is_repeat, parse, wid
 from .regex_syntax import constants as sre
 
 _MAX_DEPTH = 50
-#: What is before a place: a foreign character is a letter to Python and none to ECMAScript.
+#: What is before a place. A character beyond ASCII may be a letter for Python, and is not one for ECMAScript.
 _START, _WORD, _OTHER, _FOREIGN, _UNKNOWN = "start", "word", "other", "foreign", "unknown"
 
 
@@ -39,7 +39,7 @@ class _Builder:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._repeated = 0  # what follows an item in a repetition is not known
+        self._repeated = 0  # inside a repetition, what follows an item is not known
         self.exact = True
 
     def sequence(self, items: Sequence[Any], then: Term, before: str, flags: int, depth: int) -> Term:

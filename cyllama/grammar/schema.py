@@ -1,8 +1,8 @@
 """JSON schemas as grammars.
 
-The grammar allows every value that is valid, in one way of writing it: properties in the order of the schema, and only
-those that it names, unless it says of others that they may be there. What a grammar cannot say is left out of it, and
-known: an answer can then be checked (:mod:`.check`).
+The grammar allows every valid value, in one way of writing it: properties in the order of the schema, and only those
+that it names, unless it allows others. Keywords that a grammar cannot express are left out and recorded, so that an
+answer can be checked (:mod:`.check`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Conversion:
         rules: The rules, and those that they refer to.
         root: The name of the rule of a value.
         left_out: JSON pointers and keywords of what the grammar does not enforce.
-        normalized: The schema in the words of draft 2020-12.
+        normalized: The schema in the keywords of draft 2020-12.
     """
 
     schema: Schema
@@ -58,7 +58,7 @@ def convert(schema: object, *, name: str = "schema", number: int = 0, tolerant: 
         schema: A JSON schema.
         name: What errors call it.
         number: Tells it from other schemas in the same grammar.
-        tolerant: Whether what is not a schema, or excludes every value, is ignored, and not refused.
+        tolerant: Whether parts that are not a schema, or exclude every value, are ignored instead of refused.
 
     Raises:
         SchemaError: It is not a schema, or nothing is valid under it.
@@ -88,7 +88,7 @@ _LARGEST_KEY = 100_000
 
 
 def _key(*arguments: object) -> tuple[object, ...] | None:
-    """Return what tells one conversion from others; ``None`` where it is not kept."""
+    """Return the key of a conversion; ``None`` for one that is not cached."""
     try:
         text = json.dumps(arguments[0])
     except (TypeError, ValueError, RecursionError):
@@ -135,7 +135,7 @@ def model_schema(model: Any) -> dict[str, Any]:
     """Return the JSON schema of a pydantic model, or of a type; recursion is kept as references into ``$defs``.
 
     Raises:
-        SchemaError: It has none.
+        SchemaError: Pydantic has no schema for it.
     """
     try:
         return TypeAdapter(model).json_schema(schema_generator=SchemaGenerator)
@@ -159,7 +159,7 @@ def conversion_grammar(conversion: Conversion) -> str:
 
 
 def finish_grammar(grammar: str, conversions: Iterable[Conversion]) -> str:
-    """Put what stand-ins stand for into a grammar of llama.cpp's, and repair its own rules."""
+    """Replace the stand-ins in a grammar of llama.cpp's, and correct its own rules."""
     rules: dict[str, str] = {}
     stand_ins: dict[str, str] = {}
     for conversion in conversions:
@@ -176,8 +176,8 @@ def finish_grammar(grammar: str, conversions: Iterable[Conversion]) -> str:
 
 _STAND_IN = re.compile(r'"\\"\ue000stand-in:\d+:\d+\\""|"72057\d{11}"')
 
-#: Rules of llama.cpp's that allow half of a surrogate pair, which is no text, a number that is not finite, or white
-#: space without end; with its own words, so that no other rule of the name is meant.
+#: Rules of llama.cpp that allow half of a surrogate pair, a number that is not finite, or white space without end; each
+#: with its body, so that another rule of the same name is not replaced.
 _BETTER_RULES = {
     ("char", r'[^"\\\x7F\x00-\x1F] | [\\] (["\\bfnrt] | "u" [0-9a-fA-F]{4})'): gbnf.CHAR_BODY,
     (

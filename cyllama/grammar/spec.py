@@ -1,4 +1,4 @@
-"""What a generated text is constrained by."""
+"""The constraint of a generated text, for llama.cpp."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trigger:
-    """What a lazy grammar begins at.
+    """Where a lazy grammar begins.
 
     Attributes:
         kind: "word", "pattern" (a regular expression to search for) or "pattern_full" (one for the whole text).
@@ -20,7 +20,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class GrammarSpec:
-    """What an answer is constrained by.
+    """The constraint of an answer.
 
     Attributes:
         text: The grammar, GBNF.

@@ -1,6 +1,6 @@
-"""Schemas that llama.cpp is given in place of those that we convert: it needs to know of properties and types only.
+"""Schemas that llama.cpp gets in place of those that we convert: it needs only the properties and their types.
 
-Formats of tool calls that write each argument in tags look at the properties, and write text as it is.
+Formats of tool calls that write each argument in tags use the properties, and write text as it is.
 """
 
 from __future__ import annotations

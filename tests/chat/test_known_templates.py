@@ -67,7 +67,7 @@ def test_what_is_neither_source_nor_name_nor_path_is_refused(template: str, llm:
 def test_a_file_that_is_no_template_is_refused(llm: LLM, tmp_path: Path):
     for name, data in {"text": b"Hello", "binary": b"\xff\xfe{{"}.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ChatTemplateError, match=r"is no chat template|cannot be read"):
+        with pytest.raises(ChatTemplateError, match=r"is not a chat template|cannot be read"):
             llm.render([{"role": "user", "content": "Hello"}], chat_template=str(tmp_path / name))
     with pytest.raises(ChatTemplateError, match="no chat template"):
         llm.render([{"role": "user", "content": "Hello"}], chat_template=str(tmp_path))
