@@ -62,6 +62,7 @@ class Batch:
 
     Attributes:
         rows: What each request has evaluated.
+        n_tokens: How many tokens all rows have.
         n_generating: How many requests have a token of their answer evaluated, and no prompt.
         samples: The tokens that were sampled by :meth:`run`.
         not_finite: Sequences after which the logits are not finite numbers.
@@ -72,6 +73,7 @@ class Batch:
         """Begin an empty batch in ``space``; ``probe`` is any sampler without a state."""
         space.clear()
         self.rows: list[Row] = []
+        self.n_tokens = 0
         self.n_generating = 0
         self.samples: list[Sample] = []
         self.not_finite: list[CachedSequence] = []
@@ -79,10 +81,6 @@ class Batch:
         self._space = space
         self._probe = probe
         self._outputs: list[Output] = []
-
-    def __len__(self) -> int:
-        """Return how many tokens all rows have."""
-        return len(self._space)
 
     @property
     def adapters(self) -> AdapterSet:
@@ -100,18 +98,19 @@ class Batch:
             followers: Requests that sample from the outputs of the row as well; all have started.
         """
         request, tokens, outputs = row
-        sequence, start = request.sequence, len(self._space)
+        sequence = request.sequence
         assert sequence is not None
         assert sequence.seq_id is not None
         for output in outputs:
             for owner in (request, *followers):
                 assert owner.sampler is not None
-                self._outputs.append(Output(start + output, owner.sampler, owner))
-        is_probed = bool(request.adapters.key) and not outputs
+                self._outputs.append(Output(self.n_tokens + output, owner.sampler, owner))
+        is_probed = not outputs and bool(request.adapters.key)
         if is_probed:
-            self._outputs.append(Output(start + len(tokens) - 1, self._probe, request, is_probe=True))
+            self._outputs.append(Output(self.n_tokens + len(tokens) - 1, self._probe, request, is_probe=True))
         self._space.add_sequence(tokens, len(sequence.tokens), sequence.seq_id, bool(outputs) or is_probed)
         self.rows.append(row)
+        self.n_tokens += len(tokens)
         self.n_generating += len(tokens) == 1 and bool(request.answer.tokens)
 
     def run(self, context: LlamaContext, vocab: LlamaVocab) -> int:

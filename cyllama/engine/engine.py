@@ -224,7 +224,7 @@ class Engine(Worker[Message]):
         self._context.use(batch.adapters)
         status = batch.run(context, self._vocab)
         self._stats.steps += 1
-        self._stats.tokens_decoded += len(batch)
+        self._stats.tokens_decoded += batch.n_tokens
         if status == DONE:
             self._postprocess(batch)
         elif status == NO_SPACE:
@@ -258,7 +258,7 @@ class Engine(Worker[Message]):
 
     def _postprocess(self, batch: Batch) -> None:
         """Note what was evaluated, and give requests what was sampled."""
-        self._scheduler.pace.note(batch.n_generating, len(batch) - batch.n_generating, batch.seconds)
+        self._scheduler.pace.note(batch.n_generating, batch.n_tokens - batch.n_generating, batch.seconds)
         for request, tokens, _ in batch.rows:
             sequence = request.sequence
             assert sequence is not None
