@@ -34,8 +34,8 @@ def llm(_loaded: LLM) -> LLM:
 
 
 @pytest.fixture(autouse=True)
-def books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compare the engine's books with llama.cpp's after every step."""
+def integrity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compare what the engine has recorded with llama.cpp's state after every step."""
     wrong: list[AssertionError] = []
     step = Engine._step
 
@@ -67,7 +67,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 
 
 @pytest.fixture
-def steps(books: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+def steps(integrity: None, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """What every batch holds."""
     seen: list[Step] = []
     next_batch, step = Engine._next_batch, Engine._step

@@ -470,7 +470,7 @@ def test_a_loop_may_end_while_its_generations_run(eight: LLM):
         return streams
 
     streams = asyncio.run(abandon())
-    assert eight(CAPITAL, max_tokens=1).finish_reason == "length", "the engine goes on, although nobody listens"
+    assert eight(CAPITAL, max_tokens=1).finish_reason == "length", "the engine goes on, although the loop is closed"
     requests = [stream._request for stream in streams]
     del streams
     gc.collect()

@@ -177,7 +177,7 @@ def test_a_slow_reader_finds_every_chunk_and_they_take_little_memory(llm: LLM):
         tracemalloc.stop()
     assert unread > 1000
     assert len(text) > 1000
-    assert size / unread < 1024, "bytes for each chunk, those of the request's own books included"
+    assert size / unread < 1024, "bytes for each chunk, those that the request keeps included"
 
 
 def test_a_callback_may_generate_with_the_same_instance_on_another_thread(llm: LLM):
@@ -318,7 +318,7 @@ def test_closing_while_another_thread_reads_ends_both(llm: LLM):
 
 
 def test_cancelling_one_generation_never_touches_the_next(llm: LLM):
-    """The one in flight is aborted while the next is admitted: whoever comes next must not be aborted in its place."""
+    """The one in flight is aborted while the next is admitted: the next one must not be aborted in its place."""
     expected = llm(STORY, max_tokens=5)
     answers: list[str] = []
     for _ in range(100):

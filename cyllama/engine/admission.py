@@ -37,8 +37,8 @@ class Admission:
     arrived later do not overtake it.
 
     Attributes:
-        alone: A request that began while no other ran, and shall have the same text whatever the context holds; until
-            another one starts.
+        alone: A request that began while no other ran, until another one starts. Its text must not depend on what else
+            the context holds.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Admission:
         return max(n_ctx, min(2 * self._context.n_ctx, most))
 
     def _make_room_for_idle(self, request: Request) -> None:
-        """Replace a small context so that conversations that take turns do not evict each other."""
+        """Replace a small context so that idle conversations do not evict each other."""
         limit = self._kv_cache.idle_cells_max
         needed = sum(other.reservation.most_at_first for other in (*self._scheduler.running, request))
         wanted = min(needed + self._kv_cache.idle_tokens(but=request.own_sequence), limit)

@@ -49,7 +49,7 @@ class Output(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The next token of a request, or why there is none."""
+    """The next token of a request, or why sampling it failed."""
 
     request: Request
     token: int

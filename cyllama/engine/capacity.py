@@ -41,7 +41,7 @@ class Capacity:
         """Have free cells for what is left of prompts, as many as a batch may have without growing or preempting.
 
         Args:
-            in_order: A request whose tokens shall take cells in ascending order, if it runs.
+            in_order: A request whose tokens have to take cells in ascending order, if it runs.
 
         Returns:
             How many tokens the next batch may have.

@@ -36,8 +36,8 @@ logger = EngineLogger(__name__)
 class Engine(Worker[Message]):
     """A thread that takes requests and generates, and the context it does so in. Both end with :meth:`stop`.
 
-    llama.cpp is fastest when one thread decodes for the whole life of a context, whoever asks. Requests come in, and
-    text goes out, through queues.
+    llama.cpp is fastest when the same thread decodes for the whole life of a context. So callers put messages into an
+    inbox, and get text from outlets.
     """
 
     def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:

@@ -158,7 +158,7 @@ def test_a_short_request_joins_and_ends_while_a_long_one_runs(eight: LLM, steps:
     assert all(long._request in step.generated for step in steps)
 
 
-def test_nobody_starves_behind_those_who_come_later(steps: list[Step], reference: Reference):
+def test_no_request_starves_behind_those_that_arrive_later(steps: list[Step], reference: Reference):
     """A long answer among a stream of short ones, which never ends before it does."""
     with LLM(**EXACT, n_parallel=2) as llm:
         done = threading.Event()
@@ -191,11 +191,11 @@ def test_nobody_starves_behind_those_who_come_later(steps: list[Step], reference
 def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token(
     host_cache_mb: int, steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
-    gave_way: list[bool] = []
+    newest: list[bool] = []
     preempt = Scheduler.preempt
 
     def recorded_preempt(self: Scheduler, request: Any) -> None:
-        gave_way.append(request is self.running[-1])
+        newest.append(request is self.running[-1])
         preempt(self, request)
 
     monkeypatch.setattr(Scheduler, "preempt", recorded_preempt)
@@ -206,8 +206,8 @@ def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token
         assert llm.stats.kv_cells == 256
         assert llm.stats.contexts_created == 1
         assert llm.stats.host_bytes == 0
-    assert gave_way != []
-    assert all(gave_way)
+    assert newest != []
+    assert all(newest)
     for stream, parts in zip(streams, chunks, strict=True):
         assert "".join(parts) == stream.response
         check(reference, stream, stream.response)
@@ -240,7 +240,7 @@ def test_a_single_generation_ends_at_the_end_of_the_cells(steps: list[Step], ref
         assert llm(turn("What is the capital of France?")) == "The capital of France is Paris."
 
 
-def test_a_prompt_larger_than_all_cells_is_refused_and_disturbs_nobody(steps: list[Step], reference: Reference):
+def test_a_prompt_larger_than_all_cells_is_refused_and_disturbs_no_other(steps: list[Step], reference: Reference):
     with LLM(**EXACT, kv_cells=512) as llm:
         with held(llm):
             stream = llm(story(), stream=True, max_tokens=30)
@@ -310,7 +310,7 @@ def test_answers_without_a_limit_make_the_context_grow(
 # --- ends
 
 
-def test_cancelling_one_frees_its_cells_before_the_next_step_and_disturbs_nobody(
+def test_cancelling_one_frees_its_cells_before_the_next_step_and_disturbs_no_other(
     eight: LLM, steps: list[Step], reference: Reference
 ):
     streams = [eight(story(animal), stream=True, max_tokens=150, ignore_eos=True) for animal in ANIMALS[:6]]
@@ -455,7 +455,7 @@ def test_closing_ends_those_that_run_and_those_that_wait(end: str, eight: LLM, r
 
 
 def test_closing_from_many_threads_while_others_generate_ends_every_call(eight: LLM):
-    """Whoever calls while an engine stops is served by the next one, or ends as cancelled; nobody is forgotten."""
+    """A call while an engine stops is served by the next one, or ends as cancelled; none is forgotten."""
     ended: list[Response] = []
 
     def generate() -> None:
@@ -613,7 +613,7 @@ PREAMBLE = f"""
 """
 
 
-def test_the_interpreter_exits_with_streams_that_nobody_reads():
+def test_the_interpreter_exits_with_streams_that_are_not_read():
     code = """
     streams = [llm(STORY, stream=True, **ENDLESS) for _ in range(12)]
     next(streams[0])

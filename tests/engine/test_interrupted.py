@@ -1,4 +1,4 @@
-"""Calls that fail or are interrupted leave nothing: no session, no request that nobody waits for."""
+"""Calls that fail or are interrupted leave nothing: no session, no request without a caller."""
 
 from __future__ import annotations
 

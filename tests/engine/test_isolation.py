@@ -126,7 +126,7 @@ class World:
         self._names = itertools.count()
 
     def make_up(self, fact: Fact, rng: random.Random) -> str:
-        """Return a value that nobody else has."""
+        """Return a value that no other user has."""
         with self._lock:
             while (value := fact.value(rng)) in self.values:
                 pass
@@ -160,7 +160,7 @@ class World:
 
 
 class Turn(NamedTuple):
-    """A generation to be started by whoever drives a user.
+    """A generation to be started by what drives a user.
 
     Attributes:
         prompt: Its text.
@@ -230,7 +230,7 @@ class Chat:
         self._dropped = []
         if request.prompt:  # else it was cancelled before its turn came
             self._check_history(self.world.text(request.prompt), said, whole=whole)
-        if request.tokens or (request.prompt and not whole):  # else nobody knows what it would have gone on from
+        if request.tokens or (request.prompt and not whole):  # else it is not known what it would have continued
             self._resets = resets
         self._take(request)
         return request
@@ -256,7 +256,7 @@ References = dict[str, Reference]
 
 
 def user(world: World, rng: random.Random, n_questions: int, disturb: Callable[[], None] | None = None) -> Steps:
-    """Behave like somebody with several conversations, who disturbs everybody when half of the questions are asked."""
+    """Behave like a user with several conversations, who disturbs all others when half of the questions are asked."""
     chats: list[Chat] = []
     asked = 0
     while asked < n_questions:
@@ -431,7 +431,7 @@ def references() -> References:
 
 
 def test_the_reference_is_what_a_new_model_answers(reference: Reference):
-    """To the letter, for a conversation that nobody else disturbs."""
+    """To the letter, for a conversation that no other user disturbs."""
     rng = random.Random(1)
     for fact in FACTS:
         with LLM(**EXACT) as llm:
@@ -458,7 +458,7 @@ def test_the_reference_notices_an_answer_of_another_conversation(llm: LLM, refer
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_conversations_are_isolated(config: str, books: None, references: References):
+def test_conversations_are_isolated(config: str, integrity: None, references: References):
     world = let_them_talk(config, a_seed(), 64, references)
     print(references[config].summary(), world.recalled)
     assert world.questions >= 64
@@ -467,7 +467,7 @@ def test_conversations_are_isolated(config: str, books: None, references: Refere
 
 
 @pytest.mark.slow
-def test_ten_thousand_answers_are_isolated(books: None, references: References):
+def test_ten_thousand_answers_are_isolated(integrity: None, references: References):
     exact, flash = references["cells as needed"], references["flash attention"]
     seed, questions, asked, right = a_seed(), 0, 0, 0
     for i in itertools.count():

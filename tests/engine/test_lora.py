@@ -235,7 +235,7 @@ def test_sets_have_time_slices(files: Files, steps: list[Step]):
             streams = [llm(some_tokens(3), stream=True, lora=lora, max_tokens=50) for lora in SETS]
         for stream in streams:
             stream.read()
-        assert llm.stats.adapter_switches == len(slices_of(steps)) - 1, "the first slice is of none"
+        assert llm.stats.adapter_switches == len(slices_of(steps)) - 1, "the first slice is without adapters"
     slices = slices_of(steps)
     expected = [key_of(stream._request) for stream in streams]
     assert [key for key, _ in slices] == expected * (len(slices) // 3), "one after the other"
@@ -304,7 +304,7 @@ def test_a_set_that_waits_for_a_slice_goes_before_newcomers(lora_llm: LLM):
         assert slices.choose([green]) == [green], "alone, it needs no slice"
         for _ in range(SLICE_STEPS):
             slices.spend(0, CHUNK)
-        assert slices.choose([green, red, blue]) == [red], "and has none left when others come"
+        assert slices.choose([green, red, blue]) == [red], "and has no steps left when others arrive"
 
 
 def test_a_long_prompt_of_another_set_delays_a_stream_by_no_more_than_a_chunk(files: Files, steps: list[Step]):
@@ -552,7 +552,7 @@ def test_an_adapter_that_is_unloaded_during_a_run_is_used_to_its_end(files: File
         reference.check(waiting._request)
         settled(llm)
         gc.collect()
-        assert adapter() is None, "nobody keeps it any more, not even who keeps the answer"
+        assert adapter() is None, "it is freed, although the answer is kept"
 
 
 def test_a_name_that_is_used_again_is_another_adapter(files: Files):
@@ -615,7 +615,7 @@ def test_models_that_do_not_generate_have_no_adapters(files: Files, tmp_path: Pa
 
 @pytest.mark.parametrize("n_prompt", [20, 1000])
 def test_a_scale_that_is_too_large_fails_its_own_requests_only(n_prompt: int, files: Files):
-    """Its states are no numbers, and 0 times such a cell is none either: nothing of them may stay in the context."""
+    """Its states are NaN, and 0 times NaN is NaN: nothing of them may stay in the context."""
     too_large = {"red": 1e30}
     with files.load() as llm:
         idle = llm.session()

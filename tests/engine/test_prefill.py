@@ -1,4 +1,4 @@
-"""How prompts share the steps: short ones pass long ones, none starves, and streams beside them go on."""
+"""How prompts share the steps: short ones pass long ones, none starves, and streams go on meanwhile."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_requests_that_wait_cost_a_step_nothing(kind: str):
     assert lines(2000) == lines(20)
 
 
-def test_the_line_is_in_the_order_of_arrival_whoever_waits_for_whom():
+def test_the_line_is_in_order_of_arrival_also_where_requests_wait_for_others():
     scheduler = Scheduler(n_parallel=10)
     ada = Conversation("ada")
     first, second, third = (request_of(10, ada) for _ in range(3))

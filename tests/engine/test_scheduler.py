@@ -1,4 +1,4 @@
-"""What goes into a batch: streams first, then the first and the shortest prompts; conversations take turns."""
+"""What goes into a batch: streams first, then the first and the shortest prompts; one turn of each conversation."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_one_requests_n_batch_leaves_the_rest_of_the_batch_to_others(llm: LLM, s
     assert [step.prompts for step in steps[:4]] == [{a: 10, b: 30}, {a: 10, b: 10}, {a: 10}, {a: 10}]
 
 
-def test_a_prompt_is_evaluated_in_chunks_so_that_whoever_comes_can_join(llm: LLM, steps: list[Step]):
+def test_a_prompt_is_evaluated_in_chunks_so_that_new_requests_can_join(llm: LLM, steps: list[Step]):
     response = llm(some_tokens(1500), max_tokens=3)
     assert [sum(step.prompts.values()) for step in steps] == [CHUNK] * (1500 // CHUNK) + [1500 % CHUNK, 0, 0]
     assert response.usage.completion_tokens == 3
@@ -232,7 +232,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_was_never_taken(llm: LLM):
     session.close()
 
 
-def test_the_request_that_gave_way_goes_on_before_those_that_came_later(steps: list[Step]):
+def test_a_preempted_request_goes_on_before_those_that_arrived_later(steps: list[Step]):
     with LLM(temperature=0, n_threads=1, n_parallel=2, kv_cells=256) as llm:
         with held(llm):
             streams = [llm(story(animal), stream=True, max_tokens=150, ignore_eos=True) for animal in ANIMALS[:3]]
@@ -250,7 +250,7 @@ def test_the_request_that_gave_way_goes_on_before_those_that_came_later(steps: l
 
 
 def test_what_is_left_when_the_engine_stops_is_handed_out_in_order(llm: LLM):
-    """Nobody else is to be served then, so the books of the line itself are looked at."""
+    """No request is served then, so this looks at the scheduler itself."""
     scheduler = Scheduler(n_parallel=2)
     with held(llm):
         requests: list[Request] = [llm(story(a), stream=True, max_tokens=1)._request for a in ANIMALS[:4]]

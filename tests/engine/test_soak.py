@@ -51,7 +51,7 @@ class Load:
 
     Attributes:
         done: How often each kind of call has ended.
-        errors: What nobody expected.
+        errors: Errors that no user expected.
     """
 
     def __init__(self, llm: LLM, folder: Path, seed: int) -> None:
@@ -267,7 +267,7 @@ def use_one_arena() -> None:
 
 
 def soak(folder: Path, seconds: float, measure: Callable[[LLM], None]) -> Counter[str]:
-    """Load a model for some time, in two halves; measure after each, while nobody uses the model."""
+    """Load a model for some time, in two halves; measure after each, while no user calls the model."""
     seed = int(os.environ.get("CYLLAMA_SEED") or random.SystemRandom().randrange(10**9))
     print(f"CYLLAMA_SEED={seed}")
     done: Counter[str] = Counter()
@@ -301,7 +301,7 @@ def soak(folder: Path, seconds: float, measure: Callable[[LLM], None]) -> Counte
     return done
 
 
-def test_ten_seconds_of_everything(books: None, tmp_path: Path):
+def test_ten_seconds_of_everything(integrity: None, tmp_path: Path):
     done = soak(tmp_path, 8, lambda _: None)
     assert sum(done.values()) > 100
     assert len(done) > 10, "there is some of everything"
@@ -309,7 +309,7 @@ def test_ten_seconds_of_everything(books: None, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
-def test_memory_is_as_it_was_after_a_long_time_of_everything(books: None, tmp_path: Path):
+def test_memory_is_as_it_was_after_a_long_time_of_everything(integrity: None, tmp_path: Path):
     use_one_arena()
     sizes: list[int] = []
     soak(tmp_path, float(os.environ.get("CYLLAMA_SOAK_SECONDS", "1200")), lambda _: sizes.append(resident_bytes()))

@@ -56,7 +56,7 @@ def llm(llm: LLM) -> Iterator[LLM]:
 
 @contextmanager
 def counting(llm: LLM) -> Iterator[SimpleNamespace]:
-    """Count what is done inside the block; the books are right afterwards."""
+    """Count what is done inside the block, and check afterwards what is recorded."""
     counts, before = SimpleNamespace(), llm.stats
     yield counts
     after = llm.stats

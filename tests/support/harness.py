@@ -85,7 +85,7 @@ def engine_of(llm: LLM) -> Engine:
 
 @contextmanager
 def held(llm: LLM) -> Iterator[None]:
-    """Let the engine wait between two steps: what comes in meanwhile comes in at once."""
+    """Let the engine wait between two steps: what arrives meanwhile is taken together."""
     with engine_of(llm).paused():
         yield
 
@@ -99,7 +99,7 @@ def settled(llm: LLM) -> None:
 
 
 def together(llm: LLM, n: int, call: Callable[[], T]) -> T:
-    """Call a function that asks for ``n`` generations, none of which begins before all have been asked for."""
+    """Call a function that asks for ``n`` generations; the first begins after the last was asked for."""
     with ThreadPoolExecutor(1) as pool:
         with held(llm):
             result = pool.submit(call)
