@@ -30,11 +30,11 @@ class Refused(NamedTuple):
 
 
 class Admission:
-    """The rules of who may run.
+    """The rules of which waiting request may run.
 
-    Waiting requests are looked at in order of arrival. One that can copy a prefix soon, which a running request is
-    evaluating, waits for that while others start. The first one for which there is no room ends the pass, so those that
-    arrived later do not overtake it.
+    Requests are considered in order of arrival. One whose prefix a running request is evaluating waits until it can
+    copy that, while others start. The first one for which there is no room ends the pass, so that those which arrived
+    later do not overtake it.
 
     Attributes:
         alone: A request that began while no other ran, until another one starts. Its text must not depend on what else
@@ -80,7 +80,7 @@ class Admission:
                 request.resolve()
                 if self._shares_a_prefill(request):
                     continue
-                if not self._has_room(request):
+                if not self._ensure_room(request):
                     if self._scheduler.running:
                         return
                     raise DecodeError("there is no space in the KV cache for this prompt")
@@ -119,8 +119,8 @@ class Admission:
 
     # --- is there room?
 
-    def _has_room(self, request: Request) -> bool:
-        """Have a context with room for one more request; return whether there is."""
+    def _ensure_room(self, request: Request) -> bool:
+        """Create or replace the context if one more request needs it; return whether there is room for the request."""
         running = self._scheduler.running
         if self._kv_cells is not None:
             self._context.ensure(self._kv_cells, preferred_n_ctx=self._kv_cells, n_batch=request.config.n_batch)
@@ -178,7 +178,7 @@ class Admission:
     # --- the start
 
     def _start(self, request: Request) -> None:
-        """Give a request a sequence, with as much of its prompt as is known already."""
+        """Give a request a sequence that holds the longest known prefix of its tokens, and let it run."""
         kv_cache, conversation = self._kv_cache, request.conversation
         own = request.own_sequence
         self.alone = None
@@ -202,9 +202,9 @@ class Admission:
         self._scheduler.start(request)
 
     def _begin_alone(self, request: Request) -> None:
-        """Let a request without a conversation have the same text, whatever ran before and is beside it."""
+        """Let the text of a request not depend on what ran before, nor on what else the context holds."""
         if self._kv_cache.begin_in_order(request.reservation.most_at_first):
             self.alone = request
             return
         while self._kv_cache.move_away():
-            pass  # so that it gets the same cells
+            pass  # an empty context gives it the same cells every time

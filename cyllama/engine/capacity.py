@@ -10,21 +10,22 @@ from .tuning import LEAST_GROWTH
 
 
 class Capacity:
-    """Has free cells for the running requests.
+    """Provides free cells to the running requests.
 
-    Idle sequences are evicted first. Then the context grows, if it may. Then the newest request is preempted: it waits,
-    and goes on later without losing a token. A single request for which there are no more cells has to end.
+    It evicts idle sequences first. Then it replaces the context by a larger one, if requests may grow. Then it preempts
+    the newest request, which waits, and continues later without losing a token. A single request for which there are no
+    more cells has to end.
     """
 
     def __init__(self, context: GenerationContext, scheduler: Scheduler, *, fixed: bool) -> None:
-        """Have cells in ``context``, whose size is ``fixed`` or grows."""
+        """Provide the cells of ``context``, whose size is ``fixed`` or grows."""
         self._context = context
         self._kv_cache = context.kv_cache
         self._scheduler = scheduler
         self._fixed = fixed
 
-    def reserve_next_tokens(self) -> Request | None:
-        """Have a free cell for the next token of every running request.
+    def free_cells_for_next_tokens(self) -> Request | None:
+        """Provide a free cell for the next token of every running request.
 
         Returns:
             A request that has to end, if there are too few cells for it alone. Call this again afterwards.
@@ -37,8 +38,8 @@ class Capacity:
                     return exhausted
         return None
 
-    def reserve_prompts(self, in_order: Request | None) -> int:
-        """Have free cells for what is left of prompts, as many as a batch may have without growing or preempting.
+    def free_cells_for_prompts(self, in_order: Request | None) -> int:
+        """Provide free cells for pending tokens of prompts, as far as evicting idle sequences is enough for it.
 
         Args:
             in_order: A request whose tokens have to take cells in ascending order, if it runs.

@@ -233,13 +233,14 @@ class Engine(Worker[Message]):
             self._resync_after_abort(batch)
 
     def _schedule(self) -> Batch | None:
-        """Have free cells for a batch, and choose its tokens; ``None`` if there is nothing to evaluate."""
+        """Free cells for a batch, and choose its rows; ``None`` if there is nothing to evaluate."""
         if self._context.context is None:  # there was no memory for a larger one, nor for the old one again
             self._capacity.preempt_all()
             return None
-        while (exhausted := self._capacity.reserve_next_tokens()) is not None:
+        while (exhausted := self._capacity.free_cells_for_next_tokens()) is not None:
             self._finish_exhausted(exhausted)
-        rows = self._next_batch(self._capacity.reserve_prompts(in_order=self._admission.alone))
+        n_batch = self._capacity.free_cells_for_prompts(in_order=self._admission.alone)
+        rows = self._next_batch(n_batch)
         if not rows or self._context.context is None:
             return None
         batch = Batch(self._context.batch, self._probe)

@@ -193,7 +193,7 @@ class Request:
 
     @property
     def own_sequence(self) -> CachedSequence | None:
-        """What it goes on from: what its conversation has, or what it had itself before it was preempted."""
+        """The sequence that it continues: its conversation's, or the one it had before it was preempted."""
         return self.sequence if self.conversation is None else self.conversation.sequence
 
     @property
