@@ -22,7 +22,7 @@ from .context_params import (
 from .kv_cache import KVCache
 from .log import EngineLogger
 from .stats import Stats
-from .tuning import FIRST_RETRY, MOST_SIZES
+from .tuning import FIRST_RETRY, LAST_RETRY, MOST_SIZES
 
 logger = EngineLogger(__name__)
 
@@ -85,8 +85,8 @@ class GenerationContext:
         try:
             self._create_one_of(sizes, n_batch)
         except (ContextMemoryError, ContextError):
+            self._retry_at = self._stats.steps + min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
             self._failures += 1
-            self._retry_at = self._stats.steps + FIRST_RETRY * 2 ** min(self._failures, 8)
             if old_n_ctx:
                 with suppress(ContextMemoryError, ContextError):
                     self._create(old_n_ctx, n_batch)

@@ -86,10 +86,10 @@ Not measured.
 MOST_SIZES = 4
 """Sizes of a larger context that are tried, from the largest on, before the least one. Not measured."""
 
-FIRST_RETRY = 16
-"""Steps before a context for which there was no memory is tried again the first time, halved: 32, 64, 128, ...
+FIRST_RETRY, LAST_RETRY = 32, 4096
+"""Steps before a larger context for which there was no memory is tried again: after each failure twice as many.
 
-A failed try moves every sequence out of the context and back. Not measured.
+A failure moves every sequence out of the context and back. Not measured.
 """
 
 # --- idle sequences in the context
