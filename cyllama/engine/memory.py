@@ -8,8 +8,8 @@ To add a kind of memory:
 1. Write a class that derives from :class:`Attention` and overrides what is different. :class:`SlidingWindow` is the
    example of a memory that forgets, :class:`Recurrent` that of one which cannot go back.
 2. Return it from :func:`memory_of` for the models that have it. This is the only place that looks at the model.
-3. Add a model with random weights of that kind to the tests. The tests of the KV cache and of any memory take it from
-   there.
+3. Add a model with random weights of that kind to ``ARCHITECTURES`` in ``tests/support/random_models.py``. The tests of
+   the KV cache and of any memory take it from there.
 """
 
 from __future__ import annotations
