@@ -27,6 +27,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "llama.cpp/README.md": "llama-cpp.md",
     "cyllama/models/README.md": "tiny-chat.md",
+    "training/README.md": "training.md",
 }
 _ORIGINS = {page: origin for origin, page in PAGES.items()}
 _LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=.(?:https?:)?//[^\"'>]+")
