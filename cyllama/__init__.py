@@ -1,14 +1,15 @@
 """Local GGUF models inside Python programs.
 
 >>> from cyllama import LLM
->>> with LLM() as llm:
-...     print(llm("Once upon a time"))
+>>> with LLM(temperature=0) as llm:
+...     print(llm.chat([{"role": "user", "content": "What is the capital of France?"}]))
+The capital of France is Paris.
 """
 
 import logging
 from importlib.metadata import PackageNotFoundError, version
 
-from .chat import ChatDelta, Function, Message, MessageLike, Tool, ToolCall
+from .chat import ChatDelta, ChatFinishReason, ChatResponse, Function, Message, MessageLike, Tool, ToolCall
 from .chat_stream import AsyncChatStream, ChatStream
 from .config import GenerationConfig, ModelConfig
 from .engine import Stats
@@ -45,8 +46,6 @@ from .errors import (
 from .grammar import ResponseFormat
 from .llm import LLM
 from .response import (
-    ChatFinishReason,
-    ChatResponse,
     FinishReason,
     Response,
     TextChunk,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
+from .chat import ChatResponse
 from .config import GenerationConfig
 from .errors import ConfigError, OutputError
-from .response import ChatResponse, Response
+from .response import Response
 
 MAX_ATTEMPTS = 100
 MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
@@ -32,6 +34,51 @@ def check_attempts(max_attempts: object, **excluding: bool) -> int:
         if used and max_attempts > 1:
             raise ConfigError(f"max_attempts={max_attempts} and {name} exclude each other: pass max_attempts=1")
     return max_attempts
+
+
+class Attempts(Generic[AnyResponse]):
+    """The attempts of one call, until one gives a valid answer or there are no more.
+
+    It is the same for threads and event loops::
+
+        tries = Attempts(config, max_attempts)
+        for config in tries:
+            with tries.one():
+                tries.answer = generate(config)  # or: await agenerate(config)
+        return tries.answer
+
+    Args:
+        config: The options of the first attempt.
+        max_attempts: How often to sample at most.
+
+    Attributes:
+        answer: What the latest attempt gave.
+    """
+
+    answer: AnyResponse
+
+    def __init__(self, config: GenerationConfig, max_attempts: int) -> None:
+        self._configs = attempts(config, max_attempts)
+        self._left = max_attempts
+        self._settled = False
+
+    def __iter__(self) -> Iterator[GenerationConfig]:
+        for config in self._configs:
+            if self._settled:
+                return
+            self._left -= 1
+            yield config
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Judge the answer of an attempt. An :class:`OutputError` is raised in the last one only."""
+        try:
+            yield
+        except OutputError:  # a call of a strict tool
+            if not self._left:
+                raise
+        else:
+            self._settled = not self._left or is_valid(self.answer)
 
 
 def attempts(config: GenerationConfig, max_attempts: int) -> Iterator[GenerationConfig]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from typing_extensions import Self
 
-from .chat import ChatDelta, ChatParser, ChatPlan
+from .chat import ChatDelta, ChatParser, ChatPlan, ChatResponse
 from .errors import StreamNotFinishedError
-from .response import ChatResponse, Response, TextChunk, TokenLogprob
+from .response import Response, TextChunk, TokenLogprob
 from .stream import AsyncStream, Stream
 
 
@@ -28,7 +28,7 @@ class _Answer:
         """The whole response, once the stream is exhausted or closed.
 
         Raises:
-            StreamNotFinishedError: It is not.
+            StreamNotFinishedError: The stream is neither exhausted nor closed.
         """
         if self._response is None:
             raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
@@ -71,13 +71,15 @@ class _Answer:
 class ChatStream(_Answer, Iterator[ChatDelta]):
     """The pieces of a message, as soon as they are certain; together they are the message.
 
-    It is an iterator and a context manager, as :class:`Stream` is.
+    It is an iterator of :class:`ChatDelta` and a context manager, as :class:`Stream` is.
 
+    >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+    >>> text = ""
     >>> with llm.chat(messages, stream=True) as stream:
     ...     for delta in stream:
-    ...         print(delta.content, end="", flush=True)
-    >>> stream.response.finish_reason
-    'stop'
+    ...         text += delta.content
+    >>> text, stream.response.finish_reason
+    ('The capital of France is Paris.', 'stop')
     """
 
     def __init__(self, stream: Stream, plan: ChatPlan) -> None:
@@ -94,17 +96,41 @@ class ChatStream(_Answer, Iterator[ChatDelta]):
         raise StopIteration
 
     def read(self) -> ChatResponse:
-        """Wait for the end of the generation, and return the whole response."""
+        """Return the whole response, after the end of the generation.
+
+        >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+        >>> llm.chat(messages, stream=True).read().text
+        'The capital of France is Paris.'
+
+        Raises:
+            OutputError: The answer calls a tool with ``strict``, and the arguments are not valid. :attr:`response` has
+                the call.
+            CyllamaError: What :meth:`Stream.read` raises.
+        """
         for _ in self:
             pass
         return self.response
 
     def cancel(self) -> None:
-        """End the generation within one step. Deltas that were generated before can still be read."""
+        """End the generation within one step. Deltas that were generated before can still be read.
+
+        >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+        >>> stream = llm.chat(messages, stream=True)
+        >>> stream.cancel()
+        >>> stream.read().finish_reason
+        'cancelled'
+        """
         self._stream.cancel()
 
     def close(self) -> None:
-        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete."""
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
+
+        >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+        >>> stream = llm.chat(messages, stream=True)
+        >>> stream.close()
+        >>> stream.response.finish_reason
+        'cancelled'
+        """
         self._stream.close()
         if self._response is None:
             self._finish(self._stream.response)
@@ -119,8 +145,11 @@ class ChatStream(_Answer, Iterator[ChatDelta]):
 class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
     """The pieces of a message for an event loop: a :class:`ChatStream` to be used with ``async for``.
 
-    >>> async for delta in llm.astream_chat(messages):
-    ...     print(delta.content, end="", flush=True)
+    >>> async def main():
+    ...     stream = llm.astream_chat([{"role": "user", "content": "What is the capital of France?"}])
+    ...     return "".join([delta.content async for delta in stream])
+    >>> asyncio.run(main())
+    'The capital of France is Paris.'
     """
 
     def __init__(self, stream: AsyncStream, plan: ChatPlan) -> None:
@@ -137,17 +166,47 @@ class AsyncChatStream(_Answer, AsyncIterator[ChatDelta]):
         raise StopAsyncIteration
 
     async def read(self) -> ChatResponse:
-        """Wait for the end of the generation, and return the whole response."""
+        """Return the whole response, after the end of the generation.
+
+        >>> async def main():
+        ...     stream = llm.astream_chat([{"role": "user", "content": "What is the capital of France?"}])
+        ...     return await stream.read()
+        >>> asyncio.run(main()).text
+        'The capital of France is Paris.'
+
+        Raises:
+            EventLoopError: This runs in another event loop than the one that the stream was made in.
+            CyllamaError: What :meth:`ChatStream.read` raises.
+        """
         async for _ in self:
             pass
         return self.response
 
     def cancel(self) -> None:
-        """End the generation within one step. Deltas that were generated before can still be read."""
+        """End the generation within one step. Deltas that were generated before can still be read.
+
+        >>> async def main():
+        ...     stream = llm.astream_chat([{"role": "user", "content": "What is the capital of France?"}])
+        ...     stream.cancel()
+        ...     return await stream.read()
+        >>> asyncio.run(main()).finish_reason
+        'cancelled'
+        """
         self._stream.cancel()
 
     async def aclose(self) -> None:
-        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete."""
+        """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
+
+        >>> async def main():
+        ...     stream = llm.astream_chat([{"role": "user", "content": "What is the capital of France?"}])
+        ...     await stream.aclose()
+        ...     return stream.response.finish_reason
+        >>> asyncio.run(main())
+        'cancelled'
+
+        Raises:
+            EventLoopError: This runs in another event loop: the generation is cancelled, and not waited for.
+        """
         await self._stream.aclose()
         if self._response is None:
             self._finish(self._stream.response)

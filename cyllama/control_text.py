@@ -1,7 +1,7 @@
 """Control tokens told from text that only spells them.
 
-A chat template writes control tokens as text, and so can whoever writes a message. Before messages are rendered,
-:class:`ControlText` breaks what spells a control token in them with a character that filters of templates leave alone.
+A chat template writes control tokens as text, and the text of a message can spell one as well. Before messages are
+rendered, :class:`ControlText` breaks such texts with a character that the filters of templates do not change.
 Afterwards, unbroken control tokens are those that the template wrote.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .llama.llama_cpp import LlamaModel, LlamaVocab, LlamaVocabType
 
-# Noncharacters of Unicode, which are for use inside of a program. Where a text has them, they are escaped.
+# Noncharacters of Unicode, which are for use inside of a program. If a text has them, they are escaped.
 BREAK = "\ufdd0"
 _ESCAPE = "\ufdd1"
 _ESCAPED = {"\ufdd2": BREAK, "\ufdd3": _ESCAPE}
@@ -24,7 +24,7 @@ _FIRST_STAND_IN = 0xE000  # what follows _ESCAPE in place of a character that is
 
 _MARK = re.compile(f"{BREAK}|{_ESCAPE}(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(f"[{BREAK}{_ESCAPE}]")
-# The same characters as JSON of ASCII has them. After an even number of backslashes, for "\\u" is no escape.
+# The same characters as escapes of JSON. After an even number of backslashes, because "\\u" is not an escape.
 _ASCII_MARK = re.compile(r"(?<!\\)((?:\\\\)*)(?:\\u(fdd0)|\\u(fdd1)\\u([0-9a-f]{4}))", re.IGNORECASE)
 _ASCII_MARK_IN_TEXT = re.compile(r"\\(?=u[fF][dD][dD][01])")
 

@@ -33,7 +33,11 @@ from .models.identity import file_digest
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of a generation, and those of a model."""
+    """Return the options of generations, and those of loading a model.
+
+    Raises:
+        ConfigTypeError: There is no such option.
+    """
     generation, loading = GenerationConfig.model_fields, ModelConfig.model_fields
     check_option_names("LLM", overrides, [*generation, *loading])
     return (
@@ -45,10 +49,15 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None) -> LlamaModel:
     """Load a model.
 
+    Args:
+        path: Its file.
+        config: How to load it.
+        progress: Called with 0.0 to 1.0; returning ``False`` stops it.
+
     Raises:
         ModelNotFoundError: There is no such file.
         ModelAccessError: It is a directory, or it may not be read.
-        ModelLoadError: It is no model, or damaged, or does not fit into memory.
+        ModelLoadError: It is not a model, or damaged, or does not fit into memory.
         ConfigError: An option asks for what this build or this machine does not have.
         ContextMemoryError: ``kv_cells`` do not fit into memory.
     """
@@ -80,10 +89,15 @@ def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool 
 def load_adapter(name: str, path: str, model: LlamaModel) -> Adapter:
     """Load a LoRA adapter of a model.
 
+    Args:
+        name: The name that callers give it.
+        path: Its file.
+        model: The model that it was made for.
+
     Raises:
         AdapterNotFoundError: There is no such file.
         AdapterAccessError: It is a directory, or it may not be read.
-        AdapterLoadError: It is no adapter, or damaged, or was made for another model.
+        AdapterLoadError: It is not an adapter, or damaged, or was made for another model.
     """
     try:
         lora = LlamaAdapterLora(model, path)
@@ -123,7 +137,7 @@ def _check_host_cache(config: ModelConfig) -> None:
 
 
 class _VerboseHandler(logging.StreamHandler):
-    """What :func:`show_log` adds, to be recognised the next time."""
+    """The handler that :func:`show_log` adds: a type of its own, so that it is not added twice."""
 
 
 def show_log() -> None:

@@ -1,4 +1,4 @@
-"""The sampling that a model's file recommends, ``general.sampling.*``: the defaults of whoever gives no others."""
+"""The sampling that a model's file recommends (``general.sampling.*``), and the defaults of calls that follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .config import SAMPLERS, GenerationConfig
+from .config import SAMPLERS, ConfigLike, GenerationConfig, as_config
 from .errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,11 @@ _OPTIONS_OF = {
 
 
 class RecommendedSampling:
-    """What a model's file recommends, in place of the defaults of :class:`GenerationConfig`.
+    """The options that a model's file recommends instead of the defaults of :class:`GenerationConfig`.
 
     Args:
         metadata: The metadata of the file.
-        overrides: Values to use instead of them, as ``kv_overrides`` has them.
+        overrides: Values to use instead of those of the file, as in ``kv_overrides``.
 
     Attributes:
         options: The options that the file recommends, by their names in :class:`GenerationConfig`.
@@ -74,10 +74,10 @@ class RecommendedSampling:
             logger.warning("the model recommends a %s%s that is left out: %s", _PREFIX, name, error)
 
     def under(self, given: GenerationConfig) -> GenerationConfig:
-        """Return options that were given, with the recommended ones where none were.
+        """Return options with the recommended ones for those that are not set in ``given``.
 
-        A sampler that the recommended order leaves out is put back where it is by default if one of its options was
-        given.
+        If ``given`` sets an option of a sampler that the recommended order leaves out, the sampler is added at its
+        default place.
         """
         recommended = {name: value for name, value in self.options.items() if name not in given.model_fields_set}
         if not recommended:
@@ -88,8 +88,46 @@ class RecommendedSampling:
         return GenerationConfig(**recommended, **{name: getattr(given, name) for name in given.model_fields_set})
 
 
+class Defaults:
+    """The options of generations that a call does not give.
+
+    They are those that the :class:`LLM` was given, else those that the model's file recommends, else those of
+    :class:`GenerationConfig`.
+
+    Attributes:
+        config: The options of a call that gives none.
+    """
+
+    def __init__(self, given: GenerationConfig, recommended: RecommendedSampling) -> None:
+        self.config = recommended.under(given)
+        self._given = given
+        self._recommended = recommended
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """The options that the model's file recommends, by name."""
+        return dict(self._recommended.options)
+
+    def merge(self, config: ConfigLike, overrides: Mapping[str, Any]) -> GenerationConfig:
+        """Return the options of a call.
+
+        Args:
+            config: Its options as a config or a dict.
+            overrides: Its options by name, which precede those of ``config``.
+
+        Raises:
+            ConfigError: An option has a value out of its range.
+            ConfigTypeError: There is no such option, or ``config`` has the wrong type.
+        """
+        if config is None and not overrides:
+            return self.config
+        given = as_config(GenerationConfig, config)
+        options = {name: getattr(given, name) for name in given.model_fields_set}
+        return self._recommended.under(self._given.merge(**(options | dict(overrides))))
+
+
 def _number(option: str, value: object) -> float | int | None:
-    """Return a number as llama.cpp reads it: the beginning of a text."""
+    """Return a number as llama.cpp reads it, from the beginning of a text; ``None`` if there is none."""
     found = re.match(r"\s*[-+]?\d+" if option in _INTEGERS else r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", str(value))
     if found is None:
         return None

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from .chat import Message
     from .grammar import ResponseFormat
 
 FinishReason = Literal["stop", "length", "cancelled"]
-ChatFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that a generation took.
+    """How many tokens a generation took.
+
+    >>> usage = llm("Once upon a time", max_tokens=8).usage
+    >>> usage.prompt_tokens == llm.count_tokens("Once upon a time"), usage.completion_tokens
+    (True, 8)
 
     Attributes:
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens generated, the one that ended the generation included.
-        cached_tokens: Tokens of the prompt that did not have to be evaluated.
+        cached_tokens: Tokens of the prompt that were in the KV cache, and not evaluated.
     """
 
     prompt_tokens: int = 0
@@ -31,7 +33,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion together."""
+        """Tokens of the prompt and of the completion together."""
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -39,10 +41,14 @@ class Usage:
 class Timings:
     """Where the time of a generation went, in seconds.
 
+    >>> timings = llm("Once upon a time", max_tokens=8).timings
+    >>> timings.total >= timings.prompt + timings.generation > 0
+    True
+
     Attributes:
-        queued: Waiting for the turn, and for a context where one had to be created.
-        prompt: Evaluating the prompt, up to the first token.
-        generation: Everything after the first token.
+        queued: Seconds until it began to run, creation of a context included.
+        prompt: Seconds for the evaluation of the prompt, up to the first token.
+        generation: Seconds for everything after the first token.
     """
 
     queued: float = 0.0
@@ -51,20 +57,25 @@ class Timings:
 
     @property
     def total(self) -> float:
-        """From the call to the last token."""
+        """Seconds from the call to the last token."""
         return self.queued + self.prompt + self.generation
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token and how likely the model found it, before temperature and all other options of sampling.
+    """A token and its probability for the model, before temperature and all other options of sampling.
+
+    >>> first = llm("Once upon a time", max_tokens=8, logprobs=2).logprobs[0]
+    >>> first.logprob <= 0, len(first.top), first.top[0].token == first.token
+    (True, 2, True)
 
     Attributes:
         token: Its text; U+FFFD stands for bytes that are a part of a character only.
         token_id: Its id.
-        logprob: Natural logarithm of its probability.
+        logprob: Natural logarithm of its probability, at most 0.
         bytes: Its bytes.
-        top: The likeliest tokens in its place, most likely first, as many as ``logprobs`` asked for.
+        top: The most likely tokens in its place, most likely first, as many as ``logprobs`` asked for. Their own
+            ``top`` is empty.
     """
 
     token: str
@@ -77,8 +88,12 @@ class TokenLogprob:
 class TextChunk(str):
     """A piece of generated text, a ``str``.
 
+    >>> chunks = list(llm("Once upon a time", max_tokens=8, logprobs=0, stream=True))
+    >>> sum(len(chunk.logprobs) for chunk in chunks)
+    8
+
     Attributes:
-        logprobs: The tokens that it has become certain by, where ``logprobs`` were asked for.
+        logprobs: The tokens whose text became certain with it, where ``logprobs`` were asked for.
     """
 
     logprobs: tuple[TokenLogprob, ...]
@@ -91,7 +106,7 @@ class TextChunk(str):
 
 
 class Response(str):
-    """The generated text, a ``str`` that also knows how it came about.
+    """The generated text, a ``str`` with what is known of its generation.
 
     >>> response = llm("Once upon a time", max_tokens=8)
     >>> response.finish_reason, response.usage.completion_tokens
@@ -100,8 +115,8 @@ class Response(str):
     Attributes:
         finish_reason: "stop" (an end token or a stop sequence), "length" (``max_tokens`` or the end of the context) or
             "cancelled".
-        usage: Tokens that it took.
-        timings: Seconds that it took.
+        usage: How many tokens it took.
+        timings: How many seconds it took.
         model: Name of the model.
         logprobs: The log probability of every generated token, the one that ended the generation included; ``None``
             where they were not asked for.
@@ -151,58 +166,3 @@ class Response(str):
             OutputError: The text was cut off before its end.
         """
         return None if self.response_format is None else self.response_format.parse(self.text)
-
-
-@dataclass(frozen=True)
-class ChatResponse:
-    """The answer to a chat.
-
-    >>> response = llm.chat([{"role": "user", "content": "What is the capital of France?"}])
-    >>> response.text, response.finish_reason
-    ('The capital of France is Paris.', 'stop')
-
-    Attributes:
-        message: The answer, to be appended to the messages.
-        finish_reason: "stop", "length" (``max_tokens`` or the end of the context), "tool_calls" (the message asks for
-            tools) or "cancelled".
-        usage: Tokens that it took.
-        timings: Seconds that it took.
-        model: Name of the model.
-        response_format: What the content has to look like, if that was asked for.
-        logprobs: The log probability of every generated token, of tool calls and reasoning as well; ``None`` where they
-            were not asked for.
-        prefill: The content of the last message, where the answer continues that; the message of the answer is what
-            follows.
-    """
-
-    message: Message
-    finish_reason: ChatFinishReason
-    usage: Usage
-    timings: Timings
-    model: str
-    response_format: ResponseFormat | None = None
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    prefill: str = ""
-
-    @property
-    def text(self) -> str:
-        """The content of the message; empty where it has none."""
-        content = self.message.content
-        return content if isinstance(content, str) else ""
-
-    @property
-    def parsed(self) -> Any:
-        """The value of the content: an instance of the pydantic model, or what the JSON means.
-
-        Where the answer continues a message, it is the value of both. ``None`` where no ``response_format`` was asked
-        for, and where the message calls tools instead.
-
-        Raises:
-            OutputError: The answer was cut off before its end.
-        """
-        if self.response_format is None or self.message.tool_calls:
-            return None
-        return self.response_format.parse(self.prefill + self.text)
-
-    def __str__(self) -> str:
-        return self.text

@@ -21,18 +21,18 @@ HEADER_SIZE = struct.Struct("<Q")
 
 
 class SavedSession(NamedTuple):
-    """What a file holds of a conversation.
+    """A conversation as a file holds it.
 
     Attributes:
         name: Its name.
         model: Identity of the model.
-        cache_key: What a KV cache depends on besides the model and the tokens.
+        cache_key: Options and adapters that the content of a KV cache depends on.
         tokens: Its token ids.
         text: Its text, if known.
-        replies: Pairs of a number of tokens and one of characters: where answers end.
+        replies: Where answers end: pairs of a number of tokens and a number of characters.
         cached_tokens: Token ids whose keys and values are in ``state``.
-        state: The KV cache's state; may be missing.
-        adapters: What it was computed with besides the model: digests of LoRA adapters, and their scales.
+        state: The KV cache's state, in llama.cpp's format; ``None`` if there is none.
+        adapters: Digests of the LoRA adapters that the state was computed with, and their scales.
     """
 
     name: str
@@ -46,7 +46,11 @@ class SavedSession(NamedTuple):
     adapters: tuple[tuple[str, float], ...] = ()
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the file. It is complete, or as it was before."""
+        """Write the file. After an error, the file is as it was before.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         target = Path(path)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".cyllama-", delete=False) as file:
             try:
@@ -84,7 +88,7 @@ class SavedSession(NamedTuple):
         """Read a file.
 
         Raises:
-            SessionFileError: It is damaged, or of another version, or holds something else.
+            SessionFileError: It is damaged, or of another version, or not a session.
             OSError: It cannot be read.
         """
         data = memoryview(Path(path).read_bytes())

@@ -15,7 +15,7 @@ from .response import Response, TextChunk
 if TYPE_CHECKING:
     from .engine import Request
     from .grammar import ResponseFormat
-    from .llm import LLM
+    from .runtime import Runtime
 
 
 def check_synchronous(on_token: Callable[[str], object] | None) -> None:
@@ -35,7 +35,7 @@ class _Generation:
 
     def __init__(
         self,
-        llm: LLM,
+        runtime: Runtime,
         request: Request,
         on_token: Callable[[str], object] | None = None,
         response_format: ResponseFormat | None = None,
@@ -43,59 +43,76 @@ class _Generation:
         self._on_token = on_token
         self._response_format = response_format
         self._response: Response | None = None
-        self._llm = llm
+        self._runtime = runtime
         self._request = request
 
     @property
     def response(self) -> Response:
         """The whole response, once the stream is exhausted or closed.
 
-        After an error it holds the text so far, and is "cancelled".
+        After an error it holds the text so far, and its finish reason is "cancelled".
 
         Raises:
-            StreamNotFinishedError: It is not.
+            StreamNotFinishedError: The stream is neither exhausted nor closed.
         """
         if self._response is None:
             raise StreamNotFinishedError("the stream has no response yet: read it to its end, or close() it")
         return self._response
 
     def cancel(self) -> None:
-        """End the generation within one step. Chunks that were generated before can still be read."""
+        """End the generation within one step. Chunks that were generated before can still be read.
+
+        >>> stream = llm("Once upon a time", stream=True)
+        >>> stream.cancel()
+        >>> stream.read().finish_reason
+        'cancelled'
+        """
         if self._response is None:
-            self._llm._cancel(self._request)
+            self._runtime.cancel(self._request)
 
     def __del__(self) -> None:
         if hasattr(self, "_request"):  # not where Ctrl-C came while it was made
             self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
-        self._request.answer.outlet.put(None)  # for whoever else is reading this stream
-        self._response = self._llm._to_response(self._request, self._response_format)
-        if raise_error and self._request.error is not None:
-            raise self._request.error
+        request = self._request
+        request.answer.outlet.put(None)  # for another thread that reads this stream as well
+        self._response = Response(
+            request.answer.text,
+            finish_reason=request.finish_reason or "cancelled",
+            usage=request.usage,
+            timings=request.answer.clock.timings,
+            model=self._runtime.name,
+            logprobs=None if request.config.logprobs is None else tuple(request.answer.logprobs),
+            response_format=self._response_format,
+        )
+        if raise_error and request.error is not None:
+            raise request.error
 
 
 class Stream(_Generation, Iterator[TextChunk]):
     """The chunks of a generation, as soon as their text is certain; together they are the response.
 
     It is an iterator and a context manager. Leaving the ``with`` block, or dropping the stream, ends the generation. A
-    stream keeps its :class:`~cyllama.LLM` alive. A chunk is a ``str`` that also has the ``logprobs`` asked for. Where
-    they were, the last chunk may have no text: it has those of a stop string, and of a token without a text.
+    stream keeps its model loaded and its context alive. A chunk is a :class:`TextChunk`, a ``str`` that also has the
+    ``logprobs`` asked for. Where they were, the last chunk may have no text: it has those of a stop string, and of a
+    token without a text.
 
     Generation does not wait for its reader. Chunks that are not read yet are kept, at most one for each token of the
-    context, of less than a kilobyte each without ``logprobs``. Whoever does not want the rest cancels the stream.
+    context, of less than a kilobyte each without ``logprobs``. If you do not want the rest, cancel the stream.
 
-    >>> with llm("Once upon a time", stream=True) as stream:
+    >>> text = ""
+    >>> with llm("Once upon a time", max_tokens=16, stream=True) as stream:
     ...     for chunk in stream:
-    ...         print(chunk, end="", flush=True)
-    >>> stream.response.finish_reason
-    'stop'
+    ...         text += chunk
+    >>> stream.response == text, stream.response.finish_reason
+    (True, 'length')
     """
 
     def __next__(self) -> TextChunk:
         if self._response is not None:
             raise StopIteration
-        self._llm._check_process()
+        self._runtime.check_process()
         try:
             chunk = self._request.queue.get()
             if chunk is not None and self._on_token is not None:
@@ -113,7 +130,16 @@ class Stream(_Generation, Iterator[TextChunk]):
         return chunk
 
     def read(self) -> Response:
-        """Wait for the end of the generation, and return the whole response."""
+        """Return the whole response, after the end of the generation.
+
+        >>> llm("Once upon a time", max_tokens=16, stream=True).read().usage.completion_tokens
+        16
+
+        Raises:
+            DecodeError: llama.cpp failed; :attr:`response` has the text so far.
+            GrammarError: Following the grammar takes too much work; :attr:`response` has the text so far.
+            CyllamaError: What :meth:`LLM.__call__` raises where the generation could not begin.
+        """
         for _ in self:
             pass
         return self.response
@@ -122,9 +148,14 @@ class Stream(_Generation, Iterator[TextChunk]):
         """Cancel what is left of the generation and wait until it has ended; then :attr:`response` is complete.
 
         An error of the generation that iterating would raise is not raised here.
+
+        >>> stream = llm("Once upon a time", stream=True)
+        >>> stream.close()
+        >>> stream.response.finish_reason
+        'cancelled'
         """
         self.cancel()
-        while self._response is None and self._llm._in_own_process():
+        while self._response is None and self._runtime.in_own_process:
             if self._request.queue.get() is None:
                 self._end(raise_error=False)
 
@@ -158,7 +189,7 @@ class LoopOutlet:
         """Take an item, from any thread."""
         try:
             self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
-        except RuntimeError:  # the loop was closed: nobody will read it
+        except RuntimeError:  # the loop was closed: it will not be read
             return
 
 
@@ -169,22 +200,25 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
     step. It belongs to the event loop in which it was made, and can be read there only. What :class:`Stream` says of
     chunks and slow readers holds here as well.
 
-    >>> async with llm.astream("Once upon a time") as stream:
-    ...     async for chunk in stream:
-    ...         print(chunk, end="", flush=True)
-    >>> stream.response.finish_reason
-    'stop'
+    >>> async def main():
+    ...     text = ""
+    ...     async with llm.astream("Once upon a time", max_tokens=16) as stream:
+    ...         async for chunk in stream:
+    ...             text += chunk
+    ...     return stream.response == text
+    >>> asyncio.run(main())
+    True
     """
 
     def __init__(
         self,
-        llm: LLM,
+        runtime: Runtime,
         request: Request,
         outlet: LoopOutlet,
         on_token: Callable[[str], object] | None = None,
         response_format: ResponseFormat | None = None,
     ) -> None:
-        super().__init__(llm, request, on_token, response_format)
+        super().__init__(runtime, request, on_token, response_format)
         self._outlet = outlet
         self._queue = outlet.queue
 
@@ -196,7 +230,7 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
         """
         if self._response is not None:
             raise StopAsyncIteration
-        self._llm._check_process()
+        self._runtime.check_process()
         self._outlet.check_loop()
         try:
             chunk = await self._queue.get()
@@ -213,7 +247,17 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
         return chunk
 
     async def read(self) -> Response:
-        """Wait for the end of the generation, and return the whole response."""
+        """Return the whole response, after the end of the generation.
+
+        >>> async def main():
+        ...     return await llm.astream("Once upon a time", max_tokens=16).read()
+        >>> asyncio.run(main()).usage.completion_tokens
+        16
+
+        Raises:
+            EventLoopError: This runs in another event loop than the one that the stream was made in.
+            CyllamaError: What :meth:`Stream.read` raises.
+        """
         async for _ in self:
             pass
         return self.response
@@ -223,13 +267,20 @@ class AsyncStream(_Generation, AsyncIterator[TextChunk]):
 
         An error of the generation that iterating would raise is not raised here.
 
+        >>> async def main():
+        ...     stream = llm.astream("Once upon a time")
+        ...     await stream.aclose()
+        ...     return stream.response.finish_reason
+        >>> asyncio.run(main())
+        'cancelled'
+
         Raises:
             EventLoopError: This runs in another event loop: the generation is cancelled, and not waited for.
         """
         self.cancel()
         if self._response is None:
             self._outlet.check_loop()
-        while self._response is None and self._llm._in_own_process():
+        while self._response is None and self._runtime.in_own_process:
             if await self._queue.get() is None:
                 self._end(raise_error=False)
 

@@ -14,10 +14,14 @@ from .llama.llama_cpp import LlamaModel, LlamaVocab
 
 
 class Tokenizer:
-    """The tokens of one model.
+    """Makes token ids of text, and text of token ids, for one model.
 
     Args:
         model: The model.
+
+    Attributes:
+        vocab: Its vocabulary.
+        control_text: The texts of its control tokens.
     """
 
     def __init__(self, model: LlamaModel) -> None:
@@ -26,7 +30,10 @@ class Tokenizer:
         self._decomposes = decomposes(model)
 
     def tokenize(self, text: str, *, add_bos: bool | None = None, parse_special: bool = True) -> list[int]:
-        """Return the token ids of a text, or of the prompt of a chat: :meth:`LLM.tokenize`."""
+        """Return the token ids of a text, or of the prompt of a chat.
+
+        Arguments and errors are those of :meth:`LLM.tokenize`.
+        """
         if not isinstance(text, str):
             raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
         if isinstance(text, RenderedChat):
@@ -48,7 +55,7 @@ class Tokenizer:
             raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
 
     def _tokenize_marked(self, marked: str, *, add_special: bool) -> list[int]:
-        """Return the token ids of a marked text, of which only unbroken control tokens mean the tokens."""
+        """Return the token ids of a marked text, in which only the text of unbroken control tokens means the tokens."""
         runs = self.control_text.runs(marked)
         if len(runs) <= 1 and all(run.parse_special for run in runs):
             return self._encode(marked, add_special=add_special, parse_special=True)
@@ -60,7 +67,7 @@ class Tokenizer:
         return [*ends[:n_first], *tokens, *ends[n_first:]]
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids: :meth:`LLM.detokenize`."""
+        """Return the text of token ids. Arguments and errors are those of :meth:`LLM.detokenize`."""
         self._check(ids, expected="a list of token ids")
         tokens = list(ids)
         if tokens and tokens[0] == self.vocab.bos and self.vocab.add_bos:
@@ -74,17 +81,17 @@ class Tokenizer:
         Args:
             prompt: Text, or the token ids of one.
             config: How it is made into tokens.
-            append: Whether it goes on from a conversation, instead of being the whole of it.
+            append: Whether it is appended to a conversation, instead of being the whole of it.
 
         Raises:
             PromptError: It is empty, or cannot be made into tokens.
-            ConfigError: A token of ``logit_bias`` is none.
+            ConfigError: A token of ``logit_bias`` is out of range.
         """
         for token in config.logit_bias:
             if token >= self.vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
         continuation = None
-        # What is kept for later does not keep the LLM alive.
+        # What the prompt holds does not keep the runtime alive.
         control_text = self.control_text
         tokenize_rest = partial(_tokenize_rest, control_text, self.vocab, parse_special=config.parse_special)
         if isinstance(prompt, str):
@@ -136,7 +143,7 @@ def _tokenize_run(
     Args:
         vocab: The vocabulary.
         run: The part.
-        tokenize: Returns the tokens of what it begins with.
+        tokenize: Tokenizes the beginning of the part.
         parse_special: Whether control tokens that the part does not mark mean the tokens.
     """
     tokens = tokenize(run.text, add_special=False, parse_special=parse_special and run.parse_special)

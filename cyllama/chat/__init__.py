@@ -4,6 +4,7 @@ from .messages import Function, Message, MessageLike, Role, ToolCall, check_mess
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
 from .plan import ChatPlan
 from .reasoning import ReasoningBudget
+from .response import ChatFinishReason, ChatResponse
 from .sampling import grammar_sampler, plan_samplers, preserved_token_ids, spec_samplers
 from .template import ChatTemplates, prepare, render
 from .tools import Tool, ToolChoice, ToolChoiceLike, ToolLike, check_tool_choice, check_tools
@@ -12,8 +13,10 @@ from .variables import REASONING_EFFORTS, ReasoningEffort, TemplateVariables, ch
 __all__ = [
     "REASONING_EFFORTS",
     "ChatDelta",
+    "ChatFinishReason",
     "ChatParser",
     "ChatPlan",
+    "ChatResponse",
     "ChatTemplates",
     "Function",
     "FunctionDelta",

@@ -20,11 +20,15 @@ class _Part(BaseModel):
 
 
 class Function(_Part):
-    """What a tool call calls.
+    """The name and the arguments of a :class:`ToolCall`.
+
+    >>> call = Function(name="weather", arguments='{"city": "Paris"}')
+    >>> json.loads(call.arguments)["city"]
+    'Paris'
 
     Attributes:
         name: Name of the tool.
-        arguments: JSON text of an object; cut off where the answer was.
+        arguments: JSON text of an object; incomplete if the answer was cut off.
     """
 
     name: str
@@ -34,8 +38,13 @@ class Function(_Part):
 class ToolCall(_Part):
     """A call of a tool that the model asks for.
 
+    >>> call = ToolCall(id="1", function=Function(name="weather", arguments='{"city": "Paris"}'))
+    >>> call.function.name
+    'weather'
+    >>> result = Message(role="tool", content="18 degrees", tool_call_id=call.id)
+
     Attributes:
-        id: What the tool's result refers to.
+        id: The id that the message with the tool's result has as its ``tool_call_id``.
         type: Always "function".
         function: Name and arguments.
     """
@@ -52,12 +61,15 @@ class Message(_Part):
     {'role': 'user', 'content': 'Hello'}
 
     Attributes:
-        role: Who speaks: "system", "developer", "user", "assistant" or "tool".
+        role: Author of the message: "system", "developer", "user", "assistant" or "tool".
         content: The text. Parts of one, ``{"type": "text", "text": ...}``, are accepted and become its lines.
-        tool_calls: What the assistant calls.
-        reasoning_content: What the assistant thought before it answered.
+        tool_calls: The tools that the assistant calls.
+        reasoning_content: The assistant's reasoning before it answered.
         name: Name of a tool, or of a participant.
-        tool_call_id: The call that a tool's result belongs to.
+        tool_call_id: Id of the call that a tool's result belongs to.
+
+    Raises:
+        MessageError: A field is missing, unknown or has the wrong type.
     """
 
     role: Role
@@ -68,7 +80,7 @@ class Message(_Part):
     tool_call_id: str | None = None
 
     def __init__(self, /, **fields: Any) -> None:
-        """Raise :class:`MessageError` for what is no message."""
+        """Raise :class:`MessageError` for what is not a message."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -85,7 +97,11 @@ class Message(_Part):
         return content
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the message as OpenAI's API has it; :func:`Message.from_dict` reads it."""
+        """Return the message as a dict in OpenAI's format; :meth:`from_dict` reads it.
+
+        >>> Message(role="user", content="Hello").to_dict()
+        {'role': 'user', 'content': 'Hello'}
+        """
         result: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
             result["tool_calls"] = [call.model_dump() for call in self.tool_calls]
@@ -98,8 +114,14 @@ class Message(_Part):
     def from_dict(cls, message: Mapping[str, Any]) -> Message:
         """Return the message of a dict in OpenAI's format.
 
+        >>> Message.from_dict({"role": "user", "content": "Hello"}).content
+        'Hello'
+
+        Args:
+            message: The dict. Its content may be a list of parts of text.
+
         Raises:
-            MessageError: It is none.
+            MessageError: It is not a valid message.
         """
         return cls(**_normalize(message, "the message"))
 

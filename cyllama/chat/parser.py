@@ -58,11 +58,16 @@ class ToolCallDelta:
 class ChatDelta:
     """A piece of a message. All of them together are the message.
 
+    >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+    >>> deltas = list(llm.chat(messages, stream=True))
+    >>> "".join(delta.content for delta in deltas)
+    'The capital of France is Paris.'
+
     Attributes:
         content: The next part of the text.
         reasoning_content: The next part of the reasoning.
         tool_calls: Pieces of tool calls.
-        logprobs: The tokens that it has become certain by, where ``logprobs`` were asked for.
+        logprobs: The tokens whose text became certain with it, where ``logprobs`` were asked for.
     """
 
     content: str = ""
@@ -122,13 +127,13 @@ class ChatParser:
     """Reads one answer while it is generated.
 
     What it has returned it never takes back: a part of the text that may turn out to be something else is held back
-    until it is known. Text that does not fit the format becomes content.
+    until it is known. Text that does not fit the format becomes content::
 
-    >>> parser = plan.parser()
-    >>> for text in stream:
-    ...     delta = parser.push(text)
-    >>> last = parser.finish()
-    >>> parser.message
+        parser = plan.parser()
+        for text in stream:
+            delta = parser.push(text)
+        last = parser.finish()
+        message = parser.message
 
     Args:
         read: Reads an answer, whole or its beginning.

@@ -28,6 +28,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII)
 class Tool:
     """A function that the model may call.
 
+    >>> clock = Tool("clock", "Return the time in a city.", {"properties": {"city": {"type": "string"}}})
+    >>> clock.to_dict()["function"]["name"]
+    'clock'
+
     Attributes:
         name: Its name.
         description: What it does.
@@ -41,12 +45,23 @@ class Tool:
     strict: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tool as OpenAI's API has it."""
+        """Return the tool as a dict in OpenAI's format.
+
+        >>> Tool("clock", "Return the time.", {}).to_dict()["type"]
+        'function'
+        """
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
     def convert(self, index: int) -> Conversion:
-        """Return the schema of the arguments as a grammar: of all valid ones, whatever the schema says."""
+        """Return the grammar of the arguments: all that are valid under the schema.
+
+        >>> Tool("clock", "Return the time.", {}).convert(0).left_out
+        ()
+
+        Args:
+            index: A number that no other tool of the same grammar has.
+        """
         parameters = self.parameters
         if not any(parameters.get(key) for key in ("properties", *_MORE_THAN_PROPERTIES)):
             parameters = {"type": "object", "additionalProperties": False}  # a function without arguments

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from ..chat import ChatResponse
 from ..chat_stream import ChatStream
 from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptError
 from ..llm import LLM
-from ..response import ChatResponse
 from .conversation import Conversation
 from .options import (
     BudgetOption,

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..chat import ChatResponse
 from ..errors import ConfigError
 from ..llama import llama_cpp
 from ..llm import LLM
-from ..response import ChatResponse, Response
+from ..response import Response
 from .options import (
     BudgetOption,
     ContextOption,

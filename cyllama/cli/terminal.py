@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..chat import ChatDelta
+from ..chat import ChatDelta, ChatResponse
 from ..errors import PromptError
 from ..llm import LLM
-from ..response import ChatResponse, Response
+from ..response import Response
 
 EXIT_ERROR = 2
 out = Console(highlight=False, soft_wrap=True)

@@ -28,9 +28,14 @@ _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 class ResponseFormat:
     """What an answer has to look like.
 
+    >>> expected = ResponseFormat.of({"enum": ["red", "green"]})
+    >>> expected.parse(llm("A color:", response_format={"enum": ["red", "green"]})) in ("red", "green")
+    True
+
     Attributes:
         schema: The JSON schema that it is valid under.
         model: The pydantic model, or the type, that it is an instance of.
+        conversion: The schema as a grammar.
     """
 
     schema: dict[str, Any]
@@ -39,10 +44,16 @@ class ResponseFormat:
 
     @staticmethod
     def of(response_format: ResponseFormatLike) -> ResponseFormat | None:
-        """Return what a response format means; ``None`` for any text.
+        """Return the format that ``response_format`` of a call stands for; ``None`` for any text.
+
+        >>> ResponseFormat.of("json").schema
+        {'type': 'object'}
+
+        Args:
+            response_format: "json", "text", a JSON schema, OpenAI's dict, a pydantic model or another type.
 
         Raises:
-            SchemaError: It is not one, or nothing is valid under its schema.
+            SchemaError: It is not one of these, or no value is valid under its schema.
         """
         return check_response_format(response_format)
 
@@ -52,11 +63,21 @@ class ResponseFormat:
         return conversion_grammar(self.conversion)
 
     def dump(self) -> str:
-        """Return what llama.cpp is given in place of the schema, as JSON text."""
+        """Return what llama.cpp is given in place of the schema, as JSON text.
+
+        >>> list(json.loads(ResponseFormat.of("json").dump()))
+        ['const']
+        """
         return json.dumps({"const": self.conversion.constant})
 
     def parse(self, text: str) -> Any:
         """Return the value of an answer: an instance of the model, or what the JSON means.
+
+        >>> ResponseFormat.of("json").parse('{"color": "red"}')
+        {'color': 'red'}
+
+        Args:
+            text: The answer.
 
         Raises:
             OutputError: The text is not such JSON: it was cut, or is not valid under what the grammar left out.

@@ -3,6 +3,7 @@
 >>> from langchain_cyllama import ChatCyllama
 >>> with ChatCyllama(temperature=0) as model:
 ...     print(model.invoke("What is the capital of France?").content)
+The capital of France is Paris.
 
 Every class is imported when it is used for the first time.
 """

@@ -185,7 +185,7 @@ def translate(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return cyllama's options for arguments by any name. Unknown names stay as they are.
 
     >>> translate({"num_ctx": 4096, "num_predict": -1, "use_mlock": True})
-    {'n_ctx': 4096, 'max_tokens': None, 'load_mode': 'mmap_mlock'}
+    {'load_mode': 'mmap_mlock', 'n_ctx': 4096, 'max_tokens': None}
 
     Raises:
         ConfigError: Two names of one option have different values.

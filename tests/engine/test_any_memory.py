@@ -41,7 +41,7 @@ LONGEST = 900
 
 
 def tokens_of(session: Session) -> list[int]:
-    conversation = session.llm._conversations.find(session.name)
+    conversation = session.llm._runtime.conversations.find(session.name)
     return [] if conversation is None else list(conversation.tokens)
 
 
@@ -179,7 +179,7 @@ def drive(path: Path, options: dict[str, Any], seed: int, n: int) -> None:
     with LLM(path, **EXACT, **options) as llm:
         Driver(llm, seed, grows="kv_cells" not in options).run(n)
         assert llm.stats.host_bytes == 0 or llm.stats.resident + llm.stats.swapped > 0
-        llm._running_engine().check_integrity()
+        llm._runtime.running_engine().check_integrity()
 
 
 def check_all(requests: list[Request], cold: ColdStart, hint: str) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def some_texts(n: int, most_words: int = 20, seed: int = 1) -> list[str]:
 def cosines(a: list[list[float]], b: list[list[float]]) -> np.ndarray:
     x, y = np.array(a), np.array(b)
     return (x * y).sum(axis=1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+
+
+def submitted(llm: LLM, texts: str | list[str]) -> Future[list[list[float]]]:
+    """Begin to compute embeddings."""
+    return llm._submit_texts(texts, normalize=True, truncate=False, n_ctx=None)
 
 
 @pytest.fixture(scope="session")
@@ -336,11 +342,11 @@ def test_threads_use_one_context(bert: LLM):
 
 def test_calls_share_passes(bert: LLM, monkeypatch: pytest.MonkeyPatch):
     begun, go_on = held_pass(bert, monkeypatch)
-    first = bert._submit_texts("hello", True, False)
+    first = submitted(bert, "hello")
     assert begun.wait(60)
-    others = [bert._submit_texts(text, True, False) for text in some_texts(16, most_words=4)]
+    others = [submitted(bert, text) for text in some_texts(16, most_words=4)]
     go_on.set()
-    vectors = [job.future.result()[0] for job in (first, *others)]
+    vectors = [future.result()[0] for future in (first, *others)]
     assert bert.stats.embedding_passes == 2
     assert cosines(vectors, bert.embed(["hello", *some_texts(16, most_words=4)])).min() > SAME
 
@@ -348,13 +354,13 @@ def test_calls_share_passes(bert: LLM, monkeypatch: pytest.MonkeyPatch):
 def test_a_short_call_does_not_wait_for_the_end_of_a_long_one(bert: LLM, monkeypatch: pytest.MonkeyPatch):
     begun, go_on = held_pass(bert, monkeypatch)
     ended: list[int] = []
-    jobs = []
+    futures = []
     for n in (40, 1):
-        jobs.append(bert._submit_texts(["fox " * 100] * n, True, False))
-        jobs[-1].future.add_done_callback(lambda future: ended.append(len(future.result())))
+        futures.append(submitted(bert, ["fox " * 100] * n))
+        futures[-1].add_done_callback(lambda future: ended.append(len(future.result())))
         assert begun.wait(60)
     go_on.set()
-    assert [len(job.future.result()) for job in jobs] == [40, 1]
+    assert [len(future.result()) for future in futures] == [40, 1]
     assert ended == [1, 40]
 
 
@@ -396,7 +402,7 @@ def test_calls_in_flight_end_with_an_error_when_the_context_is_closed(
     end: str, bert: LLM, monkeypatch: pytest.MonkeyPatch
 ):
     begun, go_on = held_pass(bert, monkeypatch)
-    jobs = [bert._submit_texts(["fox " * 100] * 20, True, False) for _ in range(3)]
+    futures = [submitted(bert, ["fox " * 100] * 20) for _ in range(3)]
     assert begun.wait(60)
     join = Embedder.join
 
@@ -406,9 +412,9 @@ def test_calls_in_flight_end_with_an_error_when_the_context_is_closed(
 
     monkeypatch.setattr(Embedder, "join", release_and_join)
     getattr(bert, end)()
-    for job in jobs:
+    for future in futures:
         with pytest.raises(EmbeddingCancelledError, match="after 0 of 20 texts"):
-            job.future.result()
+            future.result()
     assert bert.stats.embedding_n_ctx == 0
     assert len(bert.embed("hello")) == 64
 

@@ -125,7 +125,7 @@ def come_and_go(llm: LLM, n_sessions: int, seed: int) -> None:
         if len(sessions) > 4:
             sessions.pop(rng.randrange(4)).close()
     settled(llm)
-    llm._running_engine().check_integrity()
+    llm._runtime.running_engine().check_integrity()
 
 
 @pytest.mark.parametrize("n_sessions", [8, pytest.param(30, marks=pytest.mark.slow)])

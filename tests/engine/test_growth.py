@@ -52,7 +52,7 @@ def new_llm(path: Path) -> Iterator[Callable[..., LLM]]:
     yield load
     for llm in loaded:
         settled(llm)
-        llm._running_engine().check_integrity()
+        llm._runtime.running_engine().check_integrity()
         llm.close()
 
 

@@ -75,7 +75,7 @@ def test_this_machine_has_cores_and_memory():
 def test_a_context_uses_the_cores_by_default(tiny_chat: Path):
     with LLM(tiny_chat) as llm:
         llm(CAPITAL, max_tokens=1)
-        engine = llm._engine
+        engine = llm._runtime.engine
         assert engine is not None
         context = engine._context.context
         assert context is not None

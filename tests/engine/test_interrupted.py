@@ -18,7 +18,10 @@ from cyllama.engine import Engine
 from ..support.harness import engine_of, in_threads, settled
 
 START = "Once upon a time"
-WHERE_REQUESTS_BEGIN = ("llm.py", "stream.py", "engine.py", "worker.py", "conversation.py")
+WHERE_REQUESTS_BEGIN = (
+    *("llm.py", "submission.py", "runtime.py", "stream.py"),
+    *("engine.py", "worker.py", "conversation.py"),
+)
 
 
 def interrupted_at(call: Callable[[], object], last: int) -> int:
@@ -81,11 +84,13 @@ def test_ctrl_c_at_any_line_of_a_call_leaves_nothing(llm: LLM, kind: str):
         streams.clear()
         gc.collect()
         settled(llm)
-        conversation = llm._conversations.find("ada")
+        conversation = llm._runtime.conversations.find("ada")
         assert conversation is None or not conversation.requests
         assert (llm.stats.waiting, llm.stats.running) == (0, 0)
         llm.reset_context(session="ada")
-        assert in_threads([lambda: llm._lock.acquire(blocking=False) and llm._lock.release() is None]) == [True]
+        assert in_threads(
+            [lambda: llm._runtime.lock.acquire(blocking=False) and llm._runtime.lock.release() is None]
+        ) == [True]
     assert last > 50
     assert llm(START, max_tokens=1).finish_reason == "length"
 

@@ -537,7 +537,7 @@ def test_lora_is_a_dict(lora_llm: LLM):
 
 def test_an_adapter_that_is_unloaded_during_a_run_is_used_to_its_end(files: Files):
     with files.load() as llm:
-        adapter = weakref.ref(llm._adapters["red"])
+        adapter = weakref.ref(llm._runtime.adapter("red"))
         with llm(some_tokens(20), stream=True, lora={"red": 1.0}, max_tokens=200) as stream:
             next(stream)
             with held(llm):

@@ -111,7 +111,7 @@ def test_where_there_can_be_no_checkpoint_no_request_waits_for_one(
     with LLM(path, **EXACT, n_parallel=2, host_cache_mb=0) as llm:
         calls = [lambda i=i: llm.session()([*SYSTEM, *question(i)], **OPTIONS) for i in range(2)]
         together(llm, 2, lambda: in_threads(calls))
-        drops_tails = llm._running_engine()._kv_cache.drops_tails
+        drops_tails = llm._runtime.running_engine()._kv_cache.drops_tails
     first = {next(i for i, step in enumerate(steps) if request in step.requests): request for request in requests}
     if drops_tails:
         assert sum(bool(request.n_reused) for request in requests) == 1

@@ -19,7 +19,6 @@ UNTIL_SPLIT = {
     "cyllama/chat/template.py",
     "cyllama/engine/engine.py",
     "cyllama/engine/request.py",
-    "cyllama/llm.py",
     "ext/adapter.cpp",
     "ext/candidates.cpp",
     "ext/chat.cpp",

@@ -10,7 +10,7 @@ from ..support.random_models import write_random_model
 
 
 def held_text(llm: LLM, name: str) -> str:
-    conversation = llm._conversations.find(name)
+    conversation = llm._runtime.conversations.find(name)
     assert conversation is not None
     return llm.detokenize(conversation.tokens)
 

@@ -67,12 +67,12 @@ def counting(llm: LLM) -> Iterator[SimpleNamespace]:
 
 
 def check_books(llm: LLM) -> None:
-    if llm._engine is not None:
-        llm._engine.check_integrity()
+    if llm._runtime.engine is not None:
+        llm._runtime.engine.check_integrity()
 
 
 def tokens_of(session: Session) -> list[int]:
-    conversation = session.llm._conversations.find(session.name)
+    conversation = session.llm._runtime.conversations.find(session.name)
     return [] if conversation is None else list(conversation.tokens)
 
 

@@ -79,8 +79,8 @@ def in_threads(functions: Iterable[Callable[[], T]]) -> list[T]:
 
 def engine_of(llm: LLM) -> Engine:
     """Return the engine, started if need be."""
-    with llm._lock:
-        return llm._running_engine()
+    with llm._runtime.lock:
+        return llm._runtime.running_engine()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def text_tokens(tokenizer: Tokenizer, texts: str | Iterable[str], limit: int, *,
         tokenizer: Makes them.
         texts: A text, or any number of them.
         limit: Most tokens of a text.
-        truncate: Leave out what is too long, instead of refusing it.
+        truncate: Leave out the tokens of a text that are too many, instead of refusing it.
 
     Raises:
         PromptError: There is no text, or one is empty or cannot be made into tokens.
@@ -46,8 +46,8 @@ def pair_tokens(
 
     Args:
         model: The model.
-        query: What is asked.
-        documents: What may answer it.
+        query: The question.
+        documents: Texts that may answer it.
         limit: Most tokens of both together.
         truncate: Leave out the end of documents that are too long, instead of refusing them.
 
@@ -74,10 +74,10 @@ def pair_tokens(
 
 
 def pooling_of(model: LlamaModel, config: ModelConfig, name: str) -> LlamaPoolingType:
-    """Return how the model makes one vector of a text's tokens: the mean of them where it does not say.
+    """Return how the model pools the vectors of a text's tokens: by their mean if its file does not say.
 
     Raises:
-        UnsupportedModelError: It takes no text, or says something that llama.cpp does not know.
+        UnsupportedModelError: The model has no vocabulary, or llama.cpp does not know its pooling.
     """
     if model.vocab.type == LlamaVocabType.NONE:
         raise UnsupportedModelError(f"{name} cannot embed text: it has no vocabulary")
@@ -104,7 +104,7 @@ def check_texts(texts: object, what: str = "text") -> list[str]:
 
     Raises:
         PromptError: There are none, or one is empty.
-        PromptTypeError: It is something else.
+        PromptTypeError: It is not a list of str.
     """
     if isinstance(texts, (str, bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
         raise PromptTypeError(f"expected a list of {what}s, not {type(texts).__name__}: {texts!r:.80}")
@@ -125,10 +125,18 @@ def check_texts(texts: object, what: str = "text") -> list[str]:
 def fit(
     tokens: list[int], limit: int, what: str, *, n_first: int = 0, n_last: int = 0, truncate: bool = False
 ) -> list[int]:
-    """Return the tokens of a text, cut to ``limit`` if asked; the ``n_first`` and the ``n_last`` ones stay.
+    """Return the tokens of a text, at most ``limit``.
+
+    Args:
+        tokens: All tokens of the text.
+        limit: Most tokens to return.
+        what: Names the text in messages.
+        n_first: Tokens at its beginning that are never left out.
+        n_last: Tokens at its end that are never left out.
+        truncate: Leave out tokens before the ``n_last`` ones, instead of refusing the text.
 
     Raises:
-        ContextSizeError: There are more, or those that stay are too many.
+        ContextSizeError: There are more than ``limit``, or those that are never left out are.
     """
     if len(tokens) <= limit:
         return tokens
@@ -181,7 +189,7 @@ class PairTokenizer:
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Say which of many texts cannot be encoded."""
+    """Name the text in the message where one of many cannot be encoded."""
     try:
         yield
     except UnicodeEncodeError as error:

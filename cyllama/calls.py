@@ -1,0 +1,130 @@
+"""From the arguments of a call to a task for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .chat import ChatPlan, MessageLike, plan_samplers, preserved_token_ids, spec_samplers
+from .config import ConfigLike, GenerationConfig, check_option_names
+from .control_text import RenderedChat
+from .engine import AdapterSet, Prompt
+from .errors import ConfigError, ConfigTypeError
+from .grammar import GrammarSpec, ResponseFormat, ResponseFormatLike, check_constraint
+from .llama.llama_cpp import LlamaSampler
+from .options import RenderOptions, split_chat_options
+from .runtime import Runtime
+
+MAX_CONTINUATIONS = 1024
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one call generates, and how. It does not keep the runtime.
+
+    Attributes:
+        prompt: What to continue.
+        config: The options, those that the call does not give included.
+        adapters: LoRA adapters to compute with.
+        first_samplers: Makes samplers that come before those of the config, such as one of a grammar.
+        preserved: Control tokens whose text is part of the answer's.
+        response_format: What the value of the text is; that of a chat is its plan's.
+    """
+
+    prompt: Prompt
+    config: GenerationConfig
+    adapters: AdapterSet
+    first_samplers: Callable[[], Sequence[LlamaSampler]] = tuple
+    preserved: frozenset[int] = frozenset()
+    response_format: ResponseFormat | None = None
+
+
+def text_task(
+    runtime: Runtime,
+    prompt: str | Sequence[int],
+    config: ConfigLike,
+    overrides: Mapping[str, Any],
+    *,
+    grammar: str | None = None,
+    response_format: ResponseFormatLike = None,
+    append: bool = False,
+) -> Task:
+    """Return the task of a call that continues a text; ``append`` if a conversation goes on with it.
+
+    Raises:
+        CyllamaError: What :meth:`LLM.__call__` raises for its arguments.
+    """
+    merged = runtime.defaults.merge(config, overrides)
+    text, expected = check_constraint(grammar, response_format, runtime.vocab)
+    first_samplers = tuple if text is None else partial(spec_samplers, runtime.vocab, GrammarSpec(text))
+    given, adapters = _prompt_and_adapters(runtime, prompt, merged, append=append)
+    return Task(given, merged, adapters, first_samplers, response_format=expected)
+
+
+def chat_task(
+    runtime: Runtime, messages: Sequence[MessageLike], config: ConfigLike, options: Mapping[str, Any]
+) -> tuple[ChatPlan, Task]:
+    """Return how the answer to a chat is read, and the task that generates it.
+
+    Raises:
+        CyllamaError: What :meth:`LLM.chat` raises for its arguments.
+    """
+    runtime.check_process()
+    of_chat, overrides = split_chat_options(options)
+    plan = runtime.chat.prepare(messages, **of_chat)
+    merged = runtime.defaults.merge(config, overrides)
+    stops = tuple(dict.fromkeys([*merged.stop_sequences, *plan.stop_sequences]))
+    merged = merged.merge(parse_special=True, stop_sequences=stops)
+    given, adapters = _prompt_and_adapters(runtime, plan.prompt, merged)
+    first_samplers = partial(plan_samplers, runtime.vocab, plan)
+    return plan, Task(given, merged, adapters, first_samplers, preserved_token_ids(runtime.vocab, plan))
+
+
+def _prompt_and_adapters(
+    runtime: Runtime, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False
+) -> tuple[Prompt, AdapterSet]:
+    runtime.check_process()
+    runtime.check_generates()
+    return runtime.tokenizer.prompt(prompt, config, append=append), runtime.adapter_set(config)
+
+
+def rendered(runtime: Runtime, messages: Sequence[MessageLike], options: Mapping[str, Any]) -> RenderedChat:
+    """Return the prompt of a chat.
+
+    Raises:
+        CyllamaError: What :meth:`LLM.render` raises.
+    """
+    runtime.check_process()
+    check_option_names("LLM.render", options, sorted(RenderOptions.__optional_keys__))
+    return runtime.chat.render(messages, **options)
+
+
+# -------------------- checks
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise :class:`ConfigTypeError` for what is given as a callback and cannot be called."""
+    if value is not None and not callable(value):
+        raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
+
+
+def check_continuations(n: int, **others: object) -> None:
+    """Check a number of continuations of one prompt.
+
+    Args:
+        n: The number.
+        **others: Options by name that it cannot be combined with.
+
+    Raises:
+        ConfigError: It is out of its range, or one of the other options is in use.
+        ConfigTypeError: It is not an integer.
+    """
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise ConfigTypeError(f"n is a number of continuations, not {type(n).__name__}: {n!r:.80}")
+    if not 1 <= n <= MAX_CONTINUATIONS:
+        raise ConfigError(f"n must be from 1 to {MAX_CONTINUATIONS}, not {n}")
+    for name, value in others.items():
+        if value:
+            raise ConfigError(f"n={n} continuations cannot be combined with {name}: use sessions and fork() instead")

@@ -1,0 +1,438 @@
+"""One loaded model in this process: its engine, its conversations, its adapters."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from .chat import ChatTemplates
+from .config import GenerationConfig, ModelConfig
+from .engine import (
+    Adapter,
+    AdapterKey,
+    AdapterSet,
+    Conversation,
+    Conversations,
+    Embedder,
+    EmbeddingJob,
+    Engine,
+    History,
+    Reply,
+    Request,
+    Stats,
+)
+from .errors import ForkedError, PromptTypeError, SessionError, SessionFileError, UnsupportedModelError
+from .llama.llama_cpp import LlamaPoolingType
+from .loading import load_model
+from .lora import LoadedAdapters
+from .models.identity import model_identity
+from .recommended import Defaults, RecommendedSampling
+from .session_file import SavedSession
+from .tokenizer import Tokenizer
+
+WorkerT = TypeVar("WorkerT", Engine, Embedder)
+
+
+class _Slot(Generic[WorkerT]):
+    """A worker that is started on demand, after the one before it has ended. To be used with the lock held.
+
+    Attributes:
+        worker: The one that takes work, if there is one.
+    """
+
+    def __init__(self) -> None:
+        self.worker: WorkerT | None = None
+        self._stopped: WorkerT | None = None
+
+    def started(self, start: Callable[[WorkerT | None], WorkerT]) -> WorkerT:
+        """Return the worker. If there is none, ``start`` makes one that waits for the end of the one before it."""
+        if self.worker is None:
+            self.worker = start(self._stopped)
+            self._stopped = None
+        return self.worker
+
+    def take_out(self) -> WorkerT | None:
+        """Return the worker to stop: also one that another thread is stopping, so that both wait for its end."""
+        worker = self.worker or self._stopped
+        self.worker, self._stopped = None, worker
+        return worker
+
+
+class Runtime:
+    """One loaded model, and all that an :class:`LLM`, its sessions and its streams do with it.
+
+    These hold the runtime, and nothing that the runtime holds refers to it or to them. So it is finalized, and its
+    threads end, when the last of them is dropped. All methods may be called from any thread.
+
+    Args:
+        path: The model's file.
+        config: How to load it.
+        given: Options of generations that calls do not have to repeat.
+        progress: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
+
+    Attributes:
+        config: How the model was loaded.
+        model: The model.
+        vocab: Its vocabulary.
+        path: The absolute path of its file: the same file when the process changes its folder.
+        name: The model's name: what its file says, else the file's own.
+        defaults: The options that a call does not give.
+        tokenizer: Text to token ids, and back.
+        chat: The chat templates in use.
+        conversations: The conversations that are remembered. To be used with the lock held.
+        lock: Held around changes of the engine, the conversations and the adapters. It is re-entrant, since a signal
+            handler may stop the engine.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        given: GenerationConfig,
+        progress: Callable[[float], bool | None] | None = None,
+    ) -> None:
+        self.config = config
+        self.model = load_model(os.fspath(path), config, progress)
+        self.vocab = self.model.vocab
+        self.path = path.absolute()
+        self.name = self.model.metadata.get("general.name") or self.path.stem
+        self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
+        self.tokenizer = Tokenizer(self.model)
+        self.chat = ChatTemplates(self.model, self.tokenizer.control_text)
+        self.conversations = Conversations(config.max_sessions)
+        self.lock = threading.RLock()
+        self._identity = model_identity(self.path)
+        self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal
+        self._adapters = LoadedAdapters(self.model)
+        self._stats = Stats()
+        self._engine = _Slot[Engine]()
+        self._embedder = _Slot[Embedder]()
+        self._process = os.getpid()
+        _alive.add(self)
+
+    # -------------------- the process
+
+    @property
+    def in_own_process(self) -> bool:
+        """Whether this is the process that loaded the model, and not a fork of it."""
+        return os.getpid() == self._process
+
+    def check_process(self) -> None:
+        """Raise :class:`ForkedError` in a fork of the process that loaded the model: the threads are not there."""
+        if not self.in_own_process:
+            raise ForkedError(
+                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in "
+                "the child, or start processes with multiprocessing's 'spawn'"
+            )
+
+    def check_generates(self) -> None:
+        """Raise :class:`UnsupportedModelError` for a model that cannot generate text."""
+        if not self._can_generate:
+            raise UnsupportedModelError(
+                f"{self.name} cannot generate text: it has an encoder, or its tokens attend to later ones"
+            )
+
+    # -------------------- the engine
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, if it runs."""
+        return self._engine.worker
+
+    def running_engine(self) -> Engine:
+        """Return the engine, started if it does not run. To be called with the lock held."""
+        return self._engine.started(lambda before: Engine(self.model, self.config, self._stats, before))
+
+    def stop(self) -> None:
+        """End all generations and embeddings, release their contexts, and wait until that is done.
+
+        Conversations keep their token ids. The next generation starts another engine.
+        """
+        if not self.in_own_process:
+            return
+        with self.lock:
+            engine, embedder = self._engine.take_out(), self._embedder.take_out()
+        if engine is not None:
+            engine.stop()
+        if embedder is not None:
+            embedder.stop()
+
+    def __del__(self) -> None:
+        # Also runs after a failed __init__, on any thread and while the interpreter shuts down.
+        try:
+            if hasattr(self, "_process"):
+                self.stop()
+        except Exception:  # there is no caller to tell
+            return
+
+    def renew_lock(self) -> None:
+        """Replace the lock, in a forked child: a thread of the parent that held it does not exist here."""
+        self.lock = threading.RLock()
+
+    @property
+    def stats(self) -> Stats:
+        """What has been done so far, and what is going on; a snapshot."""
+        engine = self.engine
+        places = {"resident": 0, "swapped": 0, "dropped": 0}
+        for conversation in self.conversations:
+            if conversation.tokens:
+                places[conversation.place] += 1
+        return self._stats.snapshot(**places, **(engine.occupancy if engine is not None else {}))
+
+    @property
+    def n_ctx(self) -> int:
+        """Size of the context in tokens; 0 where there is none."""
+        return self._stats.n_ctx
+
+    # -------------------- generations
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Hand generations over to the engine, all or none of them. To be called with the lock held."""
+        try:
+            for request in requests:
+                if request.conversation is not None:
+                    request.conversation.requests[request] = None
+            self.running_engine().submit(*requests)
+        except BaseException:  # Ctrl-C
+            for request in requests:
+                self._withdraw(request)
+            raise
+
+    def _withdraw(self, request: Request) -> None:
+        """End a request that the engine may or may not have seen. To be called with the lock held."""
+        request.cancelled = True
+        if self.engine is not None:
+            self.engine.submit(request)  # which ends it
+        elif request.conversation is not None:
+            request.conversation.requests.pop(request, None)
+
+    def cancel(self, request: Request) -> None:
+        """End a generation within one step. It does not wait, and may be called by finalizers."""
+        if not self.in_own_process:
+            return  # a lock may have been held when it was forked, and no engine runs there anyway
+        request.cancelled = True
+        engine = self.engine
+        if engine is not None:
+            engine.cancel(request)
+
+    def submit_embedding(self, job: EmbeddingJob, pooling: LlamaPoolingType) -> None:
+        """Hand texts over to the embedder, started if it does not run."""
+        with self.lock:
+            embedder = self._embedder.started(
+                lambda before: Embedder(self.model, self.config, pooling, self._stats, before)
+            )
+            embedder.submit(job)
+
+    # -------------------- adapters
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Names of the LoRA adapters that are loaded."""
+        return list(self._adapters)
+
+    def adapter(self, name: str) -> Adapter:
+        """Return the adapter of that name."""
+        return self._adapters[name]
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter. It raises what :meth:`LoadedAdapters.load` does."""
+        self.check_process()
+        self.check_generates()
+        adapter = self._adapters.load(name, path)
+        with self.lock:
+            self._adapters.add(adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter, after the last of the generations that were asked for with it.
+
+        Raises:
+            ConfigError: There is no adapter of that name.
+        """
+        self.check_process()
+        with self.lock:
+            self._adapters.remove(name)
+            if self.engine is not None:
+                self.engine.free_unloaded_adapters()
+
+    def adapter_set(self, config: GenerationConfig) -> AdapterSet:
+        """Return the adapters that ``config.lora`` names, which the set keeps loaded.
+
+        Raises:
+            ConfigError: There is no adapter of one of the names.
+        """
+        with self.lock:
+            return self._adapters.set_of(config)
+
+    # -------------------- conversations
+
+    @property
+    def session_names(self) -> list[str]:
+        """Names of the conversations that are remembered, oldest first."""
+        with self.lock:
+            self._forget_failed()
+            return self.conversations.names
+
+    def conversation(self, name: str) -> Conversation:
+        """Return the conversation of that name, added if there is none. To be called with the lock held.
+
+        Raises:
+            PromptTypeError: The name is not a str.
+            SessionError: There are ``max_sessions`` conversations, and all are in use.
+        """
+        _check_name(name)
+        conversation = self.conversations.find(name)
+        if conversation is None:
+            conversation = Conversation(name)
+            self._add(conversation)
+        return conversation
+
+    def _add(self, conversation: Conversation) -> None:
+        """Remember a conversation. To be called with the lock held."""
+        _check_name(conversation.name)
+        self._forget_failed()
+        if conversation.name in self.conversations:
+            raise SessionError(f"there is a session {conversation.name!r} already: close it, or choose another name")
+        forgotten = self.conversations.add(conversation)
+        if forgotten is not None:
+            self._forget(forgotten)
+
+    def hold(self, name: str, handle: object) -> None:
+        """Let the conversation of that name not be forgotten to make room while ``handle`` exists."""
+        with self.lock:
+            conversation = self.conversation(name)
+            conversation.handles.add(handle)
+            conversation.opened = True
+
+    def n_tokens(self, name: str) -> int:
+        """Return how many tokens the conversation of that name holds; 0 if there is none."""
+        conversation = self.conversations.find(name)
+        return 0 if conversation is None else len(conversation.tokens)
+
+    def fork(self, name: str, new_name: str | None) -> str:
+        """Add a conversation that holds the same as the one called ``name``; return its name.
+
+        To be called with the lock held, until a handle holds the new one.
+
+        Raises:
+            PromptTypeError: The name is not a str.
+            SessionError: There is a conversation of that name, or there are too many.
+        """
+        self.check_process()
+        source = self.conversation(name)
+        branch = Conversation(self.conversations.new_name() if new_name is None else new_name, source.history)
+        self._add(branch)
+        if self.engine is not None:
+            self.engine.share(source, branch)
+        return branch.name
+
+    def forget(self, name: str | None = None) -> None:
+        """Forget the conversation of that name, if there is one, or all; their generations end as "cancelled"."""
+        with self.lock:
+            for conversation in self.conversations:
+                if name is None or conversation.name == name:
+                    self._forget(conversation)
+
+    def _forget(self, conversation: Conversation) -> None:
+        """Forget a conversation. To be called with the lock held."""
+        self.conversations.forget(conversation)
+        for request in list(conversation.requests):
+            self.cancel(request)
+        if self.engine is not None:
+            self.engine.forget(conversation)
+
+    def _forget_failed(self) -> None:
+        """Forget the conversations whose first call failed. To be called with the lock held."""
+        for conversation in self.conversations:
+            if conversation.failed:
+                self._forget(conversation)
+
+    # -------------------- conversations in files
+
+    def save(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Write the conversation of that name to a file, as its last finished generation left it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.check_process()
+        with self.lock:
+            conversation, engine = self.conversation(name), self.engine
+            answer = None if engine is None else engine.save(conversation)
+        cached_tokens, state, adapters = ([], None, ()) if answer is None else answer.result()
+        tokens, text, replies = conversation.history
+        SavedSession(
+            name,
+            self._identity,
+            self._cache_key(adapters),
+            tokens,
+            text,
+            [(reply.n_tokens, reply.n_chars) for reply in replies],
+            cached_tokens,
+            state,
+            adapters,
+        ).write(path)
+
+    def read_saved(self, path: str | os.PathLike[str]) -> SavedSession:
+        """Return what a file holds of a conversation with this model.
+
+        Raises:
+            SessionFileError: The file is damaged, or of another model or version.
+            OSError: The file cannot be read.
+        """
+        self.check_process()
+        saved = SavedSession.read(path)
+        if saved.model != self._identity:
+            raise SessionFileError(f"{os.fspath(path)!r} was saved with another model than {self.name!r}")
+        return saved
+
+    def restore(self, saved: SavedSession, name: str | None) -> str:
+        """Add a conversation that was saved, under ``name`` or its own; return the name.
+
+        Its KV cache is used if it was computed as this runtime computes. To be called with the lock held, until a
+        handle holds the conversation.
+
+        Raises:
+            PromptTypeError: The name is not a str.
+            SessionError: There is a conversation of that name, or there are too many.
+        """
+        history = History(saved.tokens, saved.text, tuple(Reply(*reply) for reply in saved.replies))
+        conversation = Conversation(saved.name if name is None else name, history)
+        self._add(conversation)
+        if saved.state is not None and saved.cache_key == self._cache_key(saved.adapters):
+            self.running_engine().adopt(conversation, saved.cached_tokens, saved.state, saved.adapters)
+        return conversation.name
+
+    def _cache_key(self, adapters: AdapterKey) -> str:
+        """Return what the content of a KV cache depends on besides the model's file."""
+        names = sorted(name for name in type(self.config).model_fields if name.startswith(("rope_", "yarn_")))
+        key = [getattr(self.config, name) for name in names] + sorted(self.config.kv_overrides.items())
+        return repr([*key, *adapters])
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise PromptTypeError(f"the name of a session is a str, not {type(name).__name__}: {name!r:.80}")
+
+
+_alive: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End all threads while the interpreter is whole: one that runs while it is torn down would crash it."""
+    for runtime in list(_alive):
+        runtime.stop()
+
+
+def _renew_locks() -> None:
+    for runtime in list(_alive):
+        runtime.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -1,0 +1,180 @@
+"""From a task to what it generates: a stream, several ones of the same prompt, or the first valid answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from .attempts import MAX_SEED, AnyResponse, Attempts
+from .calls import Task, check_callable
+from .engine import Conversation, Request, context_size, sampler_maker
+from .response import Response
+from .runtime import Runtime
+from .stream import AsyncStream, LoopOutlet, Stream, check_synchronous
+
+ReadT = TypeVar("ReadT", covariant=True)
+
+# -------------------- one generation
+
+
+def start(
+    runtime: Runtime,
+    task: Task,
+    *,
+    session: str | None = None,
+    streaming: bool = True,
+    on_token: Callable[[str], object] | None = None,
+) -> Stream:
+    """Begin a generation for a thread.
+
+    Args:
+        runtime: What generates.
+        task: What to generate.
+        session: Name of the conversation that it belongs to.
+        streaming: Whether text is wanted before the end.
+        on_token: Called with every chunk.
+
+    Raises:
+        ConfigTypeError: ``on_token`` cannot be called, or is an async function.
+        CyllamaError: What the engine refuses at once, such as a prompt that is too long.
+    """
+    check_callable("on_token", on_token)
+    check_synchronous(on_token)
+    make = _maker(runtime, task, None, streaming=streaming)
+    with runtime.lock:
+        request = make(_conversation(runtime, session))
+        stream = Stream(runtime, request, on_token, task.response_format)  # dropping it cancels: Ctrl-C leaves nothing
+        runtime.submit([request])
+    return stream
+
+
+def start_async(
+    runtime: Runtime,
+    task: Task,
+    *,
+    session: str | None = None,
+    on_token: Callable[[str], object] | None = None,
+) -> AsyncStream:
+    """Begin a generation for the running event loop. Arguments and errors are those of :func:`start`."""
+    check_callable("on_token", on_token)
+    outlet = LoopOutlet()
+    make = _maker(runtime, task, outlet, streaming=True)
+    with runtime.lock:
+        request = make(_conversation(runtime, session))
+        stream = AsyncStream(runtime, request, outlet, on_token, task.response_format)
+        runtime.submit([request])
+    return stream
+
+
+def _conversation(runtime: Runtime, session: str | None) -> Conversation | None:
+    return None if session is None else runtime.conversation(session)
+
+
+def _maker(
+    runtime: Runtime, task: Task, outlet: LoopOutlet | None, *, streaming: bool
+) -> Callable[[Conversation | None], Request]:
+    """Do all preparation of a request that takes time; return what makes it one of a conversation.
+
+    Nothing of the request keeps the runtime.
+    """
+    config, model = task.config, runtime.model
+    make_sampler = sampler_maker(config, runtime.vocab, config.n_ctx or model.n_ctx_train, task.first_samplers())
+    size_for = partial(context_size, config=config, model=model, kv_cells=runtime.config.kv_cells)
+    return lambda conversation: Request(
+        task.prompt,
+        config,
+        conversation=conversation,
+        streaming=streaming,
+        size_for=size_for,
+        make_sampler=make_sampler,
+        preserved=task.preserved,
+        outlet=outlet,
+        adapters=task.adapters,
+    )
+
+
+# -------------------- several of one prompt
+
+
+def generate_all(runtime: Runtime, task: Task, n: int) -> list[Response]:
+    """Return ``n`` continuations of one prompt, which is evaluated once."""
+    requests = _group(runtime, task, [None] * n)
+    streams = [Stream(runtime, request, response_format=task.response_format) for request in requests]
+    try:
+        with runtime.lock:
+            runtime.submit(requests)
+        return [stream.read() for stream in streams]
+    except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others running
+        for stream in streams:
+            stream.cancel()
+        raise
+
+
+async def generate_all_async(runtime: Runtime, task: Task, n: int) -> list[Response]:
+    """Do the same as :func:`generate_all` for an event loop."""
+    outlets = [LoopOutlet() for _ in range(n)]
+    requests = _group(runtime, task, outlets)
+    pairs = zip(requests, outlets, strict=True)
+    streams = [AsyncStream(runtime, *pair, response_format=task.response_format) for pair in pairs]
+    try:
+        with runtime.lock:
+            runtime.submit(requests)
+        return [await stream.read() for stream in streams]
+    except BaseException:  # the task was cancelled, or one of them failed
+        for stream in streams:
+            stream.cancel()
+        raise
+
+
+def _group(runtime: Runtime, task: Task, outlets: Sequence[LoopOutlet | None]) -> list[Request]:
+    """Return a generation for each outlet, all of the same prompt, to be submitted together."""
+    first = task.first_samplers()  # compiled once
+    seed = task.config.seed
+    requests: list[Request] = []
+    for i, outlet in enumerate(outlets):
+        config = task.config if seed is None else task.config.merge(seed=(seed + i) % MAX_SEED)
+        each = replace(task, config=config, first_samplers=lambda: [sampler.clone() for sampler in first])
+        requests.append(_maker(runtime, each, outlet, streaming=False)(None))
+    return requests
+
+
+# -------------------- until an answer is valid
+
+
+class _Readable(Protocol[ReadT]):
+    def read(self) -> ReadT: ...
+
+
+class _AsyncReadable(Protocol[ReadT]):
+    async def read(self) -> ReadT: ...
+
+
+def first_valid(task: Task, max_attempts: int, begin: Callable[[Task], _Readable[AnyResponse]]) -> AnyResponse:
+    """Return the first valid answer, or the last one.
+
+    Args:
+        task: What to generate in the first attempt; later ones have other seeds.
+        max_attempts: How often to generate at most.
+        begin: Begins an attempt.
+
+    Raises:
+        OutputError: The last answer has a call of a strict tool that is not valid.
+    """
+    tries = Attempts[AnyResponse](task.config, max_attempts)
+    for config in tries:
+        with tries.one():
+            tries.answer = begin(replace(task, config=config)).read()
+    return tries.answer
+
+
+async def first_valid_async(
+    task: Task, max_attempts: int, begin: Callable[[Task], _AsyncReadable[AnyResponse]]
+) -> AnyResponse:
+    """Do the same as :func:`first_valid` for an event loop."""
+    tries = Attempts[AnyResponse](task.config, max_attempts)
+    for config in tries:
+        with tries.one():
+            tries.answer = await begin(replace(task, config=config)).read()
+    return tries.answer
