@@ -100,7 +100,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
         >>> from langchain_cyllama import CyllamaEmbeddings
         >>> vectors = CyllamaEmbeddings().embed_documents(["Foxes eat mice.", "The sky is blue."])
         >>> len(vectors), len(vectors[0])
-        (2, 384)
+        (2, 256)
 
         Args:
             texts: Any number of texts.
@@ -119,7 +119,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
 
         >>> from langchain_cyllama import CyllamaEmbeddings
         >>> len(CyllamaEmbeddings().embed_query("What do foxes eat?"))
-        384
+        256
 
         Args:
             text: The text.

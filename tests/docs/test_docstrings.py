@@ -175,7 +175,10 @@ def missing_of_function(function: Callable[..., Any], doc: str) -> Iterator[str]
         if not re.search(rf"^ *\**{name}: ", doc, re.MULTILINE):
             yield f"the argument {name}"
     returns = inspect.signature(function).return_annotation not in ("None", None, inspect.Signature.empty)
-    if returns and not re.search(r"^(Returns:|Return |Whether )", doc, re.MULTILINE):
+    said = re.search(r"^Returns:", doc, re.MULTILINE) or re.search(
+        r"\b(return|Return|Whether)\b", doc.partition("\n\n")[0]
+    )
+    if returns and not said:
         yield "Returns"
     for error in raised(function):
         if not re.search(rf"\b{error}\b", doc):
