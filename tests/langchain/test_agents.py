@@ -151,7 +151,7 @@ def test_a_thread_goes_on_from_an_earlier_checkpoint(agent: Any) -> None:
     assert forked[-1].text == "It is sunny in Paris."
 
 
-def test_a_message_that_was_edited_is_answered_anew(agent: Any) -> None:
+def test_a_message_that_was_edited_is_answered_again(agent: Any) -> None:
     messages = agent.invoke(said("My name is Ada."), thread("t"))["messages"]
     agent.update_state(thread("t"), {"messages": [HumanMessage("My name is Zoe.", id=messages[0].id)]})
     state = agent.get_state(thread("t")).values["messages"]

@@ -1,10 +1,12 @@
-"""Batches that end early: by Ctrl-C, by an error, or since nobody reads on."""
+"""Batches: decoded together, and ended early by Ctrl-C, an error, or a caller that stops reading."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from langchain_core.messages import AIMessage, RemoveMessage
 from cyllama import LLM, MessageError
 from langchain_cyllama import ChatCyllama
 
-from ..support.harness import settled
+from ..support.chats import CAPITAL
+from ..support.harness import held, settled, together
 
 STORY = "Tell me a story about a fox."
 ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 8192}
@@ -70,7 +73,7 @@ def test_an_error_cancels_the_other_answers_of_a_batch(llm: LLM) -> None:
     assert llm.stats.tokens_generated - before < 4000
 
 
-def test_whoever_reads_no_further_cancels_the_rest(llm: LLM) -> None:
+def test_a_caller_that_stops_reading_cancels_the_rest(llm: LLM) -> None:
     chat = ChatCyllama(llm=llm, **ENDLESS)
     before = llm.stats.tokens_generated
     inputs: list[Any] = [[RemoveMessage(id="seven")], STORY, STORY]
@@ -100,3 +103,47 @@ def test_each_answer_of_a_batch_has_its_own_session(llm: LLM) -> None:
     configs: list[Any] = [{"configurable": {"session_id": name}} for name in ("ada", "ben")]
     chat.batch(["Hello", "Hello"], configs)
     assert sorted(llm.sessions) == ["ada", "ben"]
+
+
+# -------------------- decoded together
+
+
+def test_a_batch_is_one_batch_in_the_engine() -> None:
+    with ChatCyllama(temperature=0, max_tokens=60) as chat:
+        questions: list[Any] = [
+            f"Tell me a story about {animal}." for animal in ("a fox", "an owl", "a bear", "a cat")
+        ] * 2
+        alone = [chat.invoke(question).text for question in questions]
+        before = chat.client.stats
+        answers = together(chat.client, 8, lambda: chat.batch(questions))
+        after = chat.client.stats
+        tokens = after.tokens_generated - before.tokens_generated
+        assert [len(answer.text) > 50 for answer in answers] == [True] * 8
+        assert tokens / (after.steps - before.steps) > 6
+        assert sum(answer.text == text for answer, text in zip(answers, alone, strict=True)) >= 6  # rounding
+
+
+def test_tasks_are_decoded_together_and_no_thread_waits_for_them() -> None:
+    async def main(chat: ChatCyllama) -> int:
+        with held(chat.client):
+            calls = asyncio.gather(*(chat.ainvoke(f"Tell me a story about {i} owls.") for i in range(16)))
+            while chat.client.stats.waiting < 16:
+                await asyncio.sleep(0.001)
+        most = 0
+        while not calls.done():
+            most = max(most, threading.active_count())
+            await asyncio.sleep(0.001)
+        await calls
+        return most
+
+    with ChatCyllama(temperature=0, max_tokens=40) as chat:
+        chat.invoke("Hello")
+        n_threads, before = threading.active_count(), chat.client.stats
+        assert asyncio.run(main(chat)) == n_threads
+        after = chat.client.stats
+        assert (after.tokens_generated - before.tokens_generated) / (after.steps - before.steps) > 6
+
+
+def test_an_error_of_one_call_does_not_end_the_others(chat: ChatCyllama) -> None:
+    answers = chat.batch([CAPITAL, [RemoveMessage(id="seven")], CAPITAL], return_exceptions=True)
+    assert [type(answer) for answer in answers] == [AIMessage, MessageError, AIMessage]

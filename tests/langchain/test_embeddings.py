@@ -1,10 +1,9 @@
-"""Embeddings through LangChain, with the embedded model, a small random one and, slow, a real one."""
+"""Embeddings through LangChain, with the embedded model and a small random one."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,56 +11,12 @@ from typing import Any
 import gguf
 import pytest
 from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_tests.integration_tests import EmbeddingsIntegrationTests
-from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from cyllama import LLM, ConfigError, ContextSizeError, PromptError, UnsupportedModelError
 from langchain_cyllama import CyllamaEmbeddings
 
 from ..support.random_models import BERT_N_CTX, write_random_bert
-from ..support.sentence_model import UnavailableError, sentence_model
-
-
-class TestUnit(EmbeddingsUnitTests):
-    @property
-    def embeddings_class(self) -> type[Embeddings]:
-        return CyllamaEmbeddings
-
-
-class TestIntegration(EmbeddingsIntegrationTests):
-    @property
-    def embeddings_class(self) -> type[Embeddings]:
-        return CyllamaEmbeddings
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="the venv of the original model is laid out for Unix")
-class TestIntegrationOfARealModel(EmbeddingsIntegrationTests):
-    path: str
-
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _converted(cls) -> None:
-        try:
-            TestIntegrationOfARealModel.path = str(sentence_model().gguf)
-        except UnavailableError as error:
-            pytest.skip(str(error))
-
-    @property
-    def embeddings_class(self) -> type[Embeddings]:
-        return CyllamaEmbeddings
-
-    @property
-    def embedding_model_params(self) -> dict[str, Any]:
-        return {"model_path": self.path}
-
-    def test_a_vector_store_finds_what_answers(self, model: CyllamaEmbeddings) -> None:
-        texts = ["Foxes eat mice and berries.", "The sky is blue.", "Water boils at 100 degrees Celsius."]
-        store = InMemoryVectorStore.from_texts(texts, model)
-        [found] = store.similarity_search("What is a fox's diet?", k=1)
-        assert found.page_content == texts[0]
 
 
 @pytest.fixture(scope="module")

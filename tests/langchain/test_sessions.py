@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 from langchain_cyllama.sessions import MAX_HISTORIES, SessionKey, find_session, stable_namespace
 
+from ..support.chats import add_up
 from ..support.harness import settled, together
 
 ADA = HumanMessage("My name is Ada.")
@@ -41,13 +42,6 @@ def cached(message: AIMessage | AIMessageChunk) -> int:
 def n_input(message: AIMessage | AIMessageChunk) -> int:
     assert message.usage_metadata is not None
     return message.usage_metadata["input_tokens"]
-
-
-def add_up(chunks: Iterator[Any]) -> AIMessageChunk:
-    total, *others = chunks
-    for chunk in others:
-        total += chunk
-    return total
 
 
 # -------------------- which conversation
@@ -260,7 +254,7 @@ def test_a_conversation_that_has_ended_is_forgotten_with_all_its_agents(chat: Ch
     assert len(chat.client.sessions) == 3
     chat.reset_session("team")
     assert chat.client.sessions == ["ada"]
-    chat.reset_session("nobody")
+    chat.reset_session("unknown")
     chat.reset_sessions()
     assert chat.client.sessions == []
     assert cached(chat.invoke([ADA], of("ada"))) == 0
@@ -344,7 +338,7 @@ def test_exclusive_conversations_wait_for_each_other_in_an_event_loop(exclusive:
     assert {answer.response_metadata["finish_reason"] for answer in answers} == {"stop"}
 
 
-def test_a_stream_that_nobody_reads_keeps_no_exclusive_conversation_waiting(exclusive: ChatCyllama) -> None:
+def test_a_stream_that_is_not_read_keeps_no_exclusive_conversation_waiting(exclusive: ChatCyllama) -> None:
     stream = exclusive.stream("Count from 1 to 20.", of("ada"))
     first = next(stream)
     assert exclusive.invoke([ADA], of("ben")).text == "Nice to meet you, Ada."
@@ -368,7 +362,7 @@ def test_a_task_that_waits_for_its_conversation_can_be_cancelled(exclusive: Chat
     assert asyncio.run(main()) == "Nice to meet you, Ada."
 
 
-# -------------------- what is dropped
+# -------------------- dropped streams and many threads
 
 
 def test_a_stream_that_was_dropped_gives_its_session_back(chat: ChatCyllama) -> None:

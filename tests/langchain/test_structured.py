@@ -17,9 +17,11 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from cyllama import ConfigError, OutputError, SchemaError
+from cyllama import LLM, ConfigError, OutputError, SchemaError
 from langchain_cyllama import ChatCyllama, OutputParsingError
 from langchain_cyllama._schemas import to_tool
+
+from ..support.chats import JOKE, Joke, JokeDict
 
 METHODS: list[Any] = ["json_schema", "function_calling", "json_mode"]
 QUESTION = "Extract name and age as JSON: Ada Lovelace is 36 years old."
@@ -272,7 +274,7 @@ def test_a_schema_that_cannot_be_read_is_an_error(chat: ChatCyllama) -> None:
         chat.with_structured_output(Callable[[int], int])  # pyright: ignore[reportArgumentType]
 
 
-# -------------------- what no grammar can say
+# -------------------- rules that no grammar can enforce
 
 LETTERS = {
     "title": "Letters",
@@ -327,6 +329,61 @@ def test_a_call_of_a_strict_tool_that_is_not_valid_is_an_invalid_call(chat: Chat
     assert chat.bind_tools(tools, max_attempts=40, **options).invoke(QUESTION).tool_calls
 
 
-def test_a_number_of_attempts_that_is_none_is_refused(chat: ChatCyllama) -> None:
+def test_a_wrong_number_of_attempts_is_refused(chat: ChatCyllama) -> None:
     with pytest.raises(ConfigError, match="max_attempts is an integer from 1"):
         chat.invoke("Hello", max_attempts=0)
+
+
+# -------------------- with a model's jokes
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+@pytest.mark.parametrize("schema", [Joke, JokeDict, Joke.model_json_schema()], ids=["pydantic", "TypedDict", "schema"])
+def test_an_answer_has_the_form_of_its_schema(chat: ChatCyllama, method: Any, schema: Any) -> None:
+    question = JOKE
+    if method == "json_mode":
+        question += " Return the result as a JSON with 'setup' and 'punchline' keys. Return nothing other than JSON."
+    structured = chat.with_structured_output(schema, method=method)
+    *_, last = structured.stream(question)
+    for joke in (structured.invoke(question), asyncio.run(structured.ainvoke(question)), last):
+        fields = joke.model_dump() if isinstance(joke, BaseModel) else joke
+        assert fields.keys() == {"setup", "punchline"}
+        assert isinstance(joke, Joke) == (schema is Joke)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_the_raw_answer_is_returned_with_the_parsed_one_if_asked(chat: ChatCyllama, method: Any) -> None:
+    structured = chat.with_structured_output(Joke, method=method, include_raw=True)
+    answer: Any = structured.invoke(JOKE)
+    assert isinstance(answer["raw"], AIMessage)
+    assert isinstance(answer["parsed"], Joke)
+    assert answer["parsing_error"] is None
+    cut: Any = chat.with_structured_output(Joke, method=method, include_raw=True, max_tokens=12).invoke(JOKE)
+    assert cut["parsed"] is None
+    assert cut["raw"].response_metadata["finish_reason"] == "length"
+
+
+def test_an_answer_that_was_cut_has_no_instance(chat: ChatCyllama) -> None:
+    with pytest.raises(OutputParserException):
+        chat.with_structured_output(Joke, max_tokens=5).invoke(JOKE)
+
+
+def test_a_schema_of_an_openai_format_is_a_schema(chat: ChatCyllama) -> None:
+    inner = {"name": "joke", "schema": Joke.model_json_schema(), "strict": True}
+    for schema in (inner, {"type": "json_schema", "json_schema": inner}):
+        answer: Any = chat.with_structured_output(schema).invoke(JOKE)
+        assert answer.keys() == {"setup", "punchline"}
+    bound = chat.bind(response_format={"type": "json_schema", "json_schema": inner}, strict=True)
+    assert json.loads(bound.invoke(JOKE).text).keys() == {"setup", "punchline"}
+
+
+def test_a_format_of_the_object_is_that_of_all_calls(llm: LLM) -> None:
+    for chat in (ChatCyllama(llm=llm, format="json"), ChatCyllama(llm=llm, format=Joke.model_json_schema())):
+        assert isinstance(json.loads(chat.invoke(JOKE).text), dict)
+
+
+def test_a_method_that_does_not_exist_is_an_error(chat: ChatCyllama) -> None:
+    with pytest.raises(ConfigError, match="'xml'"):
+        chat.with_structured_output(Joke, method="xml")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="needs a schema"):
+        chat.with_structured_output()

@@ -40,7 +40,7 @@ def _another_model(tmp_path_factory: pytest.TempPathFactory) -> None:
     TestChatCyllamaIntegration.another_model = str(path)
 
 
-# A test of recorded answers, of which there are none: nothing here goes over a network.
+# The suite has a test of recorded answers. There are no records here, because no network is used.
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used:pytest_benchmark.logger.PytestBenchmarkWarning")
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 @pytest.mark.filterwarnings("ignore:Core Pydantic V1 functionality isn't compatible:UserWarning")

@@ -31,7 +31,7 @@ def model(llm: LLM) -> Iterator[CyllamaLLM]:
 
 
 class Recorder(BaseCallbackHandler):
-    """Remembers what it is told."""
+    """Records the events of a call."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
@@ -119,7 +119,7 @@ def test_a_format_makes_it_json(model: CyllamaLLM):
     assert list(json.loads(answer)) == ["legs"]
 
 
-# -------------------- many at once
+# -------------------- batches
 
 
 def test_many_prompts_are_decoded_together(model: CyllamaLLM, steps: list[Step]):
@@ -146,7 +146,7 @@ def test_a_batch_may_be_limited(model: CyllamaLLM, steps: list[Step]):
     assert model.batch([]) == []
 
 
-def test_one_that_fails_takes_no_other_with_it_if_asked(llm: LLM):
+def test_an_error_of_one_prompt_does_not_end_the_others_if_asked(llm: LLM):
     model = CyllamaLLM(llm=llm, max_tokens=4, temperature=0, n_ctx=64)
     prompts: list[Any] = [PROMPT, "fox " * 200, PROMPT]
     for results in (
@@ -161,10 +161,10 @@ def test_one_that_fails_takes_no_other_with_it_if_asked(llm: LLM):
     assert llm.stats.running == 0
 
 
-# -------------------- what is known of a text
+# -------------------- details of a text
 
 
-def test_results_say_how_they_ended_and_what_they_took(model: CyllamaLLM, llm: LLM):
+def test_results_have_finish_reasons_and_token_counts(model: CyllamaLLM, llm: LLM):
     result = model.generate([PROMPT, "The capital of France is"])
     first, second = (generations[0].generation_info or {} for generations in result.generations)
     assert first["finish_reason"] == "length"
@@ -177,7 +177,7 @@ def test_results_say_how_they_ended_and_what_they_took(model: CyllamaLLM, llm: L
     assert total == first["token_usage"]["total_tokens"] + second["token_usage"]["total_tokens"]
 
 
-def test_the_last_chunk_of_a_stream_says_so_too(model: CyllamaLLM):
+def test_the_last_chunk_of_a_stream_has_them_too(model: CyllamaLLM):
     *_, last = model._stream(PROMPT)
     assert last.generation_info is not None
     assert last.generation_info["finish_reason"] == "length"
@@ -207,14 +207,14 @@ def test_tokens_are_counted_as_the_model_counts_them(model: CyllamaLLM, llm: LLM
 # -------------------- callbacks, traces, caches
 
 
-def test_callbacks_hear_of_every_chunk_of_a_stream(model: CyllamaLLM):
+def test_callbacks_get_every_chunk_of_a_stream(model: CyllamaLLM):
     recorder = Recorder()
     text = "".join(model.stream(PROMPT, {"callbacks": [recorder]}))
     assert "".join(recorder.tokens) == text
     assert len(recorder.tokens) > 3
 
 
-def test_callbacks_hear_of_every_chunk_of_an_invocation_if_asked(model: CyllamaLLM):
+def test_callbacks_get_every_chunk_of_invoke_if_asked(model: CyllamaLLM):
     recorder, silent, other = Recorder(), Recorder(), AsyncRecorder()
     streaming = model.model_copy(update={"streaming": True})
     text = streaming.invoke(PROMPT, {"callbacks": [recorder]})
@@ -366,7 +366,7 @@ def test_a_batch_has_a_session_for_each_text(model: CyllamaLLM, llm: LLM):
     assert set(llm.sessions) == {"ada", "bob", "eve"}
 
 
-def test_texts_that_come_from_a_cache_shift_no_session(llm: LLM):
+def test_texts_from_a_cache_leave_the_sessions_of_the_others(llm: LLM):
     model = CyllamaLLM(llm=llm, max_tokens=2, temperature=0, cache=InMemoryCache())
     model.invoke("known")
     configs: Any = [{"configurable": {"session_id": name}} for name in ("ada", "bob")]
