@@ -128,6 +128,9 @@ class SessionPool:
                 all sessions of an :class:`LLM`, and `usage.cached_tokens` shows that.)
             options: Options of the call. Those that change the prompt, such as `tools`, are a part of the history.
 
+        Returns:
+            A lease, whose `with` block takes the session and gives it back.
+
         Raises:
             ConfigTypeError: A name is not a `str`.
             ConfigError: `conversation` is empty, `tenant` contains the character U+001E, or the pool is exclusive
@@ -148,10 +151,9 @@ class SessionPool:
         return SessionLease(self._llm, self._known, call, exclusive=self._exclusive)
 
     def stateless(self) -> SessionLease:
-        """Return a lease without a session, for a call that starts clean and leaves nothing.
+        """Return a lease without a session, for a call that uses no cache and leaves none.
 
-        It is needed only where other calls are made through exclusive pools, which do not drop the context while this
-        call begins.
+        It is useful only beside exclusive pools: they do not drop the context while this call begins.
 
         >>> from cyllama import LLM, SessionPool
         >>> llm = LLM(temperature=0)
@@ -216,8 +218,8 @@ class SessionPool:
 class SessionLease:
     """The session that one call may use until the end of its `with` block.
 
-    Made by :meth:`SessionPool.lease`. `async with` waits without blocking the event loop, and does not wait on the way
-    out. A lease is used once.
+    Made by :meth:`SessionPool.lease`, for one `with` or `async with`. Entering the block waits only in an exclusive
+    pool; `async with` does so without blocking the event loop. Leaving it never waits.
 
     >>> from cyllama import LLM, SessionPool
     >>> llm = LLM(temperature=0)
@@ -229,8 +231,8 @@ class SessionLease:
     'The capital of France is Paris.'
 
     Attributes:
-        name: The name of the session, for the argument `session` of :class:`LLM`'s methods; `None` where the lease has
-            no session, and before the block begins.
+        name: The name of the session, for the argument `session` of :class:`LLM`'s methods; `None` if the lease has
+            no session, and before its block begins.
         choice: How it was chosen: "continue", "rewrite", "fork", "new", or "none".
     """
 
@@ -246,7 +248,7 @@ class SessionLease:
         self._begins = False
 
     def hand_over(self, start: Callable[[str | None], T]) -> T:
-        """Start the generation of the call, and return what `start` returns.
+        """Start the generation of the call.
 
         It does two things that a call with `session=lease.name` does not: where all `max_sessions` are in use, the call
         is answered without a session; and exclusive pools do not wait for the end of this lease, but for the end of the
@@ -262,8 +264,11 @@ class SessionLease:
         Args:
             start: Starts the generation. Its argument is the name of the session, or `None`.
 
+        Returns:
+            The result of `start`.
+
         Raises:
-            Exception: What `start` raises.
+            Exception: The error of `start`.
         """
         try:
             try:

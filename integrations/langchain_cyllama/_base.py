@@ -150,7 +150,13 @@ class CyllamaModel(LoadingFields):
     if not TYPE_CHECKING:  # its type is LangChain's
 
         def bind(self, **kwargs):
-            """Bind arguments; relative paths among them are made absolute now: see `Runnable.bind`."""
+            """Return a model with arguments for every call: see `Runnable.bind`. Relative paths become absolute now.
+
+            >>> from langchain_cyllama import ChatCyllama
+            >>> short = ChatCyllama(temperature=0).bind(max_tokens=4)
+            >>> short.invoke("Count from 3 to 15.").response_metadata["finish_reason"]
+            'length'
+            """
             return super().bind(**absolute_paths(kwargs))
 
     def _path(self) -> str | None:

@@ -27,14 +27,27 @@ class BatchMethods:
     if not TYPE_CHECKING:  # their types are LangChain's
 
         def batch(self, inputs, config=None, *, return_exceptions=False, **kwargs):
-            """Answer chats in parallel, and return the answers in the order of the inputs: see `Runnable.batch`."""
+            """Answer chats in parallel, and return the answers in the order of the inputs: see `Runnable.batch`.
+
+            >>> from langchain_cyllama import ChatCyllama
+            >>> questions = [f"What is the capital of {country}?" for country in ("France", "Italy")]
+            >>> [answer.text for answer in ChatCyllama(temperature=0).batch(questions)]
+            ['The capital of France is Paris.', 'The capital of Italy is Rome.']
+            """
             if len(inputs) < 2:
                 return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
             with self._answering(inputs, config, return_exceptions, kwargs) as futures:
                 return [future.result()[1] for future in futures]
 
         def batch_as_completed(self, inputs, config=None, *, return_exceptions=False, **kwargs):
-            """Answer chats in parallel, and yield each answer with its index as soon as it is complete."""
+            """Answer chats in parallel, and yield each answer with its index as soon as it is complete.
+
+            >>> from langchain_cyllama import ChatCyllama
+            >>> questions = [f"What is the capital of {country}?" for country in ("France", "Italy")]
+            >>> answers = dict(ChatCyllama(temperature=0).batch_as_completed(questions))
+            >>> answers[1].text
+            'The capital of Italy is Rome.'
+            """
             if inputs:
                 with self._answering(inputs, config, return_exceptions, kwargs) as futures:
                     yield from _as_completed(futures)

@@ -106,7 +106,12 @@ class SessionMethods:
     if not TYPE_CHECKING:  # their types are LangChain's
 
         def invoke(self, input, config=None, *, stop=None, **kwargs):
-            """Answer an input: see `Runnable.invoke`. The class says which conversation the call belongs to."""
+            """Answer an input: see `Runnable.invoke`. The class says which conversation the call belongs to.
+
+            >>> from langchain_cyllama import ChatCyllama
+            >>> ChatCyllama(temperature=0).invoke("What is the capital of France?").text
+            'The capital of France is Paris.'
+            """
             return super().invoke(input, config, stop=stop, **self._with_calls(kwargs, [input], [config]))
 
         async def ainvoke(self, input, config=None, *, stop=None, **kwargs):
@@ -114,7 +119,13 @@ class SessionMethods:
             return await super().ainvoke(input, config, stop=stop, **self._with_calls(kwargs, [input], [config]))
 
         def stream(self, input, config=None, *, stop=None, **kwargs):
-            """Answer an input in chunks: see `Runnable.stream`. Closing the stream ends the generation."""
+            """Answer an input in chunks: see `Runnable.stream`. Closing the stream ends the generation.
+
+            >>> from langchain_cyllama import ChatCyllama
+            >>> stream = ChatCyllama(temperature=0).stream("What is the capital of France?")
+            >>> "".join(chunk.text for chunk in stream)
+            'The capital of France is Paris.'
+            """
             kwargs = self._with_calls(kwargs, [input], [config])
             try:
                 yield from super().stream(input, config, stop=stop, **kwargs)
