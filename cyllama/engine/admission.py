@@ -115,7 +115,7 @@ class Admission:
     def _will_be_shared(self, request: Request, n: int) -> bool:
         """Return whether others can copy the first ``n`` tokens of a request's prompt once they are evaluated."""
         assert request.sequence is not None
-        return self._kv_cache.drops_tails or self._kv_cache.plan_checkpoint(request.sequence, n)
+        return self._kv_cache.share_after(request.sequence, n)
 
     # --- is there room?
 

@@ -49,7 +49,7 @@ class Capacity:
         """
         running, capacity = self._scheduler.running, self._context.batch.capacity
         self._kv_cache.make_room(min(capacity, sum(request.pending for request in running)))
-        if in_order in running and in_order.sequence is not None and self._kv_cache.cells_left:
+        if in_order in running and in_order.sequence is not None and self._kv_cache.cells_freed:
             self._kv_cache.put_in_order(in_order.sequence)
         return min(capacity, self._kv_cache.free_cells)
 

@@ -16,7 +16,7 @@ from .context_params import (
     kv_cache_bytes,
     max_idle_cells,
     memory_during_replacement,
-    order_decides,
+    order_decides_rounding,
     padded,
 )
 from .kv_cache import KVCache
@@ -55,7 +55,7 @@ class GenerationContext:
             max_idle_cells(config),
             swa_full=config.swa_full,
             token_bytes=(kv_cache_bytes(model, config, PADDING) or PADDING) / PADDING,
-            order_decides=order_decides(config, model),
+            order_decides_rounding=order_decides_rounding(config, model),
         )
 
     def ensure(self, n_ctx: int, *, preferred_n_ctx: int, n_batch: int, at_once: bool = False) -> bool:
@@ -138,7 +138,7 @@ class GenerationContext:
         self._adapters = adapters
         self._stats.adapter_switches += 1
 
-    def let_go_of_unloaded(self) -> None:
+    def release_unloaded_adapters(self) -> None:
         """While no request runs: free adapters of the last step that were unloaded meanwhile."""
         if self.context is not None and any(adapter.unloaded for adapter, _ in self._adapters.adapters):
             self.use(NO_ADAPTERS)

@@ -148,7 +148,7 @@ def _gathers_cells(config: ModelConfig) -> bool:
     return config.flash_attn != "disabled" and config.type_k == config.type_v == "f16" and in_host_memory(config)
 
 
-def order_decides(config: ModelConfig, model: LlamaModel) -> bool:
+def order_decides_rounding(config: ModelConfig, model: LlamaModel) -> bool:
     """Return whether the order of a sequence's own cells decides how attention is rounded, and not their places.
 
     That is so in llama.cpp/flash_attention.cpp. What it leaves to ggml is divided among threads and blocks by places.

@@ -146,7 +146,7 @@ class Engine(Worker[Message]):
             self._admit()
             if self._scheduler.running:
                 return not self._stopping
-            self._context.let_go_of_unloaded()
+            self._context.release_unloaded_adapters()
             if self._inbox.empty() and not self._scheduler.n_waiting:  # one may wait whose predecessor just failed
                 self._wait_for_one()
         return False

@@ -37,7 +37,7 @@ class KVCache(SequenceStore):
         *,
         swa_full: bool = False,
         token_bytes: float = 1,
-        order_decides: bool = False,
+        order_decides_rounding: bool = False,
     ) -> None:
         """Make an empty cache.
 
@@ -47,12 +47,12 @@ class KVCache(SequenceStore):
             idle_cells_max: How many cells idle sequences may keep while others run.
             swa_full: Whether contexts keep every token of sliding-window layers.
             token_bytes: Bytes of host memory for a token, as far as that is known before the first one is moved there.
-            order_decides: Whether the order of a sequence's own cells decides how attention is rounded, and not where
-                they lie.
+            order_decides_rounding: Whether the order of a sequence's own cells decides how attention is rounded, and
+                not their places.
         """
         self._memory = memory_of(model, swa_full=swa_full)
         super().__init__(self._memory, HostMemory(host_bytes_max, token_bytes), idle_cells_max)
-        self._order_decides = order_decides
+        self._order_decides_rounding = order_decides_rounding
 
     @property
     def drops_tails(self) -> bool:
@@ -210,6 +210,16 @@ class KVCache(SequenceStore):
             sequence.plan_checkpoint(n)
         return True
 
+    def share_after(self, sequence: CachedSequence, n: int) -> bool:
+        """Have others able to copy the first ``n`` tokens of a running sequence as soon as they are evaluated.
+
+        Changes only its plans: a memory that cannot drop a tail needs a checkpoint there.
+
+        Returns:
+            Whether they will be able to.
+        """
+        return self.drops_tails or self.plan_checkpoint(sequence, n)
+
     def take_checkpoint(self, sequence: CachedSequence) -> None:
         """Save what a resident sequence cannot roll back, to come back to where it is now. Changes the cache."""
         if self._host.limit == 0:
@@ -301,9 +311,9 @@ class KVCache(SequenceStore):
     # --- the order of cells, for a request that runs alone
 
     @property
-    def cells_left(self) -> bool:
+    def cells_freed(self) -> bool:
         """Whether cells became free since :meth:`begin_in_order`: the next tokens take them out of order."""
-        return self._residency.cells_left
+        return self._residency.cells_freed
 
     def compact(self, own: CachedSequence | None) -> None:
         """While no request runs: clear the context if that makes attention pass over fewer cells for the next request.
@@ -333,7 +343,7 @@ class KVCache(SequenceStore):
         Returns:
             Whether they will, and attention is rounded the same way for it.
         """
-        if not self._order_decides or self._residency.context is None:
+        if not self._order_decides_rounding or self._residency.context is None:
             return False
         self.limit_idle()
         if not self.make_room(n_cells) or not self._residency.has_cells_in_order(n_cells, self._resident()):
@@ -352,4 +362,4 @@ class KVCache(SequenceStore):
         else:
             self._residency.rewind()
             self._enter_context(sequence)
-        self._residency.cells_left = False
+        self._residency.cells_freed = False

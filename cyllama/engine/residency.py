@@ -73,7 +73,7 @@ class Residency:
         cells: Which sequences own them.
         free_ids: Ids of the context that no sequence has.
         highest: No cell after so many of them is in use.
-        cells_left: Whether cells became free since this was set to ``False``: the next tokens take them out of order.
+        cells_freed: Whether cells became free since this was set to ``False``: the next tokens take them out of order.
     """
 
     def __init__(self, memory: Attention, host: HostMemory) -> None:
@@ -84,7 +84,7 @@ class Residency:
         self.cells = Cells()
         self.free_ids: list[int] = []
         self.highest = 0
-        self.cells_left = False
+        self.cells_freed = False
 
     def enter(self, context: LlamaContext) -> None:
         """Use an empty context from now on. No sequence is resident."""
@@ -150,7 +150,7 @@ class Residency:
         if not context.seq_rm(seq_id, n):
             return False
         self.cells.truncate(seq_id, n)
-        self.cells_left = True
+        self.cells_freed = True
         del sequence.tokens[n:]
         self.host.set_checkpoints(sequence, [c for c in sequence.checkpoints if c.n_tokens <= n])
         return self.is_whole(sequence)
@@ -183,7 +183,7 @@ class Residency:
         context, seq_id = self._context_and_id(sequence)
         context.seq_rm(seq_id)
         self.cells.truncate(seq_id, 0)
-        self.cells_left = True
+        self.cells_freed = True
 
     # --- copies
 
@@ -307,7 +307,7 @@ class Residency:
     def rewind(self) -> bool:
         """Let the next tokens take the free cells from the first one on; return whether llama.cpp can do that."""
         assert self.context is not None
-        self.cells_left = False
+        self.cells_freed = False
         return self.context.kv_cache_rewind()
 
     def has_cells_in_order(self, n: int, resident: Sequence[CachedSequence]) -> bool:
