@@ -23,8 +23,8 @@ class KVCache(SequenceStore):
     A sequence is known by its token ids, and by what they were evaluated with: a state is used for a request of the
     same adapters only, and as far as its token ids agree with the request's own. It is compared with llama.cpp's
     positions whenever a request begins to use it, and evaluated again where they disagree. What is shared is copied,
-    never taken. A sequence is in the cache as long as there is a :class:`~cyllama.engine.sequence.Lease` of it, and is
-    *running* while one of them extends it.
+    never taken. A sequence is in the cache while there is a :class:`~cyllama.engine.sequence.Lease` of it, and is
+    *running* while one of its leases extends it.
 
     Only the engine's thread uses a cache. Each method says what it changes; the others change nothing.
     """
@@ -69,9 +69,9 @@ class KVCache(SequenceStore):
     def open(
         self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
     ) -> Lease:
-        """Return a lease that extends a resident sequence, which holds as many of ``tokens`` as are known already.
+        """Return a lease that extends a resident sequence, which holds the longest known prefix of ``tokens``.
 
-        At least the last one is left to evaluate, so that there are logits to sample from. Changes the cache: others
+        At least the last token is left to evaluate, so that there are logits to sample from. Changes the cache: others
         may be evicted to make room, and ``own`` is truncated to what it has in common with ``tokens`` if it has one
         lease only; otherwise a copy of it is extended. If this raises, there is no new lease.
 
@@ -319,7 +319,7 @@ class KVCache(SequenceStore):
         """While no request runs: clear the context if that makes attention pass over fewer cells for the next request.
 
         Changes the cache: sequences may move to host memory. llama.cpp attends to all cells up to the highest one in
-        use. It fills holes only once it has come round, so a short sequence may lie behind a long stretch of cells that
+        use. It fills holes only after its search has wrapped around, so a short sequence may lie behind many cells that
         others have left.
 
         Args:

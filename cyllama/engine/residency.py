@@ -72,7 +72,7 @@ class Residency:
         n_cells: Cells of the context, 0 without one.
         cells: Which sequences own them.
         free_ids: Ids of the context that no sequence has.
-        highest: No cell after so many of them is in use.
+        highest: No cell after this one is in use.
         cells_freed: Whether cells became free since this was set to ``False``: the next tokens take them out of order.
     """
 
@@ -262,7 +262,7 @@ class Residency:
         self._give_back_id(sequence)
 
     def swap_in(self, sequence: CachedSequence) -> bool:
-        """Move a swapped sequence into the context. There have to be a free id and as many free cells as it has tokens.
+        """Move a swapped sequence into the context. It needs a free id, and a free cell for each of its tokens.
 
         Returns:
             Whether that was possible. If not, the sequence is empty: one that a request extends is resident, any other

@@ -20,8 +20,8 @@ class SequenceStore:
     """Sequences that move between the context and host memory.
 
     A sequence is *running* while a request extends it, otherwise *idle*. Running ones are in the context if there is
-    one. Idle ones are evicted when their cells or ids are needed: to host memory as long as it has room, and then they
-    are dropped.
+    one. Idle ones are evicted when their cells or ids are needed: to host memory while it has room, otherwise they are
+    dropped.
 
     Methods whose description does not say that they change something change nothing.
 
