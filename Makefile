@@ -4,8 +4,9 @@
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
-# make lint    ruff, pyright, clang-format, and whether the stub is up to date
+# make lint    ruff, pyright, clang-format, and whether generated files are up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi
+# make options write what is generated from the declarations of options: types, LangChain's fields, docs/options.md
 # make docs    build the documentation's site into build/site; an unknown link or name fails
 # make clean   remove everything that was built
 #
@@ -24,7 +25,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test fuzz models gpu bench lint format stubs docs clean check FORCE
+.PHONY: demo test fuzz models gpu bench lint format stubs options docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -54,6 +55,7 @@ lint: $(STAMP)/dev
 	$(BIN)/pyright --pythonversion 3.10 cyllama
 	@$(BIN)/python -m nanobind.stubgen -q -m cyllama.llama.llama_cpp -o build/llama_cpp.pyi
 	@cmp build/llama_cpp.pyi cyllama/llama/llama_cpp.pyi || { echo "The stub is out of date: make stubs" >&2; exit 1; }
+	@$(BIN)/python tools/options.py --check
 
 format: $(STAMP)/dev
 	$(BIN)/ruff check --fix .
@@ -62,6 +64,9 @@ format: $(STAMP)/dev
 
 stubs: $(STAMP)/dev
 	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi
+
+options: $(INSTALLED)
+	@$(BIN)/python tools/options.py
 
 docs: $(STAMP)/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean

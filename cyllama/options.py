@@ -1,87 +1,133 @@
 """The options of calls by name, for type checkers and editors.
 
-:class:`GenerationConfig` checks them, and its docstring says what they mean.
+Those of :class:`GenerationConfig` are declared in `config.py`, and `generation_options.py` is generated from them.
+Those that only calls have are declared here: each once, with what it does beside its type. After a change, `make
+options` writes the generated files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, get_args, get_type_hints
 
 from typing_extensions import TypedDict
 
+from .attempts import MAX_ATTEMPTS
 from .chat import ReasoningEffort, ToolChoiceLike, ToolLike
-from .config import Sampler, check_option_names
+from .config import GenerationConfig, check_option_names
+from .declaration import Option, declaration
+from .generation_options import GenerationOptions
 from .grammar import ResponseFormatLike
 
-
-class GenerationOptions(TypedDict, total=False):
-    """What every call takes: the options of :class:`GenerationConfig`."""
-
-    max_tokens: int | None
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    repeat_penalty: float
-    penalty_last_n: int
-    frequency_penalty: float
-    presence_penalty: float
-    dry_multiplier: float
-    dry_base: float
-    dry_allowed_length: int
-    dry_penalty_last_n: int
-    dry_sequence_breakers: Sequence[str]
-    xtc_probability: float
-    xtc_threshold: float
-    top_n_sigma: float
-    samplers: Sequence[Sampler]
-    mirostat: Literal[0, 1, 2]
-    mirostat_tau: float
-    mirostat_eta: float
-    seed: int | None
-    stop_sequences: str | Sequence[str]
-    logit_bias: Mapping[int, float]
-    ignore_eos: bool
-    logprobs: int | None
-    n_ctx: int | None
-    n_batch: int
-    add_bos: bool | None
-    parse_special: bool
-    lora: Mapping[str, float]
+__all__ = [
+    "CHAT_OPTIONS",
+    "AttemptOptions",
+    "ChatOptions",
+    "GenerationOptions",
+    "RenderOptions",
+    "TextOptions",
+    "call_options",
+    "find_option",
+    "split_chat_options",
+]
 
 
 class TextOptions(GenerationOptions, total=False):
     """What calls take that continue a text."""
 
-    grammar: str | None
-    response_format: ResponseFormatLike
+    grammar: Annotated[
+        str | None, Option("GBNF, llama.cpp's language of grammars, that the text has to fit.", none="any text")
+    ]
+    response_format: Annotated[
+        ResponseFormatLike,
+        Option(
+            'What the text has to be: "json", a JSON schema, OpenAI\'s dict, a pydantic model, or a type such as '
+            "`list[Model]`, a dataclass, a `TypedDict` or a `Literal`.",
+            none="any text",
+        ),
+    ]
 
 
 class AttemptOptions(TextOptions, total=False):
     """What calls take that wait for a whole text."""
 
-    max_attempts: int
+    max_attempts: Annotated[
+        int,
+        Option(
+            "How often to sample until the text is valid under the part of its `response_format` that no grammar can "
+            "express, and a call of a `strict` tool under its schema. Every attempt costs a whole answer.",
+            unit="attempts",
+            default=1,
+            bounds=(1, MAX_ATTEMPTS),
+        ),
+    ]
 
 
 class RenderOptions(TypedDict, total=False):
     """What the prompt of a chat depends on besides the messages."""
 
-    tools: Sequence[ToolLike] | None
-    chat_template: str | None
-    chat_template_kwargs: Mapping[str, Any] | None
-    enable_thinking: bool | None
-    reasoning_effort: ReasoningEffort | None
-    continue_final_message: bool | None
+    tools: Annotated[
+        Sequence[ToolLike] | None,
+        Option("What the model may call: OpenAI's dicts, or pydantic models of the arguments.", none="no tools"),
+    ]
+    chat_template: Annotated[
+        str | None,
+        Option(
+            "Jinja source of a template to use instead of the model's own, the name of a template that llama.cpp "
+            'knows, such as "llama3", or the path of a file.',
+            none="the model's own template",
+            source="common_chat_templates_init",
+        ),
+    ]
+    chat_template_kwargs: Annotated[
+        Mapping[str, Any] | None, Option("Variables of the chat template by name; the values are JSON.")
+    ]
+    enable_thinking: Annotated[
+        bool | None,
+        Option(
+            "Whether the model reasons before it answers, where its template has a switch for it.",
+            none="as `chat_template_kwargs` says, else it reasons",
+        ),
+    ]
+    reasoning_effort: Annotated[
+        ReasoningEffort,
+        Option(
+            'How hard the model reasons, where its template has a variable for it: "minimal", "low", "medium", "high" '
+            'or "xhigh"; "none" turns reasoning off.',
+            none="as the template says",
+        ),
+    ]
+    continue_final_message: Annotated[
+        bool | None,
+        Option(
+            "Whether the answer continues the last message, the assistant's, instead of following it.",
+            none="it does so if there is such a message, and what it says can be the beginning of the answer",
+        ),
+    ]
 
 
 class ChatOptions(AttemptOptions, RenderOptions, total=False):
     """What calls take that answer a chat."""
 
-    tool_choice: ToolChoiceLike
-    parallel_tool_calls: bool
-    reasoning_budget: int | None
+    tool_choice: Annotated[
+        ToolChoiceLike,
+        Option(
+            'Whether the model calls tools: "none", "auto", "required" or "any", the name of a tool, or OpenAI\'s '
+            "dict. It changes what the model may write, not the prompt.",
+            none='"auto" where there are tools',
+        ),
+    ]
+    parallel_tool_calls: Annotated[bool, Option("Whether one answer may call several tools.", default=False)]
+    reasoning_budget: Annotated[
+        int | None,
+        Option(
+            "Most tokens that the model may reason with; then the end of its reasoning is forced, and it answers. "
+            "-1 for any number; 0 turns reasoning off.",
+            none="any number",
+            unit="tokens",
+            bounds=(-1, 2**31 - 1),
+        ),
+    ]
 
 
 #: The names of those options of a chat that are not options of :class:`GenerationConfig`.
@@ -91,6 +137,9 @@ CHAT_OPTIONS = ChatOptions.__optional_keys__ - GenerationOptions.__optional_keys
 def split_chat_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of a chat, and those of a :class:`GenerationConfig`.
 
+    >>> split_chat_options({"tool_choice": "none", "temperature": 0})
+    ({'tool_choice': 'none'}, {'temperature': 0})
+
     Raises:
         ConfigTypeError: There is no such option.
     """
@@ -99,3 +148,24 @@ def split_chat_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict
         {name: value for name, value in options.items() if name in CHAT_OPTIONS},
         {name: value for name, value in options.items() if name not in CHAT_OPTIONS},
     )
+
+
+def call_options() -> dict[str, tuple[Any, Option]]:
+    """Return the type and the declaration of each option that calls have besides those of :class:`GenerationConfig`."""
+    hints = get_type_hints(ChatOptions, include_extras=True)
+    annotations = {name: get_args(hints[name]) for name in hints if name in CHAT_OPTIONS}
+    return {name: (kind, said) for name, (kind, said) in annotations.items()}
+
+
+def find_option(name: str) -> Option:
+    """Return the declaration of an option of calls.
+
+    >>> find_option("top_k").text
+    'Keep the k most likely tokens; 0 keeps all.'
+
+    Raises:
+        ConfigTypeError: There is no such option.
+    """
+    check_option_names("LLM.chat", [name], sorted(ChatOptions.__optional_keys__))
+    field = GenerationConfig.model_fields.get(name)
+    return call_options()[name][1] if field is None else declaration(field)

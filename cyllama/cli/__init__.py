@@ -25,7 +25,7 @@ _OTHERS = "\n\n".join(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: what begins with no command is a prompt."""
+    """Run the command line. Arguments that do not begin with a command are a prompt and its options."""
     arguments = sys.argv[1:] if arguments is None else arguments
     function, name = generate, "cyllama"
     if arguments and arguments[0] in COMMANDS:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = arguments[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode shows what it can
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?" for other characters
     try:
         _make_app(function)(arguments, prog_name=name)
     except CyllamaError as error:

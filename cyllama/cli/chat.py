@@ -11,25 +11,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import Unpack
 
 from ..chat import ChatResponse
 from ..chat_stream import ChatStream
 from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptError
 from ..llm import LLM
+from ..options import split_chat_options
 from .conversation import Conversation
-from .options import (
-    BudgetOption,
-    ContextOption,
-    EffortOption,
-    ModelOption,
-    PrefillOption,
-    SeedOption,
-    TemperatureOption,
-    ThinkingOption,
-    VariablesOption,
-    VerboseOption,
-    chat_options,
-)
+from .options import AnswerFlags, ModelOption, PrefillOption, VerboseOption, flag, with_flags
 from .terminal import EXIT_ERROR, decode, figures, load, note, out, print_answer, print_error
 
 with suppress(ImportError):  # with it, input() has line editing and a history
@@ -45,31 +35,20 @@ HELP = """\
 Ctrl-C stops an answer. A message that begins with / needs a space before it."""
 
 
+@with_flags
 def chat(
     model: ModelOption = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("-n", "--max-tokens", help="Most tokens of an answer; as many as fit by default.")
+        int | None, flag("max_tokens", "-n", "--max-tokens", note="By default, an answer may fill the context.")
     ] = None,
-    temperature: TemperatureOption = None,
-    seed: SeedOption = None,
-    n_ctx: ContextOption = None,
-    thinking: ThinkingOption = None,
-    reasoning_effort: EffortOption = None,
-    reasoning_budget: BudgetOption = None,
-    chat_template_kwargs: VariablesOption = None,
     prefill: PrefillOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
     verbose: VerboseOption = False,
+    **flags: Unpack[AnswerFlags],
 ) -> None:
     """Chat with a model: every line is a message. Type /help for what else there is."""
-    options = {"temperature": temperature, "seed": seed, "n_ctx": n_ctx}
-    of_chat = chat_options(
-        enable_thinking=thinking,
-        reasoning_effort=reasoning_effort,
-        reasoning_budget=reasoning_budget,
-        chat_template_kwargs=chat_template_kwargs,
-    )
+    of_chat, options = split_chat_options(flags)
     with load(model, verbose=verbose, config={"max_tokens": max_tokens}, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
@@ -79,12 +58,12 @@ def chat(
 
 
 class _Chat:
-    """The loop from messages to answers.
+    """Reads messages and commands, and prints the answers.
 
     Args:
         llm: The model.
-        conversation: What is said.
-        stats: Whether to show figures after every answer.
+        conversation: The conversation that the messages belong to.
+        stats: Whether to show tokens and speed after every answer.
     """
 
     def __init__(self, llm: LLM, conversation: Conversation, *, stats: bool) -> None:
@@ -100,7 +79,7 @@ class _Chat:
         }
 
     def run(self) -> bool:
-        """Answer until the input ends; return whether everything worked."""
+        """Answer until the input ends; return whether no error was reported."""
         if sys.stdin.isatty():
             note(f"{self._llm.model_name}. /help shows what there is beside messages, Ctrl-D leaves.")
         while True:
@@ -139,14 +118,14 @@ class _Chat:
             note(figures(response))
 
     def _remark(self, response: ChatResponse) -> str | None:
-        """Return what there is to say of how an answer ended."""
+        """Return a note that says why an answer ended, unless the model ended it."""
         if response.finish_reason == "cancelled":
             return "(stopped)"
         if response.finish_reason != "length":
             return None
         if response.usage.completion_tokens == self._llm.config.max_tokens:
             return f"(ended after {self._llm.config.max_tokens} tokens, as -n says)"
-        return "(ended: the context is full. /reset begins anew; --n-ctx sets its size.)"
+        return "(ended: the context is full. /reset empties it; --n-ctx sets its size.)"
 
     def _report(self, error: Exception) -> None:
         self._succeeded = False
@@ -191,7 +170,7 @@ def _read_line() -> str | None:
         print()
         return None
     except UnicodeDecodeError as error:
-        raise PromptError(f"this is no text: {error}") from None
+        raise PromptError(f"the line is not valid text: {error}") from None
 
 
 def _to_path(command: str, argument: str) -> Path:
@@ -202,7 +181,7 @@ def _to_path(command: str, argument: str) -> Path:
 
 @contextmanager
 def _naming(failure: str) -> Iterator[None]:
-    """Say what failed because of a file system, in words of the user's and not of temporary files."""
+    """Report an error of the file system by what the user asked for: its own message may name a temporary file."""
     try:
         yield
     except OSError as error:
@@ -211,7 +190,7 @@ def _naming(failure: str) -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_ctrl_c(stream: ChatStream) -> Iterator[None]:
-    """Let Ctrl-C end an answer instead of the program, where somebody at a terminal presses it."""
+    """Let Ctrl-C end an answer instead of the program, if standard input is a terminal."""
     if not sys.stdin.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""A chat that goes on: its messages, and the session that keeps them evaluated. Both can be saved to one file."""
+"""A conversation: its messages, and the session that holds their KV cache. Both can be saved to one file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ STATE = "kv-cache.session"
 
 
 class Conversation:
-    """A chat with one model.
+    """A conversation with one model.
 
     Args:
         llm: The model.
         system: What the model is told before everything else.
-        options: Options of every answer, those of :meth:`LLM.chat`.
+        options: Options of every answer, as :meth:`LLM.chat` takes them.
         prefill: What every answer begins with.
 
     Attributes:
@@ -50,33 +50,35 @@ class Conversation:
         self._session = llm.session(next(self._names))
 
     def ask(self, text: str) -> ChatStream:
-        """Return the answer to a message of the user, while it is generated. Only :meth:`keep` makes it part of it."""
+        """Return the answer to a message of the user while it is generated. :meth:`keep` adds both to the messages."""
         messages = [*self.messages, Message(role="user", content=text)]
         if self.prefill:
             messages.append(Message(role="assistant", content=self.prefill))
         return self._llm.chat(messages, session=self._session.name, stream=True, **self._options)
 
     def keep(self, text: str, answer: Message) -> None:
-        """Let the chat go on from a message of the user and its answer."""
+        """Add a message of the user and its answer to the conversation."""
         whole = answer.model_copy(update={"content": self.prefill + answer.content}) if self.prefill else answer
         self.messages += [Message(role="user", content=text), whole]
 
     @property
     def turns(self) -> int:
-        """How many messages there are of the user."""
+        """The number of the user's messages."""
         return sum(message.role == "user" for message in self.messages)
 
     def reset(self) -> None:
-        """Forget everything that was said; the system message stays."""
+        """Forget all messages except the system message."""
         self._session.close()
         self._session = self._llm.session(next(self._names))
         self.messages = [message for message in self.messages[:1] if message.role in ("system", "developer")]
 
     def save(self, path: Path) -> None:
-        """Write the chat to a file, which is complete or as it was before: a zip archive of messages and session.
+        """Write the conversation to a file, a zip archive of messages and session.
+
+        A failure leaves the file as it was before.
 
         Raises:
-            SessionError: Nothing was said yet.
+            SessionError: There are no messages yet.
             OSError: The file cannot be written.
         """
         if self.turns == 0:
@@ -91,13 +93,14 @@ class Conversation:
             archive.replace(path)
 
     def load(self, path: Path) -> bool:
-        """Go on from a file that :meth:`save` wrote, in place of what was said so far.
+        """Replace the conversation by that of a file that :meth:`save` wrote.
 
         Returns:
-            Whether the session could be used: not with another model, which has to evaluate the messages anew.
+            Whether the session could be used. Another model than the one that saved it cannot use it, and evaluates
+            the messages again.
 
         Raises:
-            SessionFileError: The file is none, or damaged.
+            SessionFileError: The file is not a saved conversation, or it is damaged.
             OSError: The file cannot be read.
         """
         with tempfile.TemporaryDirectory(prefix="cyllama-") as folder:

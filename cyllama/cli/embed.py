@@ -40,7 +40,7 @@ def embed(
 
 
 def _read_lines() -> list[str]:
-    """Return the lines of standard input. ``str.splitlines`` would end them at characters that texts may have."""
+    """Return the lines of standard input. ``str.splitlines`` would also split at other characters than newlines."""
     text = read_stdin(_MISSING)
     if not text:
         raise PromptError(_MISSING)

@@ -7,26 +7,16 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from typing_extensions import Unpack
 
 from .. import __version__
 from ..chat import ChatResponse
 from ..errors import ConfigError
 from ..llama import llama_cpp
 from ..llm import LLM
+from ..options import split_chat_options
 from ..response import Response
-from .options import (
-    BudgetOption,
-    ContextOption,
-    EffortOption,
-    ModelOption,
-    PrefillOption,
-    SeedOption,
-    TemperatureOption,
-    ThinkingOption,
-    VariablesOption,
-    VerboseOption,
-    chat_options,
-)
+from .options import AnswerFlags, ModelOption, PrefillOption, VerboseOption, flag, with_flags
 from .terminal import figures, load, note, print_answer, read_stdin
 
 
@@ -36,17 +26,11 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@with_flags
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input if left out.")] = None,
     model: ModelOption = None,
-    max_tokens: Annotated[int | None, typer.Option("-n", "--max-tokens", help="Most tokens to generate.")] = None,
-    temperature: TemperatureOption = None,
-    seed: SeedOption = None,
-    n_ctx: ContextOption = None,
-    thinking: ThinkingOption = None,
-    reasoning_effort: EffortOption = None,
-    reasoning_budget: BudgetOption = None,
-    chat_template_kwargs: VariablesOption = None,
+    max_tokens: Annotated[int | None, flag("max_tokens", "-n", "--max-tokens")] = None,
     prefill: PrefillOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
@@ -55,22 +39,17 @@ def generate(
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
+    **flags: Unpack[AnswerFlags],
 ) -> None:
     """Answer a prompt: cyllama "Tell me a story about a fox"."""
     if prompt is None:
         prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
-    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "n_ctx": n_ctx}
-    of_chat = chat_options(
-        enable_thinking=thinking,
-        reasoning_effort=reasoning_effort,
-        reasoning_budget=reasoning_budget,
-        chat_template_kwargs=chat_template_kwargs,
-    )
-    with load(model, verbose=verbose, **options) as llm:
+    of_chat, options = split_chat_options(flags)
+    with load(model, verbose=verbose, max_tokens=max_tokens, **options) as llm:
         if not raw and llm.model.chat_template() is not None:
             response = _chat(llm, prompt, prefill, of_chat, shown=not as_json)
         else:
-            _check_text_options({**of_chat, **chat_options(prefill=prefill)})
+            _check_text_options([*of_chat, *(["prefill"] if prefill is not None else [])])
             response = _continue(llm, prompt, shown=not as_json)
     if as_json:
         print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
@@ -78,8 +57,8 @@ def generate(
         note(figures(response))
 
 
-def _check_text_options(of_chat: dict[str, Any]) -> None:
-    """Refuse options of a chat where no chat is rendered."""
+def _check_text_options(of_chat: list[str]) -> None:
+    """Refuse the names of options of a chat where no chat is rendered."""
     if of_chat:
         raise ConfigError(
             f"{', '.join(of_chat)}: options of a chat, but the prompt is continued as it is, without a chat template"

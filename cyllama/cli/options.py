@@ -1,19 +1,40 @@
-"""Options that several commands have."""
+"""Options that several commands have. Their help is the text of the option of cyllama that each of them sets."""
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
+from typing_extensions import TypedDict
+
+from ..options import find_option
+
+_PANEL = "Answer"  # the part of the help that lists them
 
 ModelOption: TypeAlias = Annotated[
     str | None, typer.Option("-m", "--model", help="GGUF file; the embedded tiny-chat by default.")
 ]
-TemperatureOption: TypeAlias = Annotated[float | None, typer.Option(help="0 always takes the most likely token.")]
-SeedOption: TypeAlias = Annotated[int | None, typer.Option(help="Makes the answer reproducible.")]
-ContextOption: TypeAlias = Annotated[int | None, typer.Option("--n-ctx", help="Size of the context in tokens.")]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")]
+PrefillOption: TypeAlias = Annotated[
+    str | None, typer.Option("--prefill", help="What the answer begins with.", rich_help_panel=_PANEL)
+]
+
+
+def flag(name: str, *flags: str, note: str = "", **settings: Any) -> Any:
+    """Return the flag of an option of calls.
+
+    Args:
+        name: The option, as `LLM.chat` has it.
+        *flags: How it is written; by default ``--`` and the name with hyphens.
+        note: What the help says besides the option's own text.
+        **settings: More arguments of ``typer.Option``.
+    """
+    text = f"{find_option(name).text} {note}".strip().replace("`", "")
+    return typer.Option(*flags, help=text, rich_help_panel=_PANEL, **settings)
 
 
 def _parse_variables(text: str | None) -> dict[str, Any] | None:
@@ -28,29 +49,36 @@ def _parse_variables(text: str | None) -> dict[str, Any] | None:
     return variables
 
 
-ThinkingOption: TypeAlias = Annotated[
-    bool | None,
-    typer.Option("--thinking/--no-thinking", help="Whether the model reasons, where its template can be told."),
-]
-EffortOption: TypeAlias = Annotated[
-    str | None, typer.Option("--reasoning-effort", help="How hard it reasons: none, minimal, low, medium, high, xhigh.")
-]
-BudgetOption: TypeAlias = Annotated[
-    int | None, typer.Option("--reasoning-budget", help="Most tokens to reason with; -1 for any number, 0 for none.")
-]
-VariablesOption: TypeAlias = Annotated[
-    Any,
-    typer.Option(
-        "--chat-template-kwargs",
-        metavar="JSON",
-        parser=_parse_variables,
-        help="Variables of the chat template, a JSON object.",
-    ),
-]
+class AnswerFlags(TypedDict):
+    """Flags of every command that answers: see :func:`with_flags`."""
 
-PrefillOption: TypeAlias = Annotated[str | None, typer.Option("--prefill", help="What the answer begins with.")]
+    temperature: Annotated[float | None, flag("temperature")]
+    seed: Annotated[int | None, flag("seed")]
+    n_ctx: Annotated[int | None, flag("n_ctx", "--n-ctx")]
+    enable_thinking: Annotated[bool | None, flag("enable_thinking", "--thinking/--no-thinking")]
+    reasoning_effort: Annotated[str | None, flag("reasoning_effort")]
+    reasoning_budget: Annotated[int | None, flag("reasoning_budget")]
+    chat_template_kwargs: Annotated[
+        Any, flag("chat_template_kwargs", "--chat-template-kwargs", metavar="JSON", parser=_parse_variables)
+    ]
 
 
-def chat_options(**options: Any) -> dict[str, Any]:
-    """Return the options of a chat that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose ``**flags: Unpack[AnswerFlags]`` are parameters of their own, as typer needs them.
+
+    Those that were not given are left out of ``flags``.
+    """
+    own = list(inspect.signature(command).parameters.values())[:-1]
+    hints = get_type_hints(command, include_extras=True)
+    flags = get_type_hints(AnswerFlags, include_extras=True)
+
+    @wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        command(**{name: value for name, value in arguments.items() if name not in flags or value is not None})
+
+    parameters = [each.replace(annotation=hints[each.name]) for each in own]
+    for name, hint in flags.items():
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
+    wrapper.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] - a function takes any attribute
+    wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapper

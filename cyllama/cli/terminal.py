@@ -38,10 +38,10 @@ def read_stdin(missing: str) -> str:
     """Return what is on standard input, as text.
 
     Args:
-        missing: What to say where that is a terminal, on which nobody knows that input is awaited.
+        missing: The error message for a terminal, which does not show that the command waits for input.
 
     Raises:
-        PromptError: It is a terminal, or no UTF-8.
+        PromptError: Standard input is a terminal, or not valid UTF-8.
     """
     if sys.stdin.isatty():
         raise PromptError(missing)
@@ -49,10 +49,10 @@ def read_stdin(missing: str) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Return the text of what came from standard input.
+    """Return bytes from standard input as text.
 
     Raises:
-        PromptError: It is no UTF-8.
+        PromptError: They are not valid UTF-8.
     """
     try:
         return data.decode()
@@ -61,11 +61,11 @@ def decode(data: bytes) -> str:
 
 
 def print_answer(deltas: Iterable[ChatDelta], prefill: str | None = None) -> None:
-    """Print an answer while it is generated. Reasoning goes to standard error, so that a pipe gets the answer only.
+    """Print an answer while it is generated. Reasoning goes to standard error: a pipe gets the answer alone.
 
     Args:
         deltas: The answer.
-        prefill: What it begins with.
+        prefill: Text that it begins with.
     """
     started = bool(prefill)
     try:
@@ -84,7 +84,7 @@ def print_answer(deltas: Iterable[ChatDelta], prefill: str | None = None) -> Non
 
 
 def _pieces(deltas: Iterable[ChatDelta]) -> Iterator[tuple[bool, str]]:
-    """Return texts, and whether each is reasoning, which ends with a newline before anything else begins."""
+    """Yield whether a text is reasoning, and the text. Reasoning ends with a newline before the answer begins."""
     reasons = False
     for delta in deltas:
         if delta.reasoning_content:
@@ -98,17 +98,17 @@ def _pieces(deltas: Iterable[ChatDelta]) -> Iterator[tuple[bool, str]]:
 
 
 def note(text: str) -> None:
-    """Print a remark to standard error."""
+    """Print a note to standard error."""
     err.print(escape(text), style="dim")
 
 
 def print_error(error: Exception) -> None:
-    """Print what went wrong to standard error."""
+    """Print an error to standard error."""
     err.print(f"cyllama: {escape(str(error))}")
 
 
 def figures(response: Response | ChatResponse) -> str:
-    """Return a line with what an answer took."""
+    """Return a line with the tokens and the speed of an answer."""
     usage, timings = response.usage, response.timings
     speed = max(usage.completion_tokens - 1, 0) / timings.generation if timings.generation else 0.0
     cached = f" ({usage.cached_tokens} of them cached)" if usage.cached_tokens else ""

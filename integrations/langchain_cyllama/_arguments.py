@@ -9,19 +9,11 @@ from typing import Any, TypeAlias
 
 from cyllama import ConfigError, GenerationConfig, ModelConfig
 
+from ._fields import ChatFields
+
 GENERATION = frozenset(GenerationConfig.model_fields)
 LOADING = frozenset(ModelConfig.model_fields)
-CHAT_OPTIONS = frozenset(
-    {
-        "chat_template",
-        "chat_template_kwargs",
-        "continue_final_message",
-        "enable_thinking",
-        "parallel_tool_calls",
-        "reasoning_budget",
-        "reasoning_effort",
-    }
-)
+CHAT_OPTIONS = frozenset(ChatFields.model_fields)
 CALL_OPTIONS = frozenset({"grammar", "response_format"}) | CHAT_OPTIONS
 
 #: Converts the value of an argument to options of cyllama.

@@ -18,6 +18,7 @@ from ._answering import ChatRequest
 from ._base import N_PARALLEL
 from ._batches import BatchMethods
 from ._calls import CALL, NOT_OPTIONS, Call
+from ._fields import ChatFields
 from ._generating import CyllamaBase
 from ._shared import SharedLLM, share
 from .messages import to_cyllama
@@ -32,47 +33,14 @@ _LANGCHAIN_ONLY = (
 )
 
 
-class ChatBase(BatchMethods, CyllamaBase):
+class ChatBase(BatchMethods, CyllamaBase, ChatFields):
     """The options of a chat model, and its requests.
 
     A subclass also derives from LangChain's class: `class ChatCyllama(ChatBase, BaseChatModel)`.
     """
 
-    chat_template: str | None = None
-    """Jinja source of a chat template that replaces the model's own."""
-
-    chat_template_kwargs: dict[str, Any] | None = None
-    """Variables of the chat template by name; the values are JSON."""
-
-    enable_thinking: bool | None = None
-    """Whether the model reasons before it answers, if its chat template has such a switch.
-
-    The reasoning is in `additional_kwargs["reasoning_content"]`, and among the `content_blocks`.
-    """
-
-    reasoning_effort: str | None = None
-    """How much the model reasons, if its chat template has such a switch.
-
-    "minimal", "low", "medium", "high" or "xhigh"; "none" turns reasoning off, as `enable_thinking=False` does.
-    """
-
-    continue_final_message: bool | None = None
-    """Whether the answer continues the last message if that is an `AIMessage`. It is then only the text that follows.
-
-    (Default: `True`, but `False` with `response_format` and `with_structured_output`.)
-    """
-
-    reasoning_budget: int | None = None
-    """Maximum number of reasoning tokens, after which the end of the reasoning is forced.
-
-    -1 for no limit, 0 turns reasoning off. (Default: `-1`)
-    """
-
     reasoning: bool | str | dict[str, Any] | None = None
     """Another name for `enable_thinking` with a `bool`, and for `reasoning_effort` with a level."""
-
-    parallel_tool_calls: bool | None = None
-    """Whether one answer may call several tools. (Default: `False`)"""
 
     _others: dict[str, SharedLLM] = PrivateAttr(default_factory=dict)
 

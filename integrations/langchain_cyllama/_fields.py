@@ -1,11 +1,14 @@
-"""The arguments that all classes take, by cyllama's own names. What they mean is said by cyllama's configs.
+"""The arguments that LangChain's classes take by cyllama's own names.
 
 `None` leaves an option as cyllama has it: see the defaults.
+
+Generated from cyllama/config.py and cyllama/options.py by `make options`; do not edit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,34 +22,34 @@ class LoadingFields(BaseModel):
     """Layers to keep on the GPU; -1 for all. Without a GPU in the build it has no effect. (Default: `-1`)"""
 
     main_gpu: int | None = None
-    """The GPU to use when `split_mode` is "none". (Default: `0`)"""
+    """Index of the GPU to use when `split_mode` is "none". (Default: `0`)"""
 
     split_mode: str | int | None = None
-    """How several GPUs share the model. (Default: `"layer"`)"""
+    """How several GPUs share the model. llama.cpp's number of it is valid too. (Default: `"layer"`)"""
 
     tensor_split: Sequence[float] | None = None
-    """Share of the model for each GPU; empty to decide by free memory."""
+    """Share of the model for each GPU, relative to the sum of all; empty to decide by free memory. (Default: `()`)"""
 
     devices: Sequence[str] | None = None
-    """Names of the devices to use, as `cyllama info` shows them; empty for all."""
+    """Names of the devices to use, as `cyllama info` shows them; empty for all. (Default: `()`)"""
 
     load_mode: str | None = None
     """How the file is read; "auto" maps it into memory where that is possible. (Default: `"auto"`)"""
 
     check_tensors: bool | None = None
-    """Validate the weights while loading. (Default: `False`)"""
+    """Validate the weights while the model is loaded. (Default: `False`)"""
 
     kv_overrides: dict[str, bool | int | float | str] | None = None
-    """Metadata values to use instead of the file's."""
+    """Metadata values to use instead of the file's, by key. (Default: `{}`)"""
 
     n_threads: int | None = None
-    """Threads for single tokens; 0 or less for the physical cores that the process may use, as `None`."""
+    """Threads that evaluate single tokens. 0 or less, or `None`: the physical cores that the process may use."""
 
     n_threads_batch: int | None = None
-    """Threads for prompts; 0 or less for as many as `n_threads`, as `None`."""
+    """Threads that evaluate prompts. 0 or less, or `None`: the same number as `n_threads`."""
 
     threadpool_poll: int | None = None
-    """How eagerly idle threads wait for work, from 0 (sleep) to 100 (spin). (Default: `50`)"""
+    """How eagerly idle threads wait for work, from 0 (they sleep) to 100 (they spin). (Default: `50`)"""
 
     n_ubatch: int | None = None
     """Most tokens that are computed at once. (Default: `512`)"""
@@ -58,21 +61,22 @@ class LoadingFields(BaseModel):
     """Most conversations that are remembered; the one unused for the longest is forgotten. (Default: `256`)"""
 
     kv_cells: int | None = None
-    """Tokens that the KV caches of all conversations in the context have room for together; `None` for as many as
-    the running generations need, growing. llama.cpp rounds it up to 256."""
+    """Tokens that the KV caches of all conversations in the context have room for together. llama.cpp rounds it up to
+    256. `None`: what the running generations need, growing, and some for conversations that take turns."""
 
     host_cache_mb: int | None = None
     """Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none. (Default:
     `1024`)"""
 
     flash_attn: str | bool | None = None
-    """When to use flash attention. (Default: `"auto"`)"""
+    """When to use flash attention. A `bool` stands for the last two. (Default: `"auto"`)"""
 
     type_k: str | int | None = None
-    """Data type of the K cache, by its name or llama.cpp's number. (Default: `"f16"`)"""
+    """Data type of the K cache. llama.cpp's number of it is valid too. (Default: `"f16"`)"""
 
     type_v: str | int | None = None
-    """Data type of the V cache; a quantized one needs flash attention. (Default: `"f16"`)"""
+    """Data type of the V cache; a quantized one needs flash attention. llama.cpp's number of it is valid too. (Default:
+    `"f16"`)"""
 
     offload_kqv: bool | None = None
     """Keep the KV cache on the GPU. (Default: `True`)"""
@@ -84,7 +88,8 @@ class LoadingFields(BaseModel):
     """Keep all tokens of sliding-window layers, not only the window. (Default: `False`)"""
 
     rope_scaling_type: str | int | None = None
-    """How RoPE is scaled; `None` as the model says."""
+    """How RoPE is scaled beyond the training length. `None`: as the model says. llama.cpp's number of it is valid
+    too."""
 
     rope_freq_base: float | None = None
     """RoPE base frequency; 0 as the model says. (Default: `0.0`)"""
@@ -105,108 +110,148 @@ class LoadingFields(BaseModel):
     """YaRN high correction dimension; negative as the model says. (Default: `-1.0`)"""
 
     yarn_orig_ctx: int | None = None
-    """YaRN original context size; 0 as the model says. (Default: `0`)"""
+    """Context size that the model was trained with before YaRN; 0 as the model says. (Default: `0`)"""
 
 
 class GenerationFields(BaseModel):
     """How text is generated: the options of `cyllama.GenerationConfig`."""
 
-    lora: dict[str, float] | None = None
-    """LoRA adapters to compute with, and their scales: by the paths of their files, or by the names that
-    `client.load_lora` gave them. (Default: `{}`)"""
-
     max_tokens: int | None = None
-    """Most tokens to generate; 0 or less goes on to the end of the context. (Default: `512`)"""
+    """Most tokens to generate. 0 or less: generation goes on to the end of the context. (Default: `512`)"""
 
     temperature: float | None = None
-    """Divides the logits; 0 always takes the most likely token. (Default: `0.8`)"""
+    """Divides the logits before a token is sampled; 0 always takes the most likely token. (Default: `0.8`)"""
 
     top_k: int | None = None
     """Keep the k most likely tokens; 0 keeps all. (Default: `40`)"""
 
     top_p: float | None = None
-    """Keep the most likely tokens whose probabilities add up to this; 1 keeps all. (Default: `0.95`)"""
+    """Keep the most likely tokens whose probabilities add up to this (nucleus sampling); 1 keeps all. (Default:
+    `0.95`)"""
 
     min_p: float | None = None
-    """Keep tokens at least this times as likely as the most likely one; 0 keeps all. (Default: `0.05`)"""
+    """Keep the tokens that are at least this times as likely as the most likely one; 0 keeps all. (Default: `0.05`)"""
 
     typical_p: float | None = None
-    """Locally typical sampling; 1 turns it off. (Default: `1.0`)"""
+    """Keep the most typical tokens whose probabilities add up to this (locally typical sampling); 1 keeps all.
+    (Default: `1.0`)"""
 
     repeat_penalty: float | None = None
-    """Divides the logits of tokens seen in the last `penalty_last_n`; 1 turns it off. (Default: `1.0`)"""
+    """Divides a positive logit of a token seen in the last `penalty_last_n`, and multiplies a negative one; 1 turns it
+    off. (Default: `1.0`)"""
 
     penalty_last_n: int | None = None
-    """Tokens, prompt included, that the three penalties look back at; -1 for the whole context. (Default: `64`)"""
+    """How many of the last tokens, prompt included, the three penalties look at; -1 for the whole context. (Default:
+    `64`)"""
 
     frequency_penalty: float | None = None
-    """Subtracted from a token's logit for every time it was seen. (Default: `0.0`)"""
+    """Subtracted from a token's logit for every time that it was seen. (Default: `0.0`)"""
 
     presence_penalty: float | None = None
     """Subtracted from a token's logit once if it was seen. (Default: `0.0`)"""
 
     dry_multiplier: float | None = None
-    """Strength of the DRY penalty for repeated sequences; 0 turns it off. (Default: `0.0`)"""
+    """Strength of the DRY penalty for repeated sequences of tokens; 0 turns it off. (Default: `0.0`)"""
 
     dry_base: float | None = None
-    """Its growth with the length of the repetition. (Default: `1.75`)"""
+    """Factor by which the DRY penalty grows with every further token that is repeated. (Default: `1.75`)"""
 
     dry_allowed_length: int | None = None
-    """Length of repetition that is not penalised. (Default: `2`)"""
+    """Length of a repetition that DRY does not penalize. (Default: `2`)"""
 
     dry_penalty_last_n: int | None = None
-    """Tokens that it looks back at; -1 for the whole context. (Default: `64`)"""
+    """How many of the last tokens DRY looks at; -1 for the whole context. (Default: `64`)"""
 
     dry_sequence_breakers: Sequence[str] | None = None
-    """Strings that end a repetition."""
+    r"""Strings that end a repetition for DRY. (Default: `("\n", ":", "\"", "*")`)"""
 
     xtc_probability: float | None = None
-    """Chance of excluding the top choices; 0 turns it off. (Default: `0.0`)"""
+    """Chance that the top choices are excluded (XTC); 0 turns it off. (Default: `0.0`)"""
 
     xtc_threshold: float | None = None
-    """Probability above which a token is a top choice. (Default: `0.1`)"""
+    """Probability from which on a token is a top choice for XTC, which keeps the least likely of them. (Default:
+    `0.1`)"""
 
     top_n_sigma: float | None = None
-    """Keep tokens within this many standard deviations of the best logit; 0 or less turns it off. (Default:
+    """Keep the tokens within this many standard deviations of the largest logit; 0 or less turns it off. (Default:
     `-1.0`)"""
 
     samplers: Sequence[str] | None = None
-    """Which of the methods above are applied, and in which order, by llama.cpp's names; the others are off."""
+    """Which of the sampling methods are applied, and in which order, by llama.cpp's names; the others are off.
+    (Default: `("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")`)"""
 
     mirostat: int | None = None
-    """1 or 2 select with a target surprise instead of the methods above; 0 turns it off. (Default: `0`)"""
+    """1 or 2: Mirostat of this version, which aims at a target surprise, samples in place of all methods but the
+    temperature; 0 turns it off. (Default: `0`)"""
 
     mirostat_tau: float | None = None
-    """The target surprise, in bits. (Default: `5.0`)"""
+    """The target surprise of Mirostat, in bits. (Default: `5.0`)"""
 
     mirostat_eta: float | None = None
-    """How fast it is approached. (Default: `0.1`)"""
+    """Learning rate of Mirostat. (Default: `0.1`)"""
 
     seed: int | None = None
-    """Makes a generation reproducible; a negative one draws a new seed every time, as `None` does."""
+    """Seed of the random numbers, which makes a generation reproducible. A negative number, or `None`: a new seed for
+    every generation."""
 
     stop_sequences: Sequence[str] | str | None = None
-    """Generation ends before the first of these."""
+    """Generation ends before the first of these. (Default: `()`)"""
 
     logit_bias: dict[int, float] | None = None
-    """Added to the logits of these token ids; `-inf` forbids a token."""
+    """Added to the logits of tokens, by token id; `-inf` forbids a token. (Default: `{}`)"""
 
     ignore_eos: bool | None = None
     """Never end by an end-of-generation token. (Default: `False`)"""
 
     logprobs: int | bool | None = None
-    """Report the log probability of every token, and those of so many of the likeliest ones in its place; `True`
-    reports `top_logprobs` of them."""
+    """Report the log probability of every token, and those of this many of the most likely ones in its place. `None`:
+    nothing is reported. `True` reports `top_logprobs` of them."""
 
     n_ctx: int | None = None
-    """Size of the context in tokens, prompt and answer together; 0 sizes it by need up to what the model was
-    trained for, as `None` does."""
+    """Size of the context in tokens, prompt and answer together. 0 or less, or `None`: as large as the generation
+    needs, up to what the model was trained for."""
 
     n_batch: int | None = None
     """Most tokens of the prompt that are evaluated in one step. (Default: `2048`)"""
 
     add_bos: bool | None = None
-    """Whether a prompt starts with the beginning-of-sequence token; `None` does as the model says."""
+    """Whether a prompt starts with the beginning-of-sequence token. `None`: as the model says."""
 
     parse_special: bool | None = None
-    """Whether the text of control tokens in a prompt, such as `<|im_end|>`, means the token. (Default: `True`)"""
+    """Whether the text of control tokens in a prompt, such as `</s>`, means the token. (Default: `True`)"""
+
+    lora: dict[str, float] | None = None
+    """LoRA adapters to compute with, and their scales: by the paths of their files, or by the names that
+    `client.load_lora` gave them. (Default: `{}`)"""
+
+
+class ChatFields(BaseModel):
+    """How a chat is rendered and answered: options of `cyllama.LLM.chat`."""
+
+    chat_template: str | None = None
+    """Jinja source of a template to use instead of the model's own, the name of a template that llama.cpp knows, such
+    as "llama3", or the path of a file. `None`: the model's own template."""
+
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat template by name; the values are JSON."""
+
+    enable_thinking: bool | None = None
+    """Whether the model reasons before it answers, where its template has a switch for it. `None`: as
+    `chat_template_kwargs` says, else it reasons. Its reasoning is in `additional_kwargs["reasoning_content"]` of the
+    message, and among its `content_blocks`."""
+
+    reasoning_effort: str | None = None
+    """How hard the model reasons, where its template has a variable for it: "minimal", "low", "medium", "high" or
+    "xhigh"; "none" turns reasoning off. `None`: as the template says."""
+
+    continue_final_message: bool | None = None
+    """Whether the answer continues the last message where that is an `AIMessage`, instead of following it. The answer
+    is what follows it. `None`: it does so for answers in words and calls of tools; structured ones, of
+    `response_format` and `with_structured_output`, are messages of their own."""
+
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may call several tools. (Default: `False`)"""
+
+    reasoning_budget: int | None = None
+    """Most tokens that the model may reason with; then the end of its reasoning is forced, and it answers. -1 for any
+    number; 0 turns reasoning off. `None`: any number."""

@@ -1,0 +1,100 @@
+"""How an option is declared: what it does, its unit, and where it comes from, beside its name, type and default.
+
+`config.py` and `options.py` declare every option once. Docstrings, the flags of the command line, the arguments of
+LangChain's classes and the table of `docs/options.md` are made of these declarations.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_COLUMNS = 100  # of the lists in docstrings, which a terminal shows indented
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an option besides its name and type.
+
+    Attributes:
+        text: What it does, in Markdown.
+        none: What ``None`` means, where that is not "no value".
+        unit: What its value counts, such as "tokens".
+        source: The paper, or the function or parameter of llama.cpp, that it is taken from.
+        default: What a call uses that does not give it. Options of a config have it as the default of their field.
+        bounds: The smallest and the largest value. Options of a config have them in their type.
+    """
+
+    text: str
+    none: str = ""
+    unit: str = ""
+    source: str = ""
+    default: Any = None
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def description(self) -> str:
+        """The text, followed by what ``None`` means."""
+        return f"{self.text}{_none_sentence(self.none)}"
+
+
+def option(default: Any, text: str, *, none: str = "", unit: str = "", source: str = "") -> Any:
+    """Return the field of an option. The arguments are the attributes of :class:`Option`.
+
+    Pydantic shows them in the JSON schema of the config: ``description``, ``unit``, ``source`` and ``none``.
+    """
+    extra: dict[str, Any] = {
+        name: value for name, value in (("unit", unit), ("source", source), ("none", none)) if value
+    }
+    return Field(default, description=f"{text}{_none_sentence(none)}", json_schema_extra=extra)
+
+
+def declaration(field: FieldInfo) -> Option:
+    """Return what :func:`option` was given for a field."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    none, unit, source = (str(extra.get(name, "")) for name in ("none", "unit", "source"))
+    text = (field.description or "").removesuffix(_none_sentence(none))
+    return Option(text, none, unit, source, default=field.get_default(call_default_factory=True))
+
+
+def _none_sentence(none: str) -> str:
+    return f" `None`: {none}." if none else ""
+
+
+def documented(config: type[ModelT]) -> type[ModelT]:
+    """Add the list of all options to the docstring of a config."""
+    type.__setattr__(config, "__doc__", _DocWithOptions(config.__doc__ or ""))
+    return config
+
+
+class _DocWithOptions:
+    """A docstring that ends with the list of options. The list is made when it is first read, not at import."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._whole = ""
+
+    def __get__(self, _instance: object, config: type[BaseModel]) -> str:
+        if not self._whole:
+            options = ((name, declaration(field)) for name, field in config.model_fields.items())
+            self._whole = f"{cleandoc(self._text)}\n\nAttributes:\n{attribute_list(options)}"
+        return self._whole
+
+
+def attribute_list(options: Iterable[tuple[str, Option]]) -> str:
+    """Return the entries of a docstring's section "Attributes" or "Args", one for each option."""
+    fill = textwrap.TextWrapper(_COLUMNS, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join(fill.fill(_entry(name, option)) for name, option in options)
+
+
+def _entry(name: str, option: Option) -> str:
+    facts = [f"default {option.default!r}", option.unit, option.source]
+    return f"{name}: {option.description} ({'; '.join(fact for fact in facts if fact)})".replace("`", "``")
