@@ -91,7 +91,9 @@ class _DocWithOptions:
 
 def attribute_list(options: Iterable[tuple[str, Option]]) -> str:
     """Return the entries of a docstring's section "Attributes" or "Args", one for each option."""
-    fill = textwrap.TextWrapper(_COLUMNS, initial_indent="    ", subsequent_indent="        ")
+    fill = textwrap.TextWrapper(
+        _COLUMNS, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False, break_long_words=False
+    )
     return "\n".join(fill.fill(_entry(name, option)) for name, option in options)
 
 
