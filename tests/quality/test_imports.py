@@ -10,9 +10,10 @@ from ..support.source_tree import ROOT, Module, circle, included, modules, nativ
 #: A module imports from its own layer and those below, the first of which know nothing of the others.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("llama", "errors"),
-    ("config", "response", "models", "control_text"),  # plain values, and text that is made of tokens
+    ("config", "declaration", "response", "models", "control_text"),  # plain values, and text that is made of tokens
     ("grammar",),
     ("chat", "engine"),  # neither knows the other one
+    ("generation_options",),
     ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "tokenizer"),
     ("lora", "call_types"),
     ("runtime",),
