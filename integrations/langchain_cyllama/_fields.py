@@ -245,9 +245,8 @@ class ChatFields(BaseModel):
     "xhigh"; "none" turns reasoning off. `None`: as the template says."""
 
     continue_final_message: bool | None = None
-    """Whether the answer continues the last message where that is an `AIMessage`, instead of following it. The answer
-    is what follows it. `None`: it does so for answers in words and calls of tools; structured ones, of
-    `response_format` and `with_structured_output`, are messages of their own."""
+    """Whether the answer continues the last message if that is an `AIMessage`. It is then only the text that follows.
+    (Default: `True`, but `False` with `response_format` and `with_structured_output`.)"""
 
     parallel_tool_calls: bool | None = None
     """Whether one answer may call several tools. (Default: `False`)"""
