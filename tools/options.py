@@ -370,8 +370,8 @@ REPLACED = {
         "`client.load_lora` gave them."
     ),
     "continue_final_message": (
-        "Whether the answer continues the last message if that is an `AIMessage`. It is then only the text that follows. "
-        "(Default: `True`, but `False` with `response_format` and `with_structured_output`.)"
+        "Whether the answer continues the last message if that is an `AIMessage`. It is then only the text that "
+        "follows. (Default: `True`, but `False` with `response_format` and `with_structured_output`.)"
     ),
 }
 #: Defaults that are not cyllama's.
