@@ -12,21 +12,21 @@ from .errors import ConfigError, OutputError
 from .response import Response
 
 MAX_ATTEMPTS = 100
-MAX_SEED = 2**32 - 1  # that one means a random seed to llama.cpp
-_TEMPERATURE = 0.7  # of later attempts, where it was 0: the first answer would come again
+MAX_SEED = 2**32 - 1  # llama.cpp draws a random seed for this value
+_TEMPERATURE = 0.7  # of later attempts if it was 0, because the first answer would be repeated
 
 AnyResponse = TypeVar("AnyResponse", Response, ChatResponse)
 
 
 def check_attempts(max_attempts: object, **excluding: bool) -> int:
-    """Return how often to sample at most.
+    """Return ``max_attempts`` if it is valid.
 
     Args:
         max_attempts: The option.
-        **excluding: Options by name, and whether they are in use: they hand over text that cannot be taken back.
+        **excluding: Whether other options are in use, by name: those that show text to the caller before it is valid.
 
     Raises:
-        ConfigError: It is not a number of attempts, or cannot be combined.
+        ConfigError: It is not an integer from 1 to 100, or is more than 1 with one of the other options.
     """
     if not isinstance(max_attempts, int) or isinstance(max_attempts, bool) or not 1 <= max_attempts <= MAX_ATTEMPTS:
         raise ConfigError(f"max_attempts is an integer from 1 to {MAX_ATTEMPTS}, not {max_attempts!r:.80}")
@@ -43,7 +43,7 @@ class Attempts(Generic[AnyResponse]):
 
         tries = Attempts(config, max_attempts)
         for config in tries:
-            with tries.one():
+            with tries.attempt():
                 tries.answer = generate(config)  # or: await agenerate(config)
         return tries.answer
 
@@ -52,7 +52,7 @@ class Attempts(Generic[AnyResponse]):
         max_attempts: How often to sample at most.
 
     Attributes:
-        answer: What the latest attempt gave.
+        answer: The latest answer.
     """
 
     answer: AnyResponse
@@ -70,8 +70,8 @@ class Attempts(Generic[AnyResponse]):
             yield config
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Judge the answer of an attempt. An :class:`OutputError` is raised in the last one only."""
+    def attempt(self) -> Iterator[None]:
+        """Check the answer of an attempt on the way out; let an :class:`OutputError` pass only in the last attempt."""
         try:
             yield
         except OutputError:  # a call of a strict tool
@@ -82,9 +82,12 @@ class Attempts(Generic[AnyResponse]):
 
 
 def attempts(config: GenerationConfig, max_attempts: int) -> Iterator[GenerationConfig]:
-    """Yield the options of each attempt: with another seed, and a temperature above 0, from the second one on.
+    """Yield the options of each attempt: from the second one on with another seed, and a temperature above 0.
 
-    The attempts of a call with a seed, or with temperature 0, are the same every time.
+    They are reproducible if ``config`` has a seed, or temperature 0.
+
+    >>> [(each.temperature, each.seed) for each in attempts(GenerationConfig(temperature=0), 3)]
+    [(0.0, None), (0.7, 1), (0.7, 2)]
     """
     yield config
     for attempt in range(1, max_attempts):
@@ -99,7 +102,7 @@ def attempts(config: GenerationConfig, max_attempts: int) -> Iterator[Generation
 
 
 def is_valid(response: Response | ChatResponse) -> bool:
-    """Whether sampling again would not help: the value is valid, or the answer was cut, or there is no value."""
+    """Whether another attempt is of no use: the value is valid, or the answer was cut, or no value is expected."""
     if response.finish_reason != "stop":
         return True
     try:

@@ -14,7 +14,7 @@ from .stream import AsyncStream, Stream
 
 
 class _Answer:
-    """What :class:`ChatStream` and :class:`AsyncChatStream` have in common: from text to deltas and a response."""
+    """The common part of :class:`ChatStream` and :class:`AsyncChatStream`: makes deltas and a response of text."""
 
     def __init__(self, plan: ChatPlan) -> None:
         self._plan = plan
@@ -45,7 +45,7 @@ class _Answer:
         return replace(delta, logprobs=logprobs)
 
     def _finish(self, response: Response) -> ChatDelta:
-        """Read what was held back, and what was never read."""
+        """Make the response; return the delta of the text that was held back or not read yet."""
         delta = self._parser.push(response.text[len(self._parser.text) :])
         last = self._parser.finish()
         message = self._parser.message
@@ -63,7 +63,7 @@ class _Answer:
         return _join(delta, last, (response.logprobs or ())[self._n_logprobs :])
 
     def _check(self) -> None:
-        """Validate the calls of strict tools, in an answer that came to its end by itself."""
+        """Validate the calls of strict tools in an answer that was neither cut nor cancelled."""
         if self.response.finish_reason == "tool_calls":
             self._plan.check(self.response.message)
 

@@ -1,4 +1,4 @@
-"""Control tokens told from text that only spells them.
+"""Tells control tokens from text that only spells them.
 
 A chat template writes control tokens as text, and the text of a message can spell one as well. Before messages are
 rendered, :class:`ControlText` breaks such texts with a character that the filters of templates do not change.
@@ -33,11 +33,11 @@ _SPACE = " \t\n\v\f\r"
 
 
 class Run(NamedTuple):
-    """A part of a text, to be made into tokens by itself.
+    """A part of a text that is tokenized separately.
 
     Attributes:
         text: The text.
-        parts: The same, cut where the marks were; empty if the text of control tokens in it means the tokens.
+        parts: The text, cut where marks were; empty if the text of control tokens in it means the tokens.
     """
 
     text: str
@@ -82,7 +82,7 @@ class ControlText:
     # -------------------- before rendering
 
     def mark(self, text: str, inside: Collection[str] = ()) -> str:
-        """Return a text in which nothing spells a control token, alone or together with what stands beside it.
+        """Return a text in which nothing spells a control token, alone or together with the text beside it.
 
         Args:
             text: The text.
@@ -116,7 +116,7 @@ class ControlText:
     def rendered(self, text: str) -> RenderedChat:
         """Return the prompt that marked messages were rendered to.
 
-        Marks are left only where there would be a control token without them.
+        A mark stays only where the text would spell a control token without it.
         """
         if BREAK not in text and _ESCAPE not in text and "\\ufdd" not in text.lower():
             return RenderedChat(text, text)
@@ -125,12 +125,12 @@ class ControlText:
         return RenderedChat(text, self._break(text, broken))
 
     def enclosed(self, prompt: RenderedChat, texts: Collection[str], source: str) -> frozenset[str]:
-        """Return those of some texts that the template may have made a part of a control token in a prompt.
+        """Return those of ``texts`` that the template may have made a part of a control token in a prompt.
 
         Args:
             prompt: The prompt.
-            texts: What messages and tools say.
-            source: The template, in which a literal ends with what comes before the text in the token.
+            texts: Texts of messages and tools.
+            source: The template. A literal in it ends with the beginning of the token, up to the text.
         """
         tokens = {prompt.marked[i:end] for i, end in self._spans(prompt.marked)}
         longest = max(map(len, tokens), default=0)
@@ -147,7 +147,7 @@ class ControlText:
         return self._unmark(marked)[0]
 
     def split(self, marked: str) -> Iterator[str]:
-        """Yield marks and characters, those with the marks that stand for them as one."""
+        """Yield the marks and characters of a marked text. A character that is escaped is one item with its escape."""
         i = 0
         while i < len(marked):
             length = 2 if marked[i] == _ESCAPE else 1
@@ -155,7 +155,7 @@ class ControlText:
             i += length
 
     def runs(self, marked: str) -> list[Run]:
-        """Return the parts of a marked text that are made into tokens by themselves, without marks."""
+        """Return the parts of a marked text that are tokenized separately, without marks."""
         if BREAK not in marked and _ESCAPE not in marked:
             return [Run(marked)]
         runs: list[Run] = []
@@ -184,7 +184,7 @@ class ControlText:
 
     @cached_property
     def _stand_ins(self) -> dict[str, str]:
-        """What stands for a control token of one character, which cannot be broken."""
+        """Replacements of the control tokens of one character, which cannot be broken."""
         single = [text for text in self._ids if len(text) == 1]
         return {text: _ESCAPE + chr(_FIRST_STAND_IN + i) for i, text in enumerate(single)}
 
@@ -194,7 +194,7 @@ class ControlText:
 
     @cached_property
     def _lengths(self) -> dict[str, list[int]]:
-        """Lengths of the tokens that begin with two characters, or consist of one: longest first."""
+        """Lengths of the control tokens by their first two characters, or their only one; longest first."""
         lengths: dict[str, set[int]] = {}
         for text in self._ids:
             lengths.setdefault(text[:2], set()).add(len(text))
@@ -226,7 +226,7 @@ class ControlText:
         return re.compile(f"{_one_of(ends | {BREAK, _ESCAPE}).pattern}|{_ASCII_MARK_IN_TEXT.pattern}")
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield where each text of a control token begins and ends; the longest of those that begin together."""
+        """Yield where each text of a control token begins and ends. Where several begin, it is the longest."""
         lengths, ids = self._lengths, self._ids
         for match in self._first.finditer(text):
             i = match.start()
@@ -262,7 +262,7 @@ class ControlText:
         return "".join([*parts, escaped[last:]])
 
     def _unmark(self, marked: str) -> tuple[str, list[int]]:
-        """Return the text without marks, and where they were: 2n before the character n, 2n + 1 in its place."""
+        """Return the text without marks, and their places: 2n before the character n, 2n + 1 in its place."""
         parts: list[str] = []
         breaks: list[int] = []
         last = n = 0
@@ -282,7 +282,7 @@ class ControlText:
 
 
 def decomposes(model: LlamaModel) -> bool:
-    """Whether texts are to be decomposed (NFD) before they are tokenized.
+    """Whether texts have to be decomposed (NFD) before they are tokenized.
 
     A WordPiece vocabulary that ignores accents was made from such texts, in which a Hangul syllable is several
     characters. llama.cpp decomposes letters with accents only.
@@ -294,12 +294,12 @@ def decomposes(model: LlamaModel) -> bool:
 
 
 def _one_of(characters: set[str]) -> re.Pattern[str]:
-    """Return what finds each of some characters."""
+    """Return a pattern that matches any of some characters."""
     return re.compile(f"[{''.join(map(re.escape, sorted(characters)))}]" if characters else r"(?!)")
 
 
 def escape(text: str) -> str:
-    """Return a text, marked, in which all that spells a control token means the token."""
+    """Return a marked text in which every text of a control token means the token."""
     if BREAK in text or _ESCAPE in text:
         text = _TO_ESCAPE.sub(lambda match: f"{_ESCAPE}\ufdd2" if match[0] == BREAK else f"{_ESCAPE}\ufdd3", text)
     return _ASCII_MARK_IN_TEXT.sub(lambda _: f"\\{BREAK}", text) if "\\" in text else text
@@ -307,7 +307,7 @@ def escape(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _literal_ends(source: str, token: str) -> tuple[int, ...]:
-    """Return after how many characters of a token a literal of a template ends."""
+    """Return the lengths of the beginnings of a token's text that a literal of the template ends with."""
     after = r"""\s*(?:['"]|\{\{|\{%)"""
     return tuple(i for i in range(1, len(token) - 1) if re.search(re.escape(token[:i]) + after, source))
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
+from .engine import Request
 from .errors import ConfigTypeError, EventLoopError, StreamNotFinishedError
+from .grammar import ResponseFormat
 from .response import Response, TextChunk
-
-if TYPE_CHECKING:
-    from .engine import Request
-    from .grammar import ResponseFormat
-    from .runtime import Runtime
+from .runtime import Runtime
 
 
 def check_synchronous(on_token: Callable[[str], object] | None) -> None:
@@ -31,7 +28,7 @@ def _asynchronous(on_token: object) -> ConfigTypeError:
 
 
 class _Generation:
-    """What :class:`Stream` and :class:`AsyncStream` have in common."""
+    """The common part of :class:`Stream` and :class:`AsyncStream`: a request, and its response after the end."""
 
     def __init__(
         self,
@@ -71,7 +68,7 @@ class _Generation:
             self._runtime.cancel(self._request)
 
     def __del__(self) -> None:
-        if hasattr(self, "_request"):  # not where Ctrl-C came while it was made
+        if hasattr(self, "_request"):  # missing if Ctrl-C interrupted the constructor
             self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
@@ -167,10 +164,10 @@ class Stream(_Generation, Iterator[TextChunk]):
 
 
 class LoopOutlet:
-    """Carries what the engine's thread puts into it over to an event loop.
+    """Takes chunks from the engine's thread to an event loop.
 
     Attributes:
-        queue: What arrived there.
+        queue: The chunks that arrived there; ``None`` after the last one.
     """
 
     def __init__(self) -> None:
@@ -178,7 +175,7 @@ class LoopOutlet:
         self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
     def check_loop(self) -> None:
-        """Raise :class:`EventLoopError` in another event loop: nothing would ever arrive there."""
+        """Raise :class:`EventLoopError` in another event loop: no chunk arrives there."""
         if asyncio.get_running_loop() is not self._loop:
             raise EventLoopError(
                 "this stream was made in another event loop, and only code that runs there can read it: call astream() "
@@ -186,7 +183,7 @@ class LoopOutlet:
             )
 
     def put(self, item: TextChunk | None) -> None:
-        """Take an item, from any thread."""
+        """Take an item, from any thread. It does not raise: after the loop was closed, the item is dropped."""
         try:
             self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
         except RuntimeError:  # the loop was closed: it will not be read

@@ -1,4 +1,4 @@
-"""From a task to what it generates: a stream, several ones of the same prompt, or the first valid answer."""
+"""From a task to a stream of its text, to several texts of one prompt, or to the first valid answer."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def first_valid(task: Task, max_attempts: int, begin: Callable[[Task], _Readable
     """
     tries = Attempts[AnyResponse](task.config, max_attempts)
     for config in tries:
-        with tries.one():
+        with tries.attempt():
             tries.answer = begin(replace(task, config=config)).read()
     return tries.answer
 
@@ -175,6 +175,6 @@ async def first_valid_async(
     """Do the same as :func:`first_valid` for an event loop."""
     tries = Attempts[AnyResponse](task.config, max_attempts)
     for config in tries:
-        with tries.one():
+        with tries.attempt():
             tries.answer = await begin(replace(task, config=config)).read()
     return tries.answer

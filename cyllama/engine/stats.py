@@ -11,6 +11,10 @@ class Stats:
 
     They make the rules for contexts observable.
 
+    >>> _ = llm("Once upon a time", max_tokens=8)
+    >>> llm.stats.running, llm.stats.n_ctx > 0
+    (0, True)
+
     Attributes:
         contexts_created: Contexts for generation that were created.
         context_reuses: Generations that started in a context that existed already.
@@ -67,5 +71,12 @@ class Stats:
         return self.tokens_decoded / self.steps if self.steps else 0.0
 
     def snapshot(self, **changes: int) -> Stats:
-        """Return a copy, which does not change any more, with some values replaced."""
+        """Return a copy, which does not change any more, with some values replaced.
+
+        >>> Stats().snapshot(running=1).running
+        1
+
+        Args:
+            **changes: Values by name.
+        """
         return replace(self, **changes)
