@@ -9,6 +9,7 @@ import random
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,7 @@ from cyllama import (
 from cyllama.engine import Request
 from cyllama.session_choice import ConversationKey
 
-from ..support.harness import Reference, settled
+from ..support.harness import Reference, in_threads, settled
 
 Messages = list[Any]
 
@@ -261,6 +262,24 @@ def test_the_limit_of_conversations_without_a_name_is_for_each_tenant(llm: LLM) 
     assert ask(pool, [user("Say 0.")], tenant="acme")[0] == "new"
 
 
+def test_many_users_at_once_keep_their_conversations_apart(pool: SessionPool) -> None:
+    names = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn"]
+
+    def talk(name: str) -> list[str]:
+        history: Messages = [system("Be brief."), user(f"My name is {name}.")]
+        choices = []
+        for turn in range(3):
+            choice, answer = ask(pool, history)
+            assert turn == 0 or answer.text == f"Your name is {name}."
+            choices.append(choice)
+            history += [answer.message, NAME]
+        return choices
+
+    talks = in_threads([partial(talk, name) for name in names])
+    assert talks == [["new", "continue", "continue"]] * len(names)
+    assert len(pool.llm.sessions) == len(names)
+
+
 # -------------------- tenants
 
 
@@ -377,12 +396,13 @@ def test_a_lease_is_used_once(pool: SessionPool) -> None:
 def test_the_idle_histories_of_a_conversation_are_limited(llm: LLM) -> None:
     pool = SessionPool(llm, max_idle=3)
     kept: Messages = [system("You are a pirate."), ADA]
-    for hour in range(6):
+    for _ in range(2):
         _, answer = ask(pool, kept, "ada")
         kept += [answer.message, NAME]
+    for hour in range(6):
         ask(pool, [system(f"It is {hour} o'clock."), ADA], "ada")
     assert len(llm.sessions) == 3
-    assert ask(pool, kept, "ada")[0] == "continue", "what went on before is kept longest"
+    assert ask(pool, kept, "ada")[0] == "continue", "a history that was continued is kept longest"
 
 
 def test_a_history_that_the_model_has_forgotten_begins_again() -> None:
