@@ -70,7 +70,7 @@ class Exclusivity:
             self._switching = False
 
     def end_beginning(self) -> None:
-        """Note that the generation of a call was handed over, or that there is none."""
+        """Note that the generation of a call was handed over, or that the call ended without one."""
         with self._lock:
             self._beginning -= 1
 

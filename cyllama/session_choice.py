@@ -13,7 +13,7 @@ from .errors import SessionError
 from .exclusivity import Exclusivity
 from .llm import LLM
 
-#: How a session was chosen; "none" where there is none.
+#: How a session was chosen; "none" without a session.
 SessionChoice: TypeAlias = Literal["continue", "rewrite", "fork", "new", "none"]
 
 TENANT_END = "\x1e"  # in names of sessions
@@ -57,7 +57,7 @@ class PooledCall(NamedTuple):
 
 def read_history(history: str | Sequence[MessageLike], options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
     """Return fingerprints of a history, and how many of them come before its first message."""
-    if isinstance(history, str):  # without the last line: it may go on with the answer
+    if isinstance(history, str):  # without the last line: the answer may continue it
         return tuple(_fingerprint(line) for line in history.splitlines(keepends=True)[:-1]), 0
     messages = [message.to_dict() if isinstance(message, Message) else message for message in history]
     opening = itertools.takewhile(

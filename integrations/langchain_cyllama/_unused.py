@@ -23,7 +23,7 @@ class Unused(NamedTuple):
 
     Attributes:
         reason: Why it has none, and what to use instead.
-        neutral: Whether a value asks for what happens anyway, and so needs no warning.
+        neutral: Whether a value asks for the only possible behaviour, and so needs no warning.
     """
 
     reason: str
