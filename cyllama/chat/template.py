@@ -73,7 +73,7 @@ class ChatTemplates:
         """Return a template compiled: source, a known name or a path, or ``None`` for the model's own.
 
         Raises:
-            ChatTemplateError: There is none, or it is no template.
+            ChatTemplateError: The model has no template, or the text is not a valid template.
         """
         if chat_template is None:
             if self._model.chat_template() is None:
@@ -117,8 +117,8 @@ class ChatTemplates:
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
-            MessageError: The messages are no chat.
-            ToolError: A tool is not defined as one.
+            MessageError: The messages are not a valid chat.
+            ToolError: A tool is not valid.
             ConfigError: A variable of the template cannot be set, or two arguments contradict each other.
             PromptError: A text has lone surrogates.
         """
@@ -179,10 +179,10 @@ class ChatTemplates:
 
         Raises:
             ChatTemplateError: There is no template, or it cannot be compiled, or it refuses the messages.
-            MessageError: The messages are no chat.
-            ToolError: A tool is not defined as one, or ``tool_choice`` is none.
+            MessageError: The messages are not a valid chat.
+            ToolError: A tool is not valid, or ``tool_choice`` does not fit the tools.
             SchemaError: A schema cannot be converted to a grammar.
-            GrammarError: ``grammar`` is none.
+            GrammarError: ``grammar`` is not valid GBNF.
             ConfigError: ``grammar`` is combined with tools or a response format, or a variable cannot be set.
             PromptError: A text has lone surrogates.
         """
@@ -218,7 +218,7 @@ class ChatTemplates:
         except MessageError:
             if continue_final_message:
                 raise
-            return plan(new_chat(history))  # it is answered in a turn of its own
+            return plan(new_chat(history))  # the answer is a message of its own
 
     def native(
         self,

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 #: A phrase, and what to write instead.
 PHRASES = {
-    r"\b(is|are|was) (?-i:none)\b(?! of)": "is not a valid ...",
+    r"(?<!\bthere )\b(is|are|was|were) (?-i:none)\b(?! of)": "is not a valid ...",
     r"\banew\b": "again, from scratch",
     r"\b(nobody|whoever|whomever|somebody)\b": "the caller, no caller, the engine's thread",
     r"\b(the|engine's) books\b": "what is recorded, by its name",
