@@ -188,8 +188,10 @@ class Admission:
             kv_cache.compact(own)
         shareable, adapters = conversation is not None, request.adapters.key
         lease = kv_cache.open(request.all_tokens, own, shareable=shareable, adapters=adapters)
-        request.release_sequence()  # it has one if it ran before, or followed another request
-        request.lease, sequence = lease, lease.sequence
+        before, request.lease = request.lease, lease
+        if before is not None:  # it ran before, or followed another request
+            before.release()
+        sequence = lease.sequence
         if conversation is not None:
             if own is not sequence:
                 before, conversation.lease = conversation.lease, kv_cache.keep(sequence)
