@@ -1,13 +1,17 @@
-// What this build of llama.cpp is and what it can run on.
+#include "backend.hpp"
+
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "backend.hpp"
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 #include "build-info.h"
-#include "guard.hpp"
+#include "conversion.hpp"
 #include "llama.h"
-#include "model.hpp"
 #include "modules.hpp"
+#include "process.hpp"
 
 namespace {
 
@@ -70,31 +74,39 @@ void check_gpus_after_fork() {
     }
 }
 
-void init_backend(nb::module_ & m) {
-    llama_backend_init();
-
-    nb::class_<LlamaDevice>(m, "LlamaDevice", "Something that computes.")
-        .def_ro("name", &LlamaDevice::name, "As LlamaModelParams.devices takes it.")
-        .def_ro("description", &LlamaDevice::description, "The hardware's name.")
-        .def_ro("type", &LlamaDevice::type, "\"cpu\", \"gpu\", \"igpu\", \"accel\" or \"other\".")
-        .def_ro("backend", &LlamaDevice::backend, "The ggml backend that drives it.")
-        .def_ro("memory_free", &LlamaDevice::memory_free, "Free memory in bytes.")
-        .def_ro("memory_total", &LlamaDevice::memory_total, "Memory in bytes.");
-
-    m.def("devices", &devices, "The devices that models can run on.");
-    m.def("backends", &backends, "Names of the ggml backends in this build.");
+static void init_build(nb::module_ & m) {
     m.def(
         "system_info", [] { return to_str(llama_print_system_info()); },
-        "The CPU features and options of this build (llama_print_system_info).");
-    m.def("build_info", [] { return std::string(llama_build_info()); }, "The llama.cpp build, such as \"b10605-b10605\".");
-    m.def("build_number", [] { return llama_build_number(); }, "The number of the llama.cpp build.");
-    m.def("compiler", [] { return std::string(llama_compiler()); }, "The compiler that built llama.cpp.");
-    m.def("supports_gpu_offload", &llama_supports_gpu_offload, "Whether layers can be kept on a GPU.");
-    m.def("supports_mmap", &llama_supports_mmap, "Whether model files can be memory-mapped.");
-    m.def("supports_mlock", &llama_supports_mlock, "Whether models can be locked into memory.");
-    m.def("supports_rpc", &llama_supports_rpc, "Whether models can run on remote machines.");
-    m.def("max_devices", &llama_max_devices, "Most devices that a model can use.");
-    m.def("max_parallel_sequences", &llama_max_parallel_sequences, "Largest n_seq_max of a context.");
-    m.attr("LLAMA_STATE_SEQ_FLAGS_NONE") = LLAMA_STATE_SEQ_FLAGS_NONE;
-    m.attr("LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY") = LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY;
+        "Return the CPU features and options of this build as text (llama_print_system_info).");
+    m.def(
+        "build_info", [] { return std::string(llama_build_info()); },
+        "Return the name of the llama.cpp build, such as \"b10605-b10605\".");
+    m.def("build_number", [] { return llama_build_number(); }, "Return the number of the llama.cpp build.");
+    m.def("compiler", [] { return std::string(llama_compiler()); }, "Return the compiler that built llama.cpp.");
+    m.def("supports_gpu_offload", &llama_supports_gpu_offload, "Return whether layers can be kept on a GPU.");
+    m.def("supports_mmap", &llama_supports_mmap, "Return whether model files can be memory-mapped.");
+    m.def("supports_mlock", &llama_supports_mlock, "Return whether models can be locked into memory.");
+    m.def("supports_rpc", &llama_supports_rpc, "Return whether models can run on remote machines.");
+    m.def("max_devices", &llama_max_devices, "Return the most devices that a model can use.");
+    m.def("max_parallel_sequences", &llama_max_parallel_sequences, "Return the largest `n_seq_max` of a context.");
+}
+
+void init_backend(nb::module_ & m) {
+    llama_backend_init();
+    nb::class_<LlamaDevice>(m, "LlamaDevice",
+                            "A device that computes: a CPU, a GPU or an accelerator (ggml_backend_dev_t).")
+        .def_ro("name", &LlamaDevice::name, "Name for LlamaModelParams.devices.")
+        .def_ro("description", &LlamaDevice::description, "Name of the hardware.")
+        .def_ro("type", &LlamaDevice::type, "\"cpu\", \"gpu\", \"igpu\", \"accel\" or \"other\".")
+        .def_ro("backend", &LlamaDevice::backend, "Name of the ggml backend that drives it.")
+        .def_ro("memory_free", &LlamaDevice::memory_free, "Free memory, in bytes.")
+        .def_ro("memory_total", &LlamaDevice::memory_total, "Memory, in bytes.");
+    m.def("devices", &devices, R"doc(
+        Return the devices that models can run on.
+
+        Raises:
+            RuntimeError: In a child of os.fork() whose parent has used a GPU.
+        )doc");
+    m.def("backends", &backends, "Return the names of the ggml backends in this build.");
+    init_build(m);
 }

@@ -1,33 +1,32 @@
 #include "batch.hpp"
 
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
 #include <string>
+
+#include "errors.hpp"
+#include "guard.hpp"
+#include "modules.hpp"
 
 // llama.cpp subtracts positions from each other: beyond half of the range, such a difference would overflow.
 static void check_positions(llama_pos pos, size_t n) {
     constexpr llama_pos kMaxPosition = 1 << 30;
     if (pos < 0 || pos > kMaxPosition || n > static_cast<size_t>(kMaxPosition - pos) + 1) {
-        throw nb::value_error(("positions must be from 0 to 1073741824: " + std::to_string(n) + " from " +
-                               std::to_string(pos) + " are out of range")
-                                  .c_str());
+        throw_value_error("positions must be from 0 to 1073741824: " + std::to_string(n) + " from " + std::to_string(pos) +
+                          " are out of range");
     }
 }
 
 LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity), n_seq_max_(n_seq_max) {
     constexpr int32_t kMaxCapacity = 1 << 24;
     constexpr int64_t kMaxSequenceIds = 1 << 24;
-    if (capacity < 1 || capacity > kMaxCapacity) {
-        throw nb::value_error(("n_tokens must be from 1 to 16777216, not " + std::to_string(capacity)).c_str());
-    }
-    const auto max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
-    if (n_seq_max < 1 || n_seq_max > max_sequences) {
-        throw nb::value_error(
-            ("n_seq_max must be from 1 to " + std::to_string(max_sequences) + ", not " + std::to_string(n_seq_max))
-                .c_str());
-    }
+    check_range("n_tokens", capacity, 1, kMaxCapacity);
+    check_range("n_seq_max", n_seq_max, 1, static_cast<int64_t>(llama_max_parallel_sequences()));
     if (int64_t{capacity} * n_seq_max > kMaxSequenceIds) {
-        throw nb::value_error(("n_tokens * n_seq_max must be at most 16777216, not " + std::to_string(capacity) + " * " +
-                               std::to_string(n_seq_max) + ": split the batch")
-                                  .c_str());
+        throw_value_error("n_tokens * n_seq_max must be at most 16777216, not " + std::to_string(capacity) + " * " +
+                          std::to_string(n_seq_max) + ": split the batch");
     }
     tokens_.resize(capacity);
     positions_.resize(capacity);
@@ -42,18 +41,16 @@ LlamaBatch::LlamaBatch(int32_t capacity, int32_t n_seq_max) : capacity_(capacity
 
 void LlamaBatch::check_space(size_t n) const {
     if (n > static_cast<size_t>(capacity_ - n_tokens_)) {
-        throw nb::value_error(("the batch holds " + std::to_string(n_tokens_) + " of " + std::to_string(capacity_) +
-                               " tokens: no space for " + std::to_string(n) + " more. Decode and clear() it first")
-                                  .c_str());
+        throw_value_error("the batch holds " + std::to_string(n_tokens_) + " of " + std::to_string(capacity_) +
+                          " tokens: no space for " + std::to_string(n) + " more. Decode and clear() it first");
     }
 }
 
 void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits) {
     check_space(1);
     if (seq_ids.empty() || seq_ids.size() > static_cast<size_t>(n_seq_max_)) {
-        throw nb::value_error(
-            ("a token belongs to 1 to " + std::to_string(n_seq_max_) + " sequences, not " + std::to_string(seq_ids.size()))
-                .c_str());
+        throw_value_error("a token belongs to 1 to " + std::to_string(n_seq_max_) + " sequences, not " +
+                          std::to_string(seq_ids.size()));
     }
     check_positions(pos, 1);
     const int32_t i = n_tokens_;
@@ -79,15 +76,8 @@ llama_batch LlamaBatch::get() {
     return {n_tokens_, tokens_.data(), nullptr, positions_.data(), n_seq_ids_.data(), seq_id_rows_.data(), logits_.data()};
 }
 
-void init_batch(nb::module_ & m) {
-    nb::class_<LlamaBatch>(m, "LlamaBatch",
-                           "Tokens of one or many sequences, to be evaluated by one LlamaContext.decode (llama_batch).\n\n"
-                           ">>> batch = LlamaBatch(8)\n"
-                           ">>> batch.add_sequence([1, 2, 3])\n"
-                           ">>> len(batch)\n"
-                           "3")
-        .def(nb::init<int32_t, int32_t>(), nb::arg("n_tokens"), nb::arg("n_seq_max") = 1,
-             "An empty batch for up to `n_tokens` tokens, each in up to `n_seq_max` sequences.")
+static void init_changes(nb::class_<LlamaBatch> & batch) {
+    batch
         .def(
             "add",
             [](LlamaBatch & self, llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids,
@@ -96,28 +86,73 @@ void init_batch(nb::module_ & m) {
                 self.add(token, pos, seq_ids, logits);
             },
             nb::arg("token"), nb::arg("pos"), nb::arg("seq_ids") = std::vector<llama_seq_id>{0}, nb::arg("logits") = false,
-            "Append `token` at position `pos` of every sequence of `seq_ids`; with `logits`, its logits are computed.\n\n"
-            "Raises ValueError if the batch is full.")
-        .def(
-            "add_sequence",
-            [](LlamaBatch & self, const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id,
-               bool logits_last, bool logits_all) {
-                Guard guard(self, "batch");
-                self.add_sequence(tokens, pos, seq_id, logits_last, logits_all);
-            },
-            nb::arg("tokens"), nb::arg("pos") = 0, nb::arg("seq_id") = 0, nb::arg("logits_last") = true,
-            nb::arg("logits_all") = false,
-            "Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one, or with\n"
-            "`logits_all` for all of them, as embeddings want it.\n\n"
-            "Raises ValueError, and appends nothing, if they do not fit.")
+            R"doc(
+            Append one token.
+
+            Args:
+                token: Token id.
+                pos: Its position in each of its sequences, from 0 to 2**30.
+                seq_ids: The sequences that it belongs to, from 1 to `n_seq_max` of them.
+                logits: Compute its logits.
+
+            Raises:
+                ValueError: The batch is full, or an argument is out of range.
+            )doc")
         .def(
             "clear",
             [](LlamaBatch & self) {
                 Guard guard(self, "batch");
                 self.clear();
             },
-            "Remove all tokens.")
-        .def("__len__", &LlamaBatch::size)
-        .def_prop_ro("capacity", &LlamaBatch::capacity, "How many tokens fit.")
-        .def_prop_ro("n_seq_max", &LlamaBatch::n_seq_max, "How many sequences a token can belong to.");
+            "Remove all tokens.");
+}
+
+static void init_sequences(nb::class_<LlamaBatch> & batch) {
+    batch.def(
+        "add_sequence",
+        [](LlamaBatch & self, const std::vector<llama_token> & tokens, llama_pos pos, llama_seq_id seq_id, bool logits_last,
+           bool logits_all) {
+            Guard guard(self, "batch");
+            self.add_sequence(tokens, pos, seq_id, logits_last, logits_all);
+        },
+        nb::arg("tokens"), nb::arg("pos") = 0, nb::arg("seq_id") = 0, nb::arg("logits_last") = true,
+        nb::arg("logits_all") = false, R"doc(
+            Append the tokens of one sequence, at positions `pos`, `pos + 1`, ...
+
+            Args:
+                tokens: Token ids.
+                pos: Position of the first token, from 0 to 2**30.
+                seq_id: The sequence.
+                logits_last: Compute the logits of the last token.
+                logits_all: Compute the logits of all tokens, as embeddings need it.
+
+            Raises:
+                ValueError: The tokens do not fit, or a position is out of range. Then nothing is appended.
+            )doc");
+}
+
+void init_batch(nb::module_ & m) {
+    nb::class_<LlamaBatch> batch(m, "LlamaBatch", R"doc(
+        Tokens of one or many sequences, which one LlamaContext.decode() evaluates (llama_batch).
+
+        >>> batch = LlamaBatch(8)
+        >>> batch.add_sequence([1, 2, 3])
+        >>> len(batch)
+        3
+        )doc");
+    batch.def(nb::init<int32_t, int32_t>(), nb::arg("n_tokens"), nb::arg("n_seq_max") = 1, R"doc(
+            Create an empty batch.
+
+            Args:
+                n_tokens: Capacity in tokens, at most 2**24.
+                n_seq_max: Most sequences that a token can belong to. `n_tokens * n_seq_max` is at most 2**24.
+
+            Raises:
+                ValueError: An argument is out of range.
+            )doc");
+    init_changes(batch);
+    init_sequences(batch);
+    batch.def("__len__", &LlamaBatch::size)
+        .def_prop_ro("capacity", &LlamaBatch::capacity, "Most tokens in the batch.")
+        .def_prop_ro("n_seq_max", &LlamaBatch::n_seq_max, "Most sequences that a token can belong to.");
 }

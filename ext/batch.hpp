@@ -1,17 +1,12 @@
-// Tokens on their way into a context.
+// Tokens for a context to evaluate.
 #pragma once
-
-#include <nanobind/nanobind.h>
-#include <nanobind/stl/vector.h>
 
 #include <vector>
 
-#include "guard.hpp"
 #include "llama.h"
+#include "lock.hpp"
 
-namespace nb = nanobind;
-
-/// A llama_batch of fixed capacity in memory of its own.
+/// The Python class LlamaBatch: a llama_batch of fixed capacity that owns its memory.
 class LlamaBatch : public Guarded {
   public:
     LlamaBatch(int32_t capacity, int32_t n_seq_max);
@@ -41,5 +36,3 @@ class LlamaBatch : public Guarded {
     std::vector<llama_seq_id *> seq_id_rows_;
     std::vector<int8_t> logits_;
 };
-
-void init_batch(nb::module_ & m);

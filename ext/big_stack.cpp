@@ -1,6 +1,5 @@
 #include "big_stack.hpp"
 
-#include <algorithm>
 #include <exception>
 #include <stdexcept>
 
@@ -41,12 +40,12 @@ void * run(void * data) {
 } // namespace
 
 void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
-    constexpr size_t kPage = 1 << 16; // some systems insist on whole pages
+    constexpr size_t kPage = 1 << 16; // bytes; some systems need whole pages
     const size_t size = (kBaseStack + bytes + kPage - 1) / kPage * kPage;
     Task task{work, nullptr, {}};
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    // The memory is only reserved: pages that the recursion never reaches are never touched.
+    // The memory is only reserved: the system provides a page when the recursion reaches it.
     int failed = pthread_attr_setstacksize(&attributes, size);
     pthread_t thread;
     if (!failed) {
@@ -64,21 +63,3 @@ void run_on_big_stack(size_t bytes, const std::function<void()> & work) {
     }
 }
 #endif
-
-size_t nesting_depth(const std::string & text, bool json) {
-    size_t depth = 0, deepest = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (json && c == '"') {
-            quoted = !quoted;
-        } else if (quoted) {
-            i += c == '\\' ? 1 : 0;
-        } else if (c == '[' || c == '{') {
-            deepest = std::max(deepest, ++depth);
-        } else if ((c == ']' || c == '}') && depth) {
-            --depth;
-        }
-    }
-    return deepest;
-}

@@ -6,27 +6,49 @@
 
 namespace {
 
-constexpr int32_t kLanes = 32; // let the compiler use vectors
-constexpr int32_t kRows = 64;  // a table of so many rows and kLanes columns is looked at by its columns
+constexpr int32_t kLanes = 32; // values at a time, so that the compiler uses vectors
+constexpr int32_t kRows = 64;  // the logits are tables of kRows rows and kLanes columns; each column has a maximum
 
-// Writes the largest value of each column of a table; returns whether all of its values are numbers.
+// Writes the largest value of each column of a table; returns false if the table has a NaN.
 bool column_maxima(const float * table, float * maxima) {
-    int32_t n_bad[kLanes] = {};
+    int32_t n_nan[kLanes] = {};
     std::copy(table, table + kLanes, maxima);
     for (int32_t row = 0; row < kRows; ++row) {
         for (int32_t lane = 0; lane < kLanes; ++lane) {
             const float value = table[row * kLanes + lane];
             maxima[lane] = value > maxima[lane] ? value : maxima[lane];
-            n_bad[lane] += value != value;
+            n_nan[lane] += value != value;
         }
     }
-    return std::all_of(n_bad, n_bad + kLanes, [](int32_t n) { return n == 0; });
+    return std::all_of(n_nan, n_nan + kLanes, [](int32_t n) { return n == 0; });
 }
 
 void collect_all(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) {
     tokens.resize(static_cast<size_t>(n_vocab));
     for (llama_token id = 0; id < n_vocab; ++id) {
         tokens[static_cast<size_t>(id)] = {id, logits[id], 0.0f};
+    }
+}
+
+// Collects the tokens whose logits are `least` or more; `maxima`: of each column.
+void collect_from(const float * logits, int32_t n_vocab, float least, const std::vector<float> & maxima,
+                  std::vector<llama_token_data> & tokens) {
+    tokens.clear();
+    const auto take = [&](llama_token id) {
+        if (logits[id] >= least) {
+            tokens.push_back({id, logits[id], 0.0f});
+        }
+    };
+    const auto n_columns = static_cast<int32_t>(maxima.size());
+    for (int32_t column = 0; column < n_columns; ++column) {
+        if (maxima[static_cast<size_t>(column)] >= least) {
+            for (int32_t row = 0; row < kRows; ++row) {
+                take((column / kLanes * kRows + row) * kLanes + column % kLanes);
+            }
+        }
+    }
+    for (llama_token id = n_columns * kRows; id < n_vocab; ++id) {
+        take(id);
     }
 }
 
@@ -60,7 +82,7 @@ void Candidates::add(const SamplerEffect & effect, bool leading_grammar) {
     if (!open_) {
         return;
     }
-    // Of the largest logits, those that become smaller may fall behind others: with so many more, `n_kept` are left.
+    // Logits that become smaller may fall behind others. With `n_lowered_` more of the largest ones, `n_kept` are left.
     n_lowered_ += effect.n_lowered;
     raised_.insert(raised_.end(), effect.raised.begin(), effect.raised.end());
     n_largest_ = effect.known && effect.n_kept ? effect.n_kept + n_lowered_ : int64_t{0};
@@ -79,11 +101,11 @@ bool Candidates::collect_largest(const float * logits, int32_t n_vocab, std::vec
         return false;
     }
     std::vector<float> maxima(static_cast<size_t>(n_columns));
-    bool numbers = std::none_of(logits + rest, logits + n_vocab, [](float logit) { return std::isnan(logit); });
+    bool no_nan = std::none_of(logits + rest, logits + n_vocab, [](float logit) { return std::isnan(logit); });
     for (int32_t table = 0; table < n_tables; ++table) {
-        numbers &= column_maxima(logits + table * kRows * kLanes, maxima.data() + table * kLanes);
+        no_nan &= column_maxima(logits + table * kRows * kLanes, maxima.data() + table * kLanes);
     }
-    if (!numbers) {
+    if (!no_nan) {
         return false;
     }
     // The n-th largest maximum: at least n logits are not smaller.
@@ -93,22 +115,7 @@ bool Candidates::collect_largest(const float * logits, int32_t n_vocab, std::vec
     if (std::isinf(least)) {
         return false;
     }
-    tokens.clear();
-    const auto take = [&](llama_token id) {
-        if (logits[id] >= least) {
-            tokens.push_back({id, logits[id], 0.0f});
-        }
-    };
-    for (int32_t column = 0; column < n_columns; ++column) {
-        if (maxima[static_cast<size_t>(column)] >= least) {
-            for (int32_t row = 0; row < kRows; ++row) {
-                take((column / kLanes * kRows + row) * kLanes + column % kLanes);
-            }
-        }
-    }
-    for (llama_token id = rest; id < n_vocab; ++id) {
-        take(id);
-    }
+    collect_from(logits, n_vocab, least, maxima, tokens);
     for (llama_token id : raised_) {
         tokens.push_back({id, logits[id], 0.0f});
     }

@@ -6,32 +6,33 @@
 
 #include "llama.h"
 
-/// What a sampler does to the logits, as far as that tells which tokens can be selected. By default, anything.
+/// What a sampler does to the logits, as far as it limits which tokens can be selected. The default is an unknown effect.
 struct SamplerEffect {
     bool known = false;
-    int32_t n_kept = 0;              // it keeps so many of the largest, if not 0
-    int32_t n_lowered = 0;           // it may make so many tokens less likely
-    std::vector<llama_token> raised; // and these more likely
+    int32_t n_kept = 0;              // it keeps only so many of the largest logits; 0: all
+    int32_t n_lowered = 0;           // most tokens that it makes less likely
+    std::vector<llama_token> raised; // tokens that it makes more likely
 };
 
-/// What the samplers of a chain need: all tokens, unless one of them keeps few and those before it change few.
+/// The tokens that a chain needs: all of them, unless a sampler keeps few and the samplers before it change few.
 class Candidates {
   public:
-    /// Follows the chain by one sampler; `leading_grammar` if it is a grammar, and the chain's first sampler.
+    /// Adds the next sampler of the chain. `leading_grammar`: it is a grammar, and the first sampler.
     void add(const SamplerEffect & effect, bool leading_grammar);
 
-    /// Writes those tokens with their logits, by token id, that the chain may select from its sampler `first` on.
+    /// Writes the tokens, with their logits and sorted by id, that the chain may select from its sampler `first` on.
+    /// `logits` has shape (n_vocab,).
     void collect(const float * logits, int32_t n_vocab, int first, std::vector<llama_token_data> & tokens) const;
 
   private:
     bool collect_largest(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) const;
 
-    bool open_ = true;      // no sampler so far that keeps few, nor one that may do anything
-    int first_ = 0;         // the sampler of the chain from which on this holds
-    int64_t n_lowered_ = 0; // by the samplers so far
-    int64_t n_largest_ = 0; // how many of the largest logits are enough, 0 if all are needed
+    bool open_ = true;      // all effects so far are known, and no sampler keeps only a few tokens
+    int first_ = 0;         // the sampler of the chain from which on n_largest_ holds
+    int64_t n_lowered_ = 0; // most tokens that the samplers so far make less likely
+    int64_t n_largest_ = 0; // number of largest logits that are enough; 0 if all are needed
     std::vector<llama_token> raised_;
 };
 
-/// The first index of the largest value; values that are no number are never it. -1 if there is none.
+/// Index of the first of the largest values, which is never a NaN; -1 if all are NaN.
 int32_t arg_max(const float * values, int32_t n);

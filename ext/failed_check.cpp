@@ -17,12 +17,12 @@
 
 namespace {
 
-thread_local bool ours = false;
+thread_local bool checks_throw = false; // see ChecksThrow
 
 #ifdef _WIN32
-bool computes() { return true; } // unknown: let the process end
+bool computes() { return true; } // unknown here: the process ends
 #else
-// Whether this thread is within ggml_graph_compute.
+// Whether ggml_graph_compute is among the callers of this function.
 bool computes() {
     bool found = false;
     _Unwind_Backtrace(
@@ -50,7 +50,7 @@ std::string without_folder(const char * message) {
 }
 
 void on_failed_check(const char * message) {
-    const bool called_from_python = ours || (Py_IsInitialized() && PyGILState_GetThisThreadState() != nullptr);
+    const bool called_from_python = checks_throw || (Py_IsInitialized() && PyGILState_GetThisThreadState() != nullptr);
     if (called_from_python && !computes()) {
         throw std::runtime_error("a check of llama.cpp failed, which would have ended the process: " +
                                  without_folder(message));
@@ -62,11 +62,12 @@ void on_failed_check(const char * message) {
 
 void init_failed_checks() {
 #ifndef _WIN32
-    setenv("GGML_NO_BACKTRACE", "1", 0); // or ggml would start a debugger that attaches to this process
+    setenv("GGML_NO_BACKTRACE", "1",
+           0); // or ggml would start a debugger that attaches to this process
 #endif
     ggml_set_abort_callback(on_failed_check);
 }
 
-ChecksThrow::ChecksThrow() { ours = true; }
+ChecksThrow::ChecksThrow() { checks_throw = true; }
 
-ChecksThrow::~ChecksThrow() { ours = false; }
+ChecksThrow::~ChecksThrow() { checks_throw = false; }

@@ -1,4 +1,4 @@
-// How much work a grammar may be.
+// The limit on the work of a grammar.
 #pragma once
 
 #include <stdexcept>

@@ -2,182 +2,18 @@
 
 #include <algorithm>
 #include <iterator>
+#include <stdexcept>
 #include <string>
 
-// ------------------------------------------------------------------------------------------------------------------ rules
+#include "errors.hpp"
 
-GrammarRules::GrammarRules(const llama_grammar_rules & rules, uint32_t root) : root_(root), ascii_classes_{} {
-    for (const llama_grammar_rule & rule : rules) {
-        first_alternate_.push_back(static_cast<uint32_t>(alternates_.size()));
-        bool at_beginning = true;
-        for (const llama_grammar_element & element : rule) {
-            if (at_beginning) {
-                alternates_.push_back(static_cast<uint32_t>(elements_.size()));
-            }
-            at_beginning = element.type == LLAMA_GRETYPE_ALT;
-            elements_.push_back(element);
-        }
-    }
-    first_alternate_.push_back(static_cast<uint32_t>(alternates_.size()));
-    for (const llama_grammar_element & element : elements_) {
-        switch (element.type) {
-            case LLAMA_GRETYPE_CHAR:
-            case LLAMA_GRETYPE_CHAR_NOT:
-            case LLAMA_GRETYPE_CHAR_ALT:
-            case LLAMA_GRETYPE_CHAR_RNG_UPPER: // its lower end is an element of its own
-                boundaries_.push_back(element.value);
-                boundaries_.push_back(element.value + 1);
-                break;
-            default: break;
-        }
-    }
-    std::sort(boundaries_.begin(), boundaries_.end());
-    boundaries_.erase(std::unique(boundaries_.begin(), boundaries_.end()), boundaries_.end());
-    for (uint32_t character = 0; character < ascii_classes_.size(); ++character) {
-        ascii_classes_[character] = static_cast<uint32_t>(
-            std::upper_bound(boundaries_.begin(), boundaries_.end(), character) - boundaries_.begin());
-    }
+// Whether an element is a token that the grammar names by its id.
+static bool is_token(const llama_grammar_element & element) {
+    return element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT;
 }
-
-uint32_t GrammarRules::class_of(uint32_t character) const {
-    if (character < ascii_classes_.size()) {
-        return ascii_classes_[character];
-    }
-    return static_cast<uint32_t>(std::upper_bound(boundaries_.begin(), boundaries_.end(), character) - boundaries_.begin());
-}
-
-// --------------------------------------------------------------------------------------------------------- left recursion
-
-namespace {
-
-// Calls `visit` with every rule that `rule` can begin with.
-template <class Visit>
-void for_each_beginning(const llama_grammar_rule & rule, const std::vector<bool> & empty, Visit && visit) {
-    bool at_beginning = true;
-    for (const llama_grammar_element & element : rule) {
-        if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
-            at_beginning = true;
-        } else if (at_beginning && element.type == LLAMA_GRETYPE_RULE_REF) {
-            visit(element.value);
-            at_beginning = empty[element.value];
-        } else {
-            at_beginning = false;
-        }
-    }
-}
-
-// Which rules stand for the empty text, too: those with an alternate all of whose parts do.
-std::vector<bool> find_empty(const llama_grammar_rules & rules) {
-    struct Alternate {
-        uint32_t rule;
-        size_t n_missing; // parts that are not known to be empty
-    };
-    std::vector<Alternate> alternates;
-    std::vector<std::vector<size_t>> users(rules.size()); // alternates in which a rule occurs, as often as it does
-    std::vector<bool> empty(rules.size());
-    std::vector<uint32_t> todo;
-    for (uint32_t rule = 0; rule < rules.size(); ++rule) {
-        alternates.push_back({rule, 0});
-        for (const llama_grammar_element & element : rules[rule]) {
-            if (element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END) {
-                if (alternates.back().n_missing == 0 && !empty[rule]) {
-                    empty[rule] = true;
-                    todo.push_back(rule);
-                }
-                alternates.push_back({rule, 0});
-            } else {
-                ++alternates.back().n_missing;
-                if (element.type == LLAMA_GRETYPE_RULE_REF) {
-                    users[element.value].push_back(alternates.size() - 1);
-                }
-            }
-        }
-    }
-    while (!todo.empty()) {
-        const uint32_t rule = todo.back();
-        todo.pop_back();
-        for (const size_t i : users[rule]) {
-            Alternate & alternate = alternates[i];
-            if (--alternate.n_missing == 0 && !empty[alternate.rule]) {
-                empty[alternate.rule] = true;
-                todo.push_back(alternate.rule);
-            }
-        }
-    }
-    return empty;
-}
-
-} // namespace
-
-bool is_left_recursive(const llama_grammar_rules & rules) {
-    const std::vector<bool> empty = find_empty(rules);
-    enum State : char { kUnseen, kOpen, kDone };
-    std::vector<State> states(rules.size(), kUnseen);
-    std::vector<uint32_t> todo;
-    for (uint32_t root = 0; root < rules.size(); ++root) {
-        todo.push_back(root);
-        while (!todo.empty()) {
-            const uint32_t rule = todo.back();
-            if (states[rule] != kUnseen) {
-                states[rule] = kDone;
-                todo.pop_back();
-                continue;
-            }
-            states[rule] = kOpen;
-            bool found = false;
-            for_each_beginning(rules[rule], empty, [&](uint32_t next) {
-                found = found || states[next] == kOpen;
-                if (states[next] == kUnseen) {
-                    todo.push_back(next);
-                }
-            });
-            if (found) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-// ------------------------------------------------------------------------------------------------------------------- sets
-
-namespace {
-
-uint64_t mix(uint64_t value) { // the finalizer of SplitMix64
-    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL;
-    return value ^ (value >> 31);
-}
-
-uint64_t key_of(uint32_t high, uint32_t low) { return (uint64_t{high} << 32) | low; }
-
-} // namespace
-
-uint32_t GrammarMachine::Sets::add(const Items & items, bool & is_new) {
-    is_new = false;
-    uint64_t hash = items.size();
-    for (const Item & item : items) {
-        hash = mix(hash + key_of(item.position, item.frame));
-    }
-    const auto found = by_hash_.equal_range(hash);
-    for (auto it = found.first; it != found.second; ++it) {
-        if (std::equal(items.begin(), items.end(), begin(it->second), end(it->second))) {
-            return it->second;
-        }
-    }
-    const auto set = static_cast<uint32_t>(size());
-    is_new = true;
-    items_.insert(items_.end(), items.begin(), items.end());
-    ends_.push_back(items_.size());
-    by_hash_.emplace(hash, set);
-    return set;
-}
-
-// ---------------------------------------------------------------------------------------------------------------- machine
 
 GrammarMachine::GrammarMachine(std::shared_ptr<const GrammarRules> rules, uint64_t budget)
-    : rules_(std::move(rules)), budget_(budget), seen_(1024), seen_step_(1024), frame_of_rule_(rules_->n_rules()),
-      frame_step_(rules_->n_rules()) {
+    : rules_(std::move(rules)), budget_(budget), frame_of_rule_(rules_->n_rules()), frame_step_(rules_->n_rules()) {
     bool is_new = false;
     states_.add({}, is_new); // kNone
     frames_.add({}, is_new);
@@ -200,8 +36,8 @@ void GrammarMachine::spend(uint64_t steps) {
     budget_ -= steps;
 }
 
-// Adds a set, whose memory costs as much as the work does.
-uint32_t GrammarMachine::keep(Sets & sets, const Items & items) {
+// Stores a set. Its memory costs as much as work does.
+uint32_t GrammarMachine::store(GrammarItemSets & sets, const Items & items) {
     constexpr uint64_t kPerSet = 8;
     bool is_new = false;
     const uint32_t set = sets.add(items, is_new);
@@ -210,49 +46,20 @@ uint32_t GrammarMachine::keep(Sets & sets, const Items & items) {
 }
 
 void GrammarMachine::begin_step() {
-    if (++step_ == 0) { // after 2^32 of them, steps are counted from 1 again
-        std::fill(seen_step_.begin(), seen_step_.end(), 0);
+    if (seen_.begin_step()) {
         std::fill(frame_step_.begin(), frame_step_.end(), 0);
-        step_ = 1;
     }
-    n_seen_ = 0;
     n_new_frames_ = 0;
     todo_.clear();
     result_.clear();
 }
 
-// Goes on at a position, once.
+// Goes on at a position, once for each frame.
 void GrammarMachine::push(uint32_t position, uint32_t frame) {
-    if (rules_->is_end(position)) {
-        position = kEnd;
+    const Item item{rules_->is_end(position) ? kEnd : position, frame};
+    if (seen_.add(item)) {
+        todo_.push_back(item);
     }
-    if (2 * ++n_seen_ > seen_.size()) {
-        std::vector<uint64_t> old(2 * seen_.size());
-        std::vector<uint32_t> old_step(old.size());
-        old.swap(seen_);
-        old_step.swap(seen_step_);
-        for (size_t i = 0; i < old.size(); ++i) {
-            if (old_step[i] == step_) {
-                size_t at = mix(old[i]) & (seen_.size() - 1);
-                while (seen_step_[at] == step_) {
-                    at = (at + 1) & (seen_.size() - 1);
-                }
-                seen_[at] = old[i];
-                seen_step_[at] = step_;
-            }
-        }
-    }
-    const uint64_t key = key_of(position, frame);
-    size_t at = mix(key) & (seen_.size() - 1);
-    for (; seen_step_[at] == step_; at = (at + 1) & (seen_.size() - 1)) {
-        if (seen_[at] == key) {
-            --n_seen_;
-            return;
-        }
-    }
-    seen_[at] = key;
-    seen_step_[at] = step_;
-    todo_.push_back({position, frame});
 }
 
 void GrammarMachine::expand(uint32_t rule, uint32_t frame) {
@@ -264,11 +71,11 @@ void GrammarMachine::expand(uint32_t rule, uint32_t frame) {
 }
 
 void GrammarMachine::call(uint32_t rule, Item caller) {
-    if (rules_->is_end(caller.position)) { // nothing is left to do there: return to where the caller would return to
+    if (rules_->is_end(caller.position)) { // a tail call: return to the frame that the caller would return to
         expand(rule, caller.frame);
         return;
     }
-    if (frame_step_[rule] == step_) {
+    if (frame_step_[rule] == seen_.step()) {
         NewFrame & frame = new_frames_[frame_of_rule_[rule]];
         frame.callers.push_back(caller);
         if (frame.returned) {
@@ -285,7 +92,7 @@ void GrammarMachine::call(uint32_t rule, Item caller) {
     frame.returned = frame.visiting = false;
     frame.frame = 0;
     frame_of_rule_[rule] = index;
-    frame_step_[rule] = step_;
+    frame_step_[rule] = seen_.step();
     expand(rule, kNew + index);
 }
 
@@ -309,7 +116,7 @@ void GrammarMachine::return_from(uint32_t frame) {
     }
 }
 
-// The frame that a frame of this step becomes, after those that it returns to.
+// Stores a frame of this step, after those that it returns to; returns its number.
 uint32_t GrammarMachine::settle(uint32_t frame) {
     std::vector<uint32_t> open{frame};
     while (!open.empty()) {
@@ -325,7 +132,7 @@ uint32_t GrammarMachine::settle(uint32_t frame) {
             }
         }
         if (open.size() > n_open) {
-            if (top.visiting) { // only left recursion, which is refused, calls itself before any character
+            if (top.visiting) { // a rule calls itself before any character: that is left recursion, which is refused
                 throw std::logic_error("the grammar is left-recursive");
             }
             top.visiting = true;
@@ -337,7 +144,7 @@ uint32_t GrammarMachine::settle(uint32_t frame) {
         }
         std::sort(top.callers.begin(), top.callers.end());
         top.callers.erase(std::unique(top.callers.begin(), top.callers.end()), top.callers.end());
-        top.frame = keep(frames_, top.callers);
+        top.frame = store(frames_, top.callers);
         open.pop_back();
     }
     return new_frames_[frame - kNew].frame;
@@ -361,10 +168,10 @@ GrammarMachine::State GrammarMachine::finish_step() {
     }
     std::sort(result_.begin(), result_.end());
     result_.erase(std::unique(result_.begin(), result_.end()), result_.end());
-    return keep(states_, result_);
+    return store(states_, result_);
 }
 
-// Whether an element fits a character; `next` is the position after it. The same as in llama.cpp.
+// Whether an element fits a character, as in llama.cpp; `next` is the position after it.
 bool GrammarMachine::fits(uint32_t position, uint32_t character, uint32_t & next) const {
     const GrammarRules & rules = *rules_;
     const enum llama_gretype type = rules[position].type;
@@ -382,12 +189,12 @@ bool GrammarMachine::fits(uint32_t position, uint32_t character, uint32_t & next
     return found != (type == LLAMA_GRETYPE_CHAR_NOT);
 }
 
-uint32_t & GrammarMachine::remembered(State state, uint32_t character) {
+uint32_t & GrammarMachine::stored_step(State state, uint32_t character) {
     constexpr uint32_t kFewClasses = 256;
     const uint32_t n_classes = rules_->n_classes(), kind = rules_->class_of(character);
     if (n_classes > kFewClasses) {
-        const auto [found, is_new] = many_steps_.emplace(key_of(state, kind), kUnknown);
-        n_remembered_ += is_new;
+        const auto [found, is_new] = many_steps_.emplace((uint64_t{state} << 32) | kind, kUnknown);
+        n_stored_steps_ += is_new;
         spend(is_new ? 4 : 0); // for the memory
         return found->second;
     }
@@ -397,24 +204,23 @@ uint32_t & GrammarMachine::remembered(State state, uint32_t character) {
     if (!steps_[state]) {
         steps_[state] = std::make_unique<uint32_t[]>(n_classes);
         std::fill_n(steps_[state].get(), n_classes, kUnknown);
-        n_remembered_ += n_classes;
+        n_stored_steps_ += n_classes;
         spend(1 + n_classes / 16);
     }
     return steps_[state][kind];
 }
 
 GrammarMachine::State GrammarMachine::step(State state, uint32_t character) {
-    uint32_t & known = remembered(state, character);
+    uint32_t & known = stored_step(state, character);
     if (known != kUnknown) {
         return known;
     }
     begin_step();
     const auto n = static_cast<size_t>(states_.end(state) - states_.begin(state));
-    spend(1 + n / 4); // to look at an item costs less than to go on from it
+    spend(1 + n / 4); // to test an item costs less than to go on from it
     for (size_t i = 0; i < n; ++i) {
         const Item item = states_.begin(state)[i];
-        if (item.position == kEnd || (*rules_)[item.position].type == LLAMA_GRETYPE_TOKEN ||
-            (*rules_)[item.position].type == LLAMA_GRETYPE_TOKEN_NOT) {
+        if (item.position == kEnd || is_token((*rules_)[item.position])) {
             continue;
         }
         uint32_t next = 0;
@@ -428,10 +234,8 @@ GrammarMachine::State GrammarMachine::step(State state, uint32_t character) {
 }
 
 bool GrammarMachine::names_tokens(State state) const {
-    return std::any_of(states_.begin(state), states_.end(state), [&](const Item & item) {
-        return item.position != kEnd && ((*rules_)[item.position].type == LLAMA_GRETYPE_TOKEN ||
-                                         (*rules_)[item.position].type == LLAMA_GRETYPE_TOKEN_NOT);
-    });
+    return std::any_of(states_.begin(state), states_.end(state),
+                       [&](const Item & item) { return item.position != kEnd && is_token((*rules_)[item.position]); });
 }
 
 namespace {
@@ -466,16 +270,16 @@ GrammarMachine::State GrammarMachine::either(State a, State b) {
     Items items;
     spend(static_cast<uint64_t>(states_.end(a) - states_.begin(a) + states_.end(b) - states_.begin(b)));
     std::set_union(states_.begin(a), states_.end(a), states_.begin(b), states_.end(b), std::back_inserter(items));
-    return keep(states_, items);
+    return store(states_, items);
 }
 
-bool GrammarMachine::may_end(State state) const { // sorted: the end comes last
+bool GrammarMachine::may_end(State state) const { // items are sorted: the end comes last
     return states_.begin(state) != states_.end(state) && (states_.end(state) - 1)->position == kEnd;
 }
 
 bool GrammarMachine::may_begin(State state, llama_partial_utf8 partial) const {
     if (partial.n_remain < 0 || (partial.n_remain == 1 && partial.value < 2)) {
-        return false; // broken, or too long for its character
+        return false; // not UTF-8, or an overlong encoding
     }
     const auto shift = static_cast<uint32_t>(6 * partial.n_remain);
     uint32_t low = partial.value << shift;
@@ -490,13 +294,11 @@ bool GrammarMachine::may_begin(State state, llama_partial_utf8 partial) const {
 // Whether an element fits a character from `low` to `high`.
 bool GrammarMachine::fits_any(uint32_t position, uint32_t low, uint32_t high) const {
     const GrammarRules & rules = *rules_;
-    if (position == kEnd || rules[position].type == LLAMA_GRETYPE_TOKEN ||
-        rules[position].type == LLAMA_GRETYPE_TOKEN_NOT) {
+    if (position == kEnd || is_token(rules[position])) {
         return false;
     }
     uint32_t next = 0;
-    if (rules[position].type ==
-        LLAMA_GRETYPE_CHAR_NOT) { // one of each class is enough: its characters fit the same elements
+    if (rules[position].type == LLAMA_GRETYPE_CHAR_NOT) { // one character of each class is enough
         for (uint32_t kind = rules.class_of(low); kind <= rules.class_of(high); ++kind) {
             if (fits(position, std::max(low, rules.first_of(kind)), next)) {
                 return true;
@@ -514,8 +316,6 @@ bool GrammarMachine::fits_any(uint32_t position, uint32_t low, uint32_t high) co
     } while (rules[position].type == LLAMA_GRETYPE_CHAR_ALT);
     return false;
 }
-
-// ----------------------------------------------------------------------------------------------------------------- memory
 
 uint32_t GrammarMachine::copy_frame(const GrammarMachine & from, uint32_t frame,
                                     std::unordered_map<uint32_t, uint32_t> & known) {
@@ -562,11 +362,19 @@ std::pair<std::unique_ptr<GrammarMachine>, GrammarMachine::State> GrammarMachine
 
 GrammarMachine::State GrammarMachine::next_token(State state, bool & renamed) {
     budget_ = std::min(budget_ + kPerToken, kBurst);
-    renamed = states_.n_items() + frames_.n_items() + n_remembered_ > kMostMemory;
+    renamed = states_.n_items() + frames_.n_items() + n_stored_steps_ > kMostMemory;
     if (renamed) {
         auto [machine, copied] = copy(state);
         *this = std::move(*machine);
         return copied;
     }
     return state;
+}
+
+std::unique_ptr<GrammarMachine> make_machine(std::shared_ptr<const GrammarRules> rules) {
+    try {
+        return std::make_unique<GrammarMachine>(std::move(rules));
+    } catch (const GrammarLimit & error) {
+        throw_value_error(error.what());
+    }
 }

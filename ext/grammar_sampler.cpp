@@ -8,24 +8,26 @@
 #include <tuple>
 
 #include "big_stack.hpp"
-#include "grammar.hpp"
+#include "errors.hpp"
 #include "grammar_machine.hpp"
+#include "guard.hpp"
+#include "text.hpp"
 #include "token_trie.hpp"
 
 namespace {
 
 using State = GrammarMachine::State;
 
-constexpr llama_partial_utf8 kWhole{0, 0}; // no character in progress
+constexpr llama_partial_utf8 kWhole{0, 0}; // no character is in progress
 
-// What a lazy grammar waits for.
+// The patterns and tokens at which a lazy grammar begins.
 struct Triggers {
     std::vector<llama_grammar_trigger_pattern> patterns;
     std::vector<llama_token> tokens;
-    size_t stack_per_byte; // of text, for std::regex; 0 without a pattern
+    size_t stack_per_byte; // stack that std::regex needs for each byte of text; 0 without a pattern
 };
 
-// Text that a lazy grammar has seen while it waits.
+// The text that a lazy grammar has read before its trigger.
 struct Waiting {
     struct Piece {
         llama_token token;
@@ -36,22 +38,22 @@ struct Waiting {
 };
 
 struct Mask {
-    State state = GrammarMachine::kNone; // it is of this one, if that is not kNone
-    std::vector<unsigned char> allowed;  // by token
+    State state = GrammarMachine::kNone; // the state that the mask is for; kNone: there is no mask
+    std::vector<unsigned char> allowed;  // by token: 1 if it may come next
 };
 
-// A grammar at some place of a text. What does not fit it is refused, and changes nothing.
+// A grammar at a place of a text. A token that does not fit is refused, and changes nothing.
 struct Grammar {
-    std::unique_ptr<GrammarMachine> machine; // null allows everything
+    std::unique_ptr<GrammarMachine> machine; // null: every token is allowed
     State state = GrammarMachine::kNone;
     llama_partial_utf8 partial = kWhole;
     const llama_vocab * vocab = nullptr;
     std::shared_ptr<const TokenTrie> trie;
     std::shared_ptr<const Triggers> triggers; // null if it is not lazy
-    std::unique_ptr<Waiting> waiting;         // null once it has begun
-    bool broken = false;                      // what triggered it did not fit: refuse everything until reset()
-    unsigned char lead = 0;    // the last byte accepted, if it begins a character that not every byte may continue
-    std::array<Mask, 8> masks; // texts come back to the same states
+    std::unique_ptr<Waiting> waiting;         // null after the trigger
+    bool broken = false;                      // the text at its trigger did not fit: refuse every token until reset()
+    unsigned char lead = 0;                   // the last byte accepted, which the next byte may have to fit
+    std::array<Mask, 8> masks;                // a text often returns to a recent state
 };
 
 Grammar & grammar_of(const llama_sampler * sampler) { return *static_cast<Grammar *>(sampler->ctx); }
@@ -62,14 +64,13 @@ void check_working(const Grammar & grammar) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------- a token
-
+// A place in a text: a state, and the beginning of a character.
 struct Place {
     State state;
     llama_partial_utf8 partial;
 };
 
-// Where the bytes of a text lead to; kNone if they do not fit.
+// The place after the bytes of a text; kNone if they do not fit.
 Place read(GrammarMachine & machine, Place place, const std::string & bytes) {
     llama_partial_utf8 & partial = place.partial;
     for (const char c : bytes) {
@@ -97,7 +98,7 @@ Place read(GrammarMachine & machine, Place place, const std::string & bytes) {
     return place;
 }
 
-// Where a token leads to, or the part `bytes` of its text; kNone if it does not fit.
+// The place after a token, of whose text only `bytes` counts; kNone if it does not fit.
 Place read_token(Grammar & grammar, llama_token token, const std::string & bytes) {
     GrammarMachine & machine = *grammar.machine;
     if (llama_vocab_is_eog(grammar.vocab, token)) {
@@ -119,8 +120,6 @@ Place read_token(Grammar & grammar, llama_token token, const std::string & bytes
 bool allows(Grammar & grammar, llama_token token) {
     return read_token(grammar, token, piece_of(grammar.vocab, token)).state != GrammarMachine::kNone;
 }
-
-// ----------------------------------------------------------------------------------------------------------------- sampler
 
 const std::vector<unsigned char> & mask_of(Grammar & grammar) {
     Mask & mask = grammar.masks[grammar.state % grammar.masks.size()];
@@ -151,7 +150,7 @@ void apply(llama_sampler * sampler, llama_token_data_array * candidates) {
     }
 }
 
-// Goes on behind a token of the grammar's text, or the part `bytes` of it.
+// Moves to the place after a token, of whose text only `bytes` counts.
 void advance(Grammar & grammar, llama_token token, const std::string & bytes) {
     const Place place = read_token(grammar, token, bytes);
     if (place.state == GrammarMachine::kNone) {
@@ -165,8 +164,8 @@ void advance(Grammar & grammar, llama_token token, const std::string & bytes) {
     }
 }
 
-// Looks in the text so far for what a lazy grammar waits for: the grammar's text begins there.
-void wait_for_trigger(Grammar & grammar, llama_token token, const std::string & bytes) {
+// Looks for the trigger of a lazy grammar in the text so far. The grammar's text begins at the trigger.
+void look_for_trigger(Grammar & grammar, llama_token token, const std::string & bytes) {
     const Triggers & triggers = *grammar.triggers;
     Waiting & waiting = *grammar.waiting;
     if (std::find(triggers.tokens.begin(), triggers.tokens.end(), token) != triggers.tokens.end()) {
@@ -200,12 +199,13 @@ void accept(llama_sampler * sampler, llama_token token) {
     }
     const std::string bytes = piece_of(grammar.vocab, token);
     if (!grammar.machine) {
+        // every token is allowed
     } else if (!grammar.waiting) {
         advance(grammar, token, bytes);
     } else {
         grammar.broken = true;
         const size_t size = grammar.waiting->text.size() + bytes.size();
-        const auto work = [&] { wait_for_trigger(grammar, token, bytes); };
+        const auto work = [&] { look_for_trigger(grammar, token, bytes); };
         if (grammar.triggers->stack_per_byte && size > kSmallText) {
             run_on_big_stack(size * grammar.triggers->stack_per_byte, work);
         } else {
@@ -266,7 +266,7 @@ llama_sampler * wrap(Grammar && grammar) {
     return sampler;
 }
 
-// Patterns are compiled on a stack that their recursion does not overflow.
+// Compiles patterns on a stack that the compiler's recursion does not overflow.
 std::shared_ptr<const Triggers> make_triggers(const std::vector<std::string> & patterns,
                                               const std::vector<llama_token> & tokens) {
     constexpr size_t kRegexStackPerByte = 512, kPatternStackPerByte = 4096, kLongestPattern = 64;
@@ -302,7 +302,7 @@ llama_sampler * make_grammar_sampler(const LlamaVocab & vocab, const std::string
     try {
         grammar.triggers = lazy ? make_triggers(patterns, tokens) : nullptr;
     } catch (const std::regex_error & error) {
-        throw nb::value_error((std::string("a trigger pattern cannot be parsed: ") + error.what()).c_str());
+        throw_value_error(std::string("a trigger pattern cannot be parsed: ") + error.what());
     }
     auto rules = text.empty() ? nullptr : parse_grammar(model.vocab(), text, root);
     {

@@ -1,4 +1,4 @@
-// Sampling under a grammar.
+// A sampler that keeps the tokens which a grammar allows.
 #pragma once
 
 #include <string>
@@ -6,14 +6,14 @@
 
 #include "model.hpp"
 
-/// Makes a sampler that keeps the tokens which continue a text of a GBNF grammar, valid UTF-8 all along; all tokens if the
-/// grammar is empty. A lazy one begins where a pattern matches or a token appears. To be called with the GIL. Throws
-/// nb::value_error for what is no grammar or no pattern.
+/// Makes a sampler that keeps the tokens which continue a text of a GBNF grammar, so that the text stays valid UTF-8; all
+/// tokens if the grammar is empty. A lazy sampler begins where a pattern matches or a token occurs. To be called with the
+/// GIL. Throws ValueError for an invalid grammar or pattern.
 llama_sampler * make_grammar_sampler(const LlamaVocab & vocab, const std::string & text, const std::string & root,
                                      bool lazy, const std::vector<std::string> & patterns,
                                      const std::vector<llama_token> & tokens);
 
 bool is_grammar_sampler(const llama_sampler * sampler);
 
-/// Whether a token may come next.
+/// Whether the grammar allows `token` as the next one.
 bool grammar_allows(const llama_sampler * sampler, llama_token token);

@@ -1,5 +1,7 @@
 #include "logging.hpp"
 
+#include <nanobind/nanobind.h>
+
 #include <atomic>
 #include <mutex>
 #include <vector>
@@ -8,8 +10,10 @@
 #include <pthread.h>
 #endif
 
-#include "guard.hpp"
+#include "gil.hpp"
 #include "llama.h"
+#include "lock.hpp"
+#include "modules.hpp"
 
 namespace nb = nanobind;
 
@@ -21,12 +25,12 @@ struct Record {
 };
 
 constexpr int kDebug = 10, kInfo = 20, kWarning = 30, kError = 40; // levels of Python's logging module
-constexpr size_t kMaxPending = 10000;                              // a flood without a reader must not eat the memory
-constexpr size_t kMaxErrors = 4096;                                // the same, in bytes
+constexpr size_t kMaxPending = 10000; // records: bounds the memory of a flood that is never delivered
+constexpr size_t kMaxErrors = 4096;   // bytes of text
 
 std::mutex queue_mutex;
 std::vector<Record> queue;            // guarded by queue_mutex
-std::atomic<bool> pending{false};     // whether queue has anything
+std::atomic<bool> pending{false};     // whether queue has a record
 std::atomic<int> threshold{kWarning}; // the logger's level
 thread_local std::string line;        // what this thread has logged since its last newline
 thread_local int line_level = kInfo;
@@ -46,7 +50,7 @@ void finish_line() {
     if (quiet && quiet->load(std::memory_order_relaxed)) {
         line_level = kDebug;
     }
-    // Said of every context in which conversations share more cells than one of them was trained for: nothing to warn of.
+    // llama.cpp warns of every context with more cells than the training length. Here conversations share the cells.
     if (line_level == kWarning && line.find("possible training context overflow") != std::string::npos) {
         line_level = kInfo;
     }
@@ -63,7 +67,7 @@ void finish_line() {
     line.clear();
 }
 
-// Called by llama.cpp from any thread, with or without the GIL, possibly below a lock: only takes notes.
+// llama.cpp calls this on any thread, with or without the GIL, possibly with a lock held: it only adds to the queue.
 void on_log(ggml_log_level level, const char * text, void *) {
     if (level != GGML_LOG_LEVEL_CONT) {
         line_level = python_level(level);
@@ -88,7 +92,7 @@ void deliver() {
     }
     nb::object log = logger().attr("log");
     for (const Record & record : records) {
-        try { // one that a handler fails on must not take the others with it
+        try { // a record on which a handler fails must not prevent the others
             nb::object text = nb::steal(PyUnicode_DecodeUTF8(record.text.data(), record.text.size(), "replace"));
             log(record.level, "%s", text);
         } catch (nb::python_error & error) {
@@ -100,11 +104,12 @@ void deliver() {
 } // namespace
 
 LogDelivery::~LogDelivery() {
-    // A handler may wait for another thread, which may wait for a lock that this one holds: whoever releases the last delivers.
+    // A handler may wait for another thread, which may wait for a lock that this one holds. The scope that releases the
+    // last lock delivers.
     if (native_holds || !pending.load(std::memory_order_acquire) || !nb::is_alive()) {
         return;
     }
-    nb::error_scope keep_current_error; // a handler must not disturb an exception that is on its way
+    nb::error_scope keep_current_error; // a handler must not replace an exception in flight
     try {
         call_python(deliver);
     } catch (nb::python_error & error) {
@@ -130,10 +135,13 @@ void set_logged_errors(std::string text) { errors = std::move(text); }
 void init_logging(nb::module_ & m) {
     llama_log_set(on_log, nullptr);
 #ifndef _WIN32
-    // A child process must not inherit the lock from a thread that does not exist there.
+    // A forked child must not inherit the lock from a thread that does not exist there.
     pthread_atfork([] { queue_mutex.lock(); }, [] { queue_mutex.unlock(); }, [] { queue_mutex.unlock(); });
 #endif
-    m.def("refresh_log_level", &refresh_log_level,
-          "Read the level of logger \"cyllama.llama\" anew; records below it are dropped before they reach Python.\n\n"
-          "Loading a model and creating a context do this by themselves: call it after changing the level in between.");
+    m.def("refresh_log_level", &refresh_log_level, R"doc(
+        Read the level of logger "cyllama.llama" again.
+
+        Records below that level are dropped before they reach Python. Loading a model and creating a context read
+        the level themselves: call this after a change in between.
+        )doc");
 }

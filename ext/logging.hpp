@@ -1,13 +1,11 @@
 // llama.cpp's log as records of Python's `logging`, logger "cyllama.llama".
 #pragma once
 
-#include <nanobind/nanobind.h>
-
 #include <atomic>
 #include <string>
 
-/// Delivers pending log records when a scope ends, with the GIL held, if the thread holds no native lock: a handler may call
-/// anything, and wait for anything.
+/// Delivers pending log records when a scope ends, with the GIL held. Does nothing while the thread holds a native lock: a
+/// handler may call anything, and wait for anything.
 class LogDelivery {
   public:
     LogDelivery() = default;
@@ -16,11 +14,11 @@ class LogDelivery {
     LogDelivery & operator=(const LogDelivery &) = delete;
 };
 
-/// Reads the logger's level, below which records are dropped at once. Called where a load or a context creation starts.
+/// Reads the logger's level; records below it are dropped at once. Called where a load or a context creation starts.
 void refresh_log_level();
 
-/// For the length of a scope, what this thread logs while `flag` is set is for debugging only: an abort on request makes
-/// llama.cpp report errors that are none.
+/// For the length of a scope, records of this thread have level DEBUG while `flag` is set: after an abort on request,
+/// llama.cpp reports errors that are expected.
 class QuietWhile {
   public:
     explicit QuietWhile(const std::atomic<bool> & flag);
@@ -29,10 +27,9 @@ class QuietWhile {
     QuietWhile & operator=(const QuietWhile &) = delete;
 };
 
-/// Forgets, and later returns, the errors that llama.cpp has logged on this thread: the reason of a failed call.
+/// Forgets the errors that llama.cpp has logged on this thread.
 void clear_logged_errors();
+/// Returns the errors logged since then, which are the reason of a failed call, or `otherwise` if there are none.
 std::string logged_errors(const std::string & otherwise);
-/// Takes over what another thread has logged on behalf of this one.
+/// Replaces this thread's errors by those of a thread that worked on its behalf.
 void set_logged_errors(std::string text);
-
-void init_logging(nanobind::module_ & m);

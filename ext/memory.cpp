@@ -1,5 +1,7 @@
-// Operations on a context's memory: the KV cache of its sequences (llama_memory_*).
+// The memory of a context: the KV cache of its sequences (llama_memory_*).
 #include "context.hpp"
+#include "errors.hpp"
+#include "modules.hpp"
 
 namespace {
 
@@ -7,7 +9,7 @@ llama_memory_t memory_of(const ContextUse & use) { return llama_get_memory(use.g
 
 void kv_cache_clear(const LlamaContext & self, bool clear_data) {
     ContextUse use(self);
-    if (!clear_data) { // microseconds: releasing the GIL would cost more
+    if (!clear_data) { // takes microseconds: to release the GIL would cost more
         llama_memory_clear(memory_of(use), false);
         return;
     }
@@ -30,12 +32,11 @@ void seq_cp(const LlamaContext & self, llama_seq_id source, llama_seq_id target,
     if (source == target) {
         return;
     }
-    if (!use->kv_unified && use->n_seq_max > 1) { // sequences have streams of their own, copied as a whole
+    if (!use->kv_unified && use->n_seq_max > 1) { // each sequence has a buffer of its own, which is copied as a whole
         const llama_pos end = llama_memory_seq_pos_max(memory_of(use), source);
         if (p0 > 0 || (p1 >= 0 && p1 <= end)) {
-            throw nb::value_error(
-                "a part of a sequence can be copied only in a context with kv_unified=True: copy all of it "
-                "(p0=-1, p1=-1) and remove the rest from the target with seq_rm");
+            throw_value_error("a part of a sequence can be copied only in a context with kv_unified=True: copy all of it "
+                              "(p0=-1, p1=-1) and remove the rest from the target with seq_rm");
         }
         p0 = p1 = -1;
     }
@@ -49,7 +50,7 @@ void seq_keep(const LlamaContext & self, llama_seq_id seq_id) {
         llama_memory_seq_keep(memory_of(use), seq_id);
         return;
     }
-    for (llama_seq_id other = 0; other < use->n_seq_max; ++other) { // llama.cpp looks only at the sequence's own stream
+    for (llama_seq_id other = 0; other < use->n_seq_max; ++other) { // llama.cpp only looks at the sequence's own buffer
         if (other != seq_id) {
             llama_memory_seq_rm(memory_of(use), other, -1, -1);
         }
@@ -68,7 +69,7 @@ void seq_add(const LlamaContext & self, llama_seq_id seq_id, llama_pos p0, llama
     check_shift(use);
     const int64_t last = llama_memory_seq_pos_max(memory_of(use), seq_id);
     if (last + delta > INT32_MAX / 2 || delta < -INT32_MAX / 2) {
-        throw nb::value_error("delta moves positions out of range");
+        throw_value_error("delta moves positions out of range");
     }
     llama_memory_seq_add(memory_of(use), seq_id, p0, p1, delta);
 }
@@ -77,9 +78,9 @@ bool kv_cache_rewind(const LlamaContext & self) {
     ContextUse use(self);
     const llama_rope_type rope = llama_model_rope_type(llama_get_model(use.get()));
     if (!memory_of(use) || rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE) {
-        return false; // the last ones have several positions per token, which cannot be shifted
+        return false; // with these kinds of RoPE a token has several positions, which cannot be shifted
     }
-    // Shifting no token at all makes llama.cpp begin its next search at the first cell.
+    // After a shift of no token at all, llama.cpp begins its next search at the first cell.
     llama_memory_seq_add(memory_of(use), 0, INT32_MAX - 1, INT32_MAX, 1);
     return true;
 }
@@ -89,52 +90,111 @@ void seq_div(const LlamaContext & self, llama_seq_id seq_id, llama_pos p0, llama
     use.check_sequence(seq_id);
     check_shift(use);
     if (d < 1) {
-        throw nb::value_error("positions are divided by a positive number");
+        throw_value_error("d must be positive, not " + std::to_string(d));
     }
     llama_memory_seq_div(memory_of(use), seq_id, p0, p1, d);
+}
+
+llama_pos seq_pos_min(const LlamaContext & self, llama_seq_id seq_id) {
+    ContextUse use(self);
+    use.check_sequence(seq_id);
+    return memory_of(use) ? llama_memory_seq_pos_min(memory_of(use), seq_id) : -1;
+}
+
+llama_pos seq_pos_max(const LlamaContext & self, llama_seq_id seq_id) {
+    ContextUse use(self);
+    use.check_sequence(seq_id);
+    return memory_of(use) ? llama_memory_seq_pos_max(memory_of(use), seq_id) : -1;
+}
+
+void init_cache(nb::class_<LlamaContext> & context) {
+    context
+        .def("kv_cache_clear", &kv_cache_clear, nb::arg("clear_data") = true, R"doc(
+            Remove all tokens from the KV cache (llama_memory_clear).
+
+            Args:
+                clear_data: Also write zeros to the buffers, which takes time in proportion to n_ctx. Without it, only the
+                    metadata is cleared, in microseconds, which is enough for a new generation.
+            )doc")
+        .def("kv_cache_rewind", &kv_cache_rewind, R"doc(
+            Let the next tokens take the first free cells, instead of those behind the cells that were taken last.
+
+            Returns:
+                False if llama.cpp cannot do that for this memory: then nothing has changed.
+            )doc")
+        .def_prop_ro(
+            "can_shift", [](const LlamaContext & self) { return ContextUse(self)->can_shift; },
+            "Whether seq_add() and seq_div() work: not for every model, and only if type_k is F16 or F32.");
+}
+
+// Long: a list of bindings.
+void init_sequences(nb::class_<LlamaContext> & context) {
+    context
+        .def("seq_rm", &seq_rm, nb::arg("seq_id"), nb::arg("p0") = -1, nb::arg("p1") = -1, R"doc(
+            Remove positions [p0, p1) of a sequence (llama_memory_seq_rm).
+
+            Args:
+                seq_id: The sequence, or -1 for all of them.
+                p0: First position to remove; negative: from the beginning.
+                p1: First position to keep; negative: to the end.
+
+            Returns:
+                False if this memory cannot remove a part of a sequence: then nothing has changed.
+
+            Raises:
+                ValueError: The context has no such sequence.
+            )doc")
+        .def("seq_cp", &seq_cp, nb::arg("seq_id_src"), nb::arg("seq_id_dst"), nb::arg("p0") = -1, nb::arg("p1") = -1,
+             R"doc(
+            Copy positions [p0, p1) of a sequence to another one (llama_memory_seq_cp).
+
+            Args:
+                seq_id_src: The sequence to copy.
+                seq_id_dst: The other one.
+                p0: First position to copy; negative: from the beginning.
+                p1: First position not to copy; negative: to the end.
+
+            Raises:
+                ValueError: The context has no such sequence; or it has no kv_unified, and [p0, p1) is only a part of the
+                    sequence.
+            )doc")
+        .def("seq_keep", &seq_keep, nb::arg("seq_id"), R"doc(
+            Remove all other sequences (llama_memory_seq_keep).
+
+            Raises:
+                ValueError: The context has no such sequence.
+            )doc")
+        .def("seq_add", &seq_add, nb::arg("seq_id"), nb::arg("p0"), nb::arg("p1"), nb::arg("delta"), R"doc(
+            Add `delta` to the positions [p0, p1) of a sequence (llama_memory_seq_add).
+
+            Raises:
+                ValueError: The context has no such sequence, or a position would be out of range.
+                RuntimeError: can_shift is False.
+            )doc")
+        .def("seq_div", &seq_div, nb::arg("seq_id"), nb::arg("p0"), nb::arg("p1"), nb::arg("d"), R"doc(
+            Divide the positions [p0, p1) of a sequence by `d`, and round down (llama_memory_seq_div).
+
+            Raises:
+                ValueError: The context has no such sequence, or `d` is not positive.
+                RuntimeError: can_shift is False.
+            )doc")
+        .def("seq_pos_min", &seq_pos_min, nb::arg("seq_id"), R"doc(
+            Return the smallest position of a sequence, or -1 if it is empty (llama_memory_seq_pos_min).
+
+            Raises:
+                ValueError: The context has no such sequence.
+            )doc")
+        .def("seq_pos_max", &seq_pos_max, nb::arg("seq_id"), R"doc(
+            Return the largest position of a sequence, or -1 if it is empty (llama_memory_seq_pos_max).
+
+            Raises:
+                ValueError: The context has no such sequence.
+            )doc");
 }
 
 } // namespace
 
 void init_memory(nb::class_<LlamaContext> & context) {
-    context
-        .def(
-            "kv_cache_clear", &kv_cache_clear, nb::arg("clear_data") = true,
-            "Clear the KV cache (llama_memory_clear).\n\n"
-            "`clear_data` also zeroes the buffers, which takes time proportional to n_ctx; without it only the metadata is\n"
-            "cleared, in microseconds, which is all that a new generation needs.")
-        .def(
-            "kv_cache_rewind", &kv_cache_rewind,
-            "Let the next tokens take the first cells that are free, and not those behind the ones that were taken last.\n\n"
-            "Returns False where llama.cpp cannot do that.")
-        .def("seq_rm", &seq_rm, nb::arg("seq_id"), nb::arg("p0") = -1, nb::arg("p1") = -1,
-             "Remove positions [p0, p1) of a sequence, or of all with seq_id=-1; a negative bound is open.\n\n"
-             "Returns False if this memory cannot drop a part of a sequence.")
-        .def("seq_cp", &seq_cp, nb::arg("seq_id_src"), nb::arg("seq_id_dst"), nb::arg("p0") = -1, nb::arg("p1") = -1,
-             "Copy positions [p0, p1) of a sequence to another one; a negative bound is open.\n\n"
-             "Raises ValueError for a part of a sequence in a context without kv_unified.")
-        .def("seq_keep", &seq_keep, nb::arg("seq_id"), "Remove everything that does not belong to this sequence.")
-        .def("seq_add", &seq_add, nb::arg("seq_id"), nb::arg("p0"), nb::arg("p1"), nb::arg("delta"),
-             "Add `delta` to the positions [p0, p1) of a sequence. Raises RuntimeError where can_shift is False.")
-        .def("seq_div", &seq_div, nb::arg("seq_id"), nb::arg("p0"), nb::arg("p1"), nb::arg("d"),
-             "Divide the positions [p0, p1) of a sequence by `d`. Raises RuntimeError where can_shift is False.")
-        .def(
-            "seq_pos_min",
-            [](const LlamaContext & self, llama_seq_id seq_id) {
-                ContextUse use(self);
-                use.check_sequence(seq_id);
-                return memory_of(use) ? llama_memory_seq_pos_min(memory_of(use), seq_id) : -1;
-            },
-            nb::arg("seq_id"), "Smallest position of a sequence in the memory, -1 if it is empty.")
-        .def(
-            "seq_pos_max",
-            [](const LlamaContext & self, llama_seq_id seq_id) {
-                ContextUse use(self);
-                use.check_sequence(seq_id);
-                return memory_of(use) ? llama_memory_seq_pos_max(memory_of(use), seq_id) : -1;
-            },
-            nb::arg("seq_id"), "Largest position of a sequence in the memory, -1 if it is empty.")
-        .def_prop_ro(
-            "can_shift", [](const LlamaContext & self) { return ContextUse(self)->can_shift; },
-            "Whether seq_add and seq_div work: not with every model, and only if type_k is F16 or F32.");
+    init_cache(context);
+    init_sequences(context);
 }

@@ -1,22 +1,20 @@
-// What a GGUF file says, checked as far as llama.cpp asserts it.
+#include "metadata.hpp"
+
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <iterator>
-#include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <unordered_set>
 
-#include "gguf.h"
-#include "model.hpp"
+#include "gguf_file.hpp"
 
 namespace {
 
 constexpr int64_t kMaxLayers = 512, kMaxExperts = 1024; // LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
 
-// Reads values as llama.cpp will: an override comes before the file.
+// Reads values as llama.cpp does: an override replaces the value of the file.
 class Metadata {
   public:
     Metadata(const gguf_context * file, const llama_model_kv_override * overrides) : file_(file), overrides_(overrides) {}
@@ -41,7 +39,7 @@ class Metadata {
         return std::nullopt;
     }
 
-    // Nothing if there is no such text.
+    // Empty if there is no such text.
     std::string text(const std::string & key) const {
         for (const auto * item = overrides_; item && item->key[0]; ++item) {
             if (key == item->key && item->tag == LLAMA_KV_OVERRIDE_TYPE_STR) {
@@ -74,12 +72,12 @@ void check_tokens(const gguf_context * file) {
     for (size_t i = 0; i < n; ++i) {
         const std::string_view token = gguf_get_arr_str(file, id, i);
         if (!token.empty() && !seen.insert(token).second) {
-            refuse("token " + std::to_string(i) + " of its vocabulary is there twice");
+            refuse("token " + std::to_string(i) + " of its vocabulary occurs twice");
         }
     }
 }
 
-// Refuses a vocabulary of another kind than `tokenizer.ggml.model` says, as far as its other parts tell.
+// Refuses a vocabulary whose other parts show that `tokenizer.ggml.model` is wrong.
 void check_kind_of_vocabulary(const gguf_context * file, const std::string & kind) {
     constexpr int32_t kByte = 6; // LLAMA_TOKEN_TYPE_BYTE
     bool has_bytes = false;
@@ -108,7 +106,7 @@ void check_rope_scaling(const Metadata & metadata) {
     }
 }
 
-// Rotary position embeddings turn pairs of numbers.
+// Rotary position embeddings rotate pairs of numbers.
 void check_rope_dimensions(const Metadata & metadata) {
     const double n = metadata.number("rope.dimension_count").value_or(0);
     if (std::fmod(n, 2) != 0) {
@@ -117,71 +115,12 @@ void check_rope_dimensions(const Metadata & metadata) {
     }
 }
 
-// FNV-1a
-uint64_t hash(uint64_t value, const void * data, size_t size) {
-    const auto * bytes = static_cast<const unsigned char *>(data);
-    for (size_t i = 0; i < size; ++i) {
-        value = (value ^ bytes[i]) * 0x100000001b3ULL;
-    }
-    return value;
-}
-
-// Looks at the middle of every tensor of one file: its beginning may be padding in many models.
-uint64_t hash_tensors(uint64_t value, const gguf_context * gguf, const std::string & path) {
-    constexpr size_t kSample = 64;
-    std::ifstream file(path, std::ios::binary);
-    for (int64_t i = 0; i < gguf_get_n_tensors(gguf); ++i) {
-        const char * name = gguf_get_tensor_name(gguf, i);
-        const int32_t type = gguf_get_tensor_type(gguf, i);
-        const size_t size = gguf_get_tensor_size(gguf, i), n = std::min(size, kSample);
-        value = hash(value, name, std::strlen(name));
-        value = hash(value, &type, sizeof type);
-        value = hash(value, gguf_get_tensor_ne(gguf, i), GGML_MAX_DIMS * sizeof(int64_t));
-        char sample[kSample] = {};
-        file.seekg(
-            static_cast<std::streamoff>(gguf_get_data_offset(gguf) + gguf_get_tensor_offset(gguf, i) + (size - n) / 2));
-        file.read(sample, static_cast<std::streamsize>(n));
-        value = hash(value, sample, n);
-    }
-    return value;
-}
-
-using GgufPtr = std::unique_ptr<gguf_context, decltype(&gguf_free)>;
-
-GgufPtr open_gguf(const std::string & path) {
-    return GgufPtr(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
-}
-
 } // namespace
-
-uint64_t hash_weights(const std::string & path) {
-    constexpr uint64_t kStart = 0xcbf29ce484222325ULL;
-    const GgufPtr first = open_gguf(path);
-    if (!first) {
-        return kStart;
-    }
-    const int64_t id = gguf_find_key(first.get(), "split.count");
-    const int n_files = id >= 0 && gguf_get_kv_type(first.get(), id) == GGUF_TYPE_UINT16
-                            ? std::max<int>(gguf_get_val_u16(first.get(), id), 1)
-                            : 1;
-    uint64_t value = hash_tensors(kStart, first.get(), path);
-    char prefix[4096], other[4096];
-    if (n_files == 1 || llama_split_prefix(prefix, sizeof prefix, path.c_str(), 0, n_files) <= 0) {
-        return value;
-    }
-    for (int i = 1; i < n_files; ++i) {
-        llama_split_path(other, sizeof other, prefix, i, n_files);
-        if (const GgufPtr file = open_gguf(other)) {
-            value = hash_tensors(value, file.get(), other);
-        }
-    }
-    return value;
-}
 
 void check_vocabulary(const llama_vocab * vocab) {
     const auto need = [](bool needed, llama_token token, const char * what) {
         if (needed && token == LLAMA_TOKEN_NULL) {
-            refuse(std::string("its vocabulary has no ") + what + " token, which it puts into every prompt");
+            refuse(std::string("its vocabulary has no ") + what + " token, which it adds to every prompt");
         }
     };
     const enum llama_vocab_type type = llama_vocab_type(vocab);
@@ -195,7 +134,7 @@ void check_vocabulary(const llama_vocab * vocab) {
 void check_metadata(const std::string & path, const llama_model_params & params) {
     const GgufPtr file = open_gguf(path);
     if (!file) {
-        return; // llama.cpp says why
+        return; // llama.cpp refuses the file, with the reason
     }
     const Metadata metadata(file.get(), params.kv_overrides);
     check_tokens(file.get());

@@ -2,12 +2,6 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/map.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/variant.h>
-#include <nanobind/stl/vector.h>
 
 #include <map>
 #include <string>
@@ -41,5 +35,3 @@ struct LlamaContextParams : llama_context_params {
     int threadpool_poll = 50;              // ggml_threadpool_params.poll
     int threadpool_prio = 0;               // ggml_threadpool_params.prio
 };
-
-void init_params(nb::module_ & m);

@@ -1,7 +1,5 @@
 #include "peg.hpp"
 
-#include <nanobind/nanobind.h>
-
 #include <algorithm>
 #include <functional>
 #include <stdexcept>
@@ -10,14 +8,14 @@
 #include <vector>
 
 #include "big_stack.hpp"
-#include "grammar.hpp"
+#include "errors.hpp"
 #include "json-schema-to-grammar.h"
-
-namespace nb = nanobind;
+#include "json_text.hpp"
+#include "peg-parser.h"
 
 namespace {
 
-constexpr size_t kDeepestCalls = 100; // of parsers between two brackets; llama.cpp's own have about 30
+constexpr size_t kDeepestCalls = 100; // nested calls of parsers between two brackets; llama.cpp's own parsers have about 30
 
 bool is_bracket(const common_peg_parser_variant & parser) {
     const auto * literal = std::get_if<common_peg_literal_parser>(&parser);
@@ -26,7 +24,8 @@ bool is_bracket(const common_peg_parser_variant & parser) {
 
 using Visit = std::function<void(common_peg_parser_id)>;
 
-// Calls `visit` with every parser that `id` calls, or with those that it calls at the same depth of brackets.
+// Calls `visit` with every parser that `id` calls; without `behind_brackets`, only with those at the same depth of
+// brackets.
 void visit_calls(const common_peg_arena & arena, common_peg_parser_id id, bool behind_brackets, const Visit & visit) {
     std::visit(
         [&](const auto & parser) {
@@ -59,14 +58,14 @@ void check_children(const common_peg_arena & arena) {
     }
 }
 
-// Checks how deep parsers call each other at the same depth of brackets, or, `in_rules`, without a rule in between.
+// Checks how deep the calls of parsers are nested: at the same depth of brackets, or, with `in_rules`, between two rules.
 void check_depth(const common_peg_arena & arena, bool in_rules) {
     std::vector<size_t> depths(arena.size(), 0); // 0: not known yet
     std::vector<bool> open(arena.size(), false);
     const std::function<size_t(common_peg_parser_id, size_t)> depth_of = [&](common_peg_parser_id id,
                                                                              size_t above) -> size_t {
         if (open[id] || above > kDeepestCalls) {
-            throw std::invalid_argument("it recurses without an end, or is nested too deep");
+            throw std::invalid_argument("it recurses without end, or is nested too deep");
         }
         if (depths[id] == 0) {
             open[id] = true;
@@ -92,17 +91,16 @@ void check_depth(const common_peg_arena & arena, bool in_rules) {
 } // namespace
 
 common_peg_arena load_parser(const std::string & text) {
+    const common_json json = parse_json(text, "the parser");
     try {
-        common_peg_arena arena = common_peg_arena::from_json(parse_json(text, "the parser"));
+        common_peg_arena arena = common_peg_arena::from_json(json);
         arena.get(arena.root());
         check_children(arena);
         check_depth(arena, false);
         check_depth(arena, true);
         return arena;
-    } catch (const nb::builtin_exception &) { // of parse_json
-        throw;
     } catch (const std::exception & error) {
-        throw nb::value_error((std::string("no parser of answers: ") + error.what()).c_str());
+        throw_value_error(std::string("not a parser of answers: ") + error.what());
     }
 }
 
@@ -111,7 +109,7 @@ std::string grammar_of_parser(const std::string & text, bool lazy) {
     const common_peg_arena arena = load_parser(text);
     for (common_peg_parser_id id = 0; id < arena.size(); ++id) {
         if (std::holds_alternative<common_peg_schema_parser>(arena.get(id))) {
-            throw nb::value_error("no parser of answers: it has a schema");
+            throw_value_error("not a parser of answers: it has a schema");
         }
     }
     std::string grammar;

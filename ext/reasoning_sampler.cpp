@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common.h"
+#include "errors.hpp"
 #include "grammar_sampler.hpp"
 #include "unicode.h"
 
@@ -12,12 +13,12 @@ namespace {
 enum class State {
     kBefore,  // reasoning may begin
     kInside,  // its tokens are counted
-    kEnding,  // the budget is used up: only what ends it may follow
-    kOutside, // it is over, or cannot begin any more
+    kEnding,  // the budget is used up: the forced tokens follow
+    kOutside, // reasoning is over, or cannot begin any more
 };
 
-// What common/reasoning-budget.h does, by text: the same tag may be other tokens than those that its text alone has, and would
-// be missed.
+// The same as common/reasoning-budget.h, but by text: a tag within a text may consist of other tokens than the tag alone,
+// and a search for those tokens would miss it.
 struct Reasoning {
     const llama_vocab * vocab;
     std::string start;
@@ -28,9 +29,9 @@ struct Reasoning {
     bool anywhere;
 
     State state = State::kBefore;
-    int32_t remaining = 0; // of the budget, which several parts of reasoning have together
-    size_t n_forced = 0;   // of the forced tokens that came already
-    std::string text;      // of what was generated, as far as a tag may have begun in it
+    int32_t remaining = 0; // tokens of the budget; all parts of reasoning share it
+    size_t n_forced = 0;   // forced tokens that were generated
+    std::string text;      // the end of the generated text, in which a tag may have begun
 };
 
 Reasoning & reasoning_of(const llama_sampler * sampler) { return *static_cast<Reasoning *>(sampler->ctx); }
@@ -53,8 +54,8 @@ void restart(Reasoning & reasoning) {
     }
 }
 
-// Keeps of the text what may be the beginning of a tag of so many bytes.
-void forget_all_but(std::string & text, size_t n) {
+// Keeps the last `n` bytes of the text: a longer tag may have begun there.
+void keep_last(std::string & text, size_t n) {
     if (text.size() > n) {
         text.erase(0, text.size() - n);
     }
@@ -66,7 +67,7 @@ void look_for_start(Reasoning & reasoning) {
         if (text.find(reasoning.start) != std::string::npos) {
             begin(reasoning);
         } else {
-            forget_all_but(text, reasoning.start.size() - 1);
+            keep_last(text, reasoning.start.size() - 1);
         }
         return;
     }
@@ -95,7 +96,7 @@ void count(Reasoning & reasoning) {
         end(reasoning);
         return;
     }
-    // A character whose bytes are several tokens is completed first.
+    // A character whose bytes are several tokens is completed first, even beyond the budget.
     if ((reasoning.remaining <= 0 || --reasoning.remaining == 0) && common_utf8_is_complete(reasoning.text)) {
         reasoning.state = State::kEnding;
         reasoning.n_forced = 0;
@@ -104,7 +105,7 @@ void count(Reasoning & reasoning) {
     for (const std::string & end : reasoning.ends) {
         longest = std::max(longest, end.size());
     }
-    forget_all_but(reasoning.text, longest - 1);
+    keep_last(reasoning.text, longest - 1);
 }
 
 void accept(llama_sampler * sampler, llama_token token) {
@@ -118,7 +119,7 @@ void accept(llama_sampler * sampler, llama_token token) {
     } else if (reasoning.state == State::kInside) {
         count(reasoning);
     } else if (token != reasoning.forced[reasoning.n_forced]) {
-        reasoning.n_forced = 0; // a grammar had it otherwise
+        reasoning.n_forced = 0; // a grammar did not allow the forced token
         if (has_ended(reasoning)) {
             end(reasoning);
         }
@@ -164,13 +165,13 @@ llama_sampler * make_reasoning_sampler(const LlamaVocab & vocab, const std::stri
     }
     const auto is_empty = [](const std::string & text) { return text.empty(); };
     if (start.empty() || ends.empty() || std::any_of(ends.begin(), ends.end(), is_empty)) {
-        throw nb::value_error("`start`, `ends` and what is in it must not be empty");
+        throw_value_error("`start`, `ends` and the texts in it must not be empty");
     }
     if (forced.empty()) {
-        throw nb::value_error("`forced` must have at least one token");
+        throw_value_error("`forced` must have at least one token");
     }
     if (budget < 0) {
-        throw nb::value_error(("`budget` must be 0 or more tokens, not " + std::to_string(budget)).c_str());
+        throw_value_error("`budget` must be 0 or more tokens, not " + std::to_string(budget));
     }
     Reasoning reasoning{model.vocab(), start, ends, forced, budget, inside, anywhere};
     restart(reasoning);

@@ -3,39 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-// ------------------------------------------------------------------------------------------------------------------ UTF-8
-
-// llama.cpp's grammars take overlong encodings for the character that they would stand for, so that a text of byte tokens
-// could fit a grammar and be no text.
-namespace utf8 {
-
-namespace {
-
-bool is_continuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
-
-} // namespace
-
-bool is_invalid_after(unsigned char lead, unsigned char byte) {
-    return (lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) || (lead == 0xF0 && byte < 0x90) ||
-           (lead == 0xF4 && byte > 0x8F);
-}
-
-unsigned char kind(const std::string & piece) {
-    size_t missing = 0; // bytes of the character in progress
-    for (size_t i = 0; i < piece.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(piece[i]);
-        const auto before = static_cast<unsigned char>(i ? piece[i - 1] : 0);
-        if (byte == 0 || byte == 0xC0 || byte == 0xC1 || byte > 0xF4 ||
-            (is_continuation(byte) && is_invalid_after(before, byte)) || (missing && !is_continuation(byte))) {
-            return kNever;
-        }
-        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : missing ? missing - 1 : 0;
-    }
-    return !piece.empty() && is_continuation(static_cast<unsigned char>(piece[0])) ? static_cast<unsigned char>(piece[0])
-                                                                                   : 0;
-}
-
-} // namespace utf8
+#include "text.hpp"
 
 std::string piece_of(const llama_vocab * vocab, llama_token token) {
     std::string piece(64, '\0');
@@ -48,11 +16,9 @@ std::string piece_of(const llama_vocab * vocab, llama_token token) {
     return piece;
 }
 
-// ------------------------------------------------------------------------------------------------------------------- trie
-
 namespace {
 
-// Appends the code points of a text of kind 0, and a 0; returns what is left of a character at its end.
+// Appends the code points of a text of kind 0, and a 0. Returns the beginning of a character at the end of the text.
 llama_partial_utf8 decode(const std::string & piece, std::vector<uint32_t> & code_points) {
     llama_partial_utf8 partial{0, 0};
     for (const char c : piece) {
@@ -104,9 +70,9 @@ TokenTrie::TokenTrie(const llama_vocab * vocab) {
     add_nodes(code_points, texts);
 }
 
-// Makes a node of every beginning of a text, in the order of the texts.
+// Makes a node of every prefix of a text, in the order of the texts.
 void TokenTrie::add_nodes(const std::vector<uint32_t> & code_points, const std::vector<Text> & texts) {
-    std::vector<uint32_t> path{0}; // nodes of the text before, the root first
+    std::vector<uint32_t> path{0}; // nodes of the text before this one, from the root on
     nodes_.push_back({0, 0, 0, 0});
     for (const Text & text : texts) {
         const uint32_t * characters = &code_points[text.begin];
@@ -134,7 +100,7 @@ void TokenTrie::add_nodes(const std::vector<uint32_t> & code_points, const std::
 
 std::shared_ptr<const TokenTrie> TokenTrie::of(ModelHandle & handle, const ModelUse & model) {
     std::unique_lock<std::mutex> lock(handle.trie_mutex, std::defer_lock);
-    if (!handle.trie.load() && !handle.forked()) { // a child may find it locked by a thread that does not exist there
+    if (!handle.trie.load() && !handle.forked()) { // in a child, a thread that does not exist may hold the lock
         lock.lock();
     }
     const std::shared_ptr<const TokenTrie> * known = handle.trie.load();
@@ -142,14 +108,14 @@ std::shared_ptr<const TokenTrie> TokenTrie::of(ModelHandle & handle, const Model
         auto made = std::make_unique<const std::shared_ptr<const TokenTrie>>(std::make_shared<TokenTrie>(model.vocab()));
         if (handle.trie.compare_exchange_strong(known, made.get())) {
             known = made.release();
-        } // else another thread of the child was first
+        } // else another thread of the child made it meanwhile
     }
     return *known;
 }
 
 void TokenTrie::follow(GrammarMachine & machine, GrammarMachine::State state, std::vector<unsigned char> & allowed) const {
     allowed.assign(kinds_.size(), 0);
-    std::vector<GrammarMachine::State> states(depth_ + 1); // by how many characters led there
+    std::vector<GrammarMachine::State> states(depth_ + 1); // by number of characters
     for (uint32_t i = 0; i + 1 < nodes_.size();) {
         const Node & node = nodes_[i];
         states[node.depth] = i == 0 ? state : machine.step(states[node.depth - 1], node.character);

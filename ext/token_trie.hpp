@@ -1,4 +1,4 @@
-// The texts of a vocabulary, in an order in which those with the same beginning are neighbours.
+// The texts of a vocabulary as a tree, which a grammar walks to find the tokens that fit.
 #pragma once
 
 #include <cstdint>
@@ -9,20 +9,7 @@
 #include "grammar_machine.hpp"
 #include "model.hpp"
 
-/// What keeps a text of tokens from becoming invalid UTF-8.
-namespace utf8 {
-
-constexpr unsigned char kNever = 1; // the kind of a token with bytes that cannot be in UTF-8
-
-/// The kind of a token: 0 if it may follow any whole character, kNever, or its first byte if that continues a character.
-unsigned char kind(const std::string & piece);
-
-/// Whether `byte`, which continues a character, must not follow that character's first byte.
-bool is_invalid_after(unsigned char lead, unsigned char byte);
-
-} // namespace utf8
-
-/// Text of a token, control tokens included.
+/// Text of a token; control tokens have theirs, too.
 std::string piece_of(const llama_vocab * vocab, llama_token token);
 
 /// The tokens of a vocabulary as a tree of their texts. Immutable.
@@ -30,15 +17,16 @@ class TokenTrie {
   public:
     explicit TokenTrie(const llama_vocab * vocab);
 
-    /// That of a model, made once.
+    /// The tree of a model, made by the first call.
     static std::shared_ptr<const TokenTrie> of(ModelHandle & handle, const ModelUse & model);
 
     unsigned char utf8_kind(llama_token token) const { return kinds_[static_cast<size_t>(token)]; }
 
-    /// Tokens that begin within a character.
+    /// Tokens whose first byte continues a character.
     const std::vector<llama_token> & continuing() const { return continuing_; }
 
-    /// Sets `allowed` to 1 for the tokens that may come next, where no character is in progress. Throws GrammarLimit.
+    /// Sets `allowed` (shape: n_vocab) to 1 for the tokens that may come next, else to 0. No character may be in progress.
+    /// Throws GrammarLimit.
     void follow(GrammarMachine & machine, GrammarMachine::State state, std::vector<unsigned char> & allowed) const;
 
   private:
@@ -47,15 +35,15 @@ class TokenTrie {
         llama_partial_utf8 partial; // the beginning of a character at its end
     };
     struct Text {
-        size_t begin; // of its code points, which a 0 ends
+        size_t begin; // index of its first code point; a 0 follows the last one
         Token token;
     };
-    // Nodes are in the order of their texts. What follows a node directly, goes on with its text if it is deeper.
+    // Nodes are in the order of their texts: the node behind another one continues its text if it is deeper.
     struct Node {
         uint32_t character;
-        uint32_t next;        // the first node that does not begin with this one's text
-        uint32_t first_token; // those with exactly this text end where the next node's begin
-        uint32_t depth;       // characters
+        uint32_t next;        // the first node behind it whose text does not begin with this one's
+        uint32_t first_token; // the tokens with exactly this text end where those of the next node begin
+        uint32_t depth;       // characters of its text
     };
 
     void add_nodes(const std::vector<uint32_t> & code_points, const std::vector<Text> & texts);

@@ -1,19 +1,23 @@
+// The Python class LlamaVocab.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <climits>
 #include <stdexcept>
 #include <vector>
 
 #include "big_stack.hpp"
+#include "conversion.hpp"
+#include "errors.hpp"
 #include "guard.hpp"
 #include "model.hpp"
 #include "modules.hpp"
 
 namespace {
 
-constexpr size_t kShortText = 512;     // below this, releasing the GIL costs more than tokenising
-constexpr size_t kStackPerByte = 1024; // what std::regex needs, measured
+constexpr size_t kShortText = 512;     // bytes: for a shorter text, to release the GIL costs more than to tokenize
+constexpr size_t kStackPerByte = 1024; // bytes of stack that std::regex needs for each byte of text, measured
 
 std::vector<llama_token> tokenize(const ModelUse & model, const std::string & text, bool add_special, bool parse_special) {
     std::vector<llama_token> tokens(text.size() + 8);
@@ -29,7 +33,7 @@ std::vector<llama_token> tokenize(const ModelUse & model, const std::string & te
             n = run();
         }
     } catch (const std::out_of_range &) {
-        throw nb::value_error("the vocabulary has no tokens for a part of the text, not even of single bytes");
+        throw_value_error("the vocabulary has no tokens for a part of the text, not even of single bytes");
     }
     if (n < 0) {
         throw std::runtime_error("the text has more tokens than llama.cpp can count");
@@ -48,7 +52,7 @@ std::vector<llama_token> tokenize_str(const LlamaVocab & self, nb::str text, boo
         throw nb::python_error();
     }
     if (size > INT32_MAX - 8) {
-        throw nb::value_error("the text is longer than 2 GiB");
+        throw_value_error("the text is longer than 2 GiB");
     }
     const std::string bytes(data, static_cast<size_t>(size));
     if (bytes.size() < kShortText) {
@@ -56,7 +60,7 @@ std::vector<llama_token> tokenize_str(const LlamaVocab & self, nb::str text, boo
     }
     WithoutGil release;
     std::vector<llama_token> tokens;
-    // Pre-tokenizers run std::regex, which recurses once per character: a long text overflows an ordinary stack.
+    // Pre-tokenizers run std::regex, which recurses for each character: a long text would overflow a thread's usual stack.
     run_on_big_stack(bytes.size() * kStackPerByte, [&] { tokens = tokenize(model, bytes, add_special, parse_special); });
     return tokens;
 }
@@ -96,6 +100,49 @@ nb::bytes detokenize(const LlamaVocab & self, const std::vector<llama_token> & t
     return nb::bytes(text.data(), static_cast<size_t>(std::max(n, 0)));
 }
 
+nb::str text_of(const LlamaVocab & self, llama_token token) {
+    ModelUse model(self.handle);
+    model.check_token(token);
+    return to_str(llama_vocab_get_text(model.vocab(), token));
+}
+
+int attributes_of(const LlamaVocab & self, llama_token token) {
+    ModelUse model(self.handle);
+    model.check_token(token);
+    return static_cast<int>(llama_vocab_get_attr(model.vocab(), token));
+}
+
+std::vector<llama_token> eog_tokens(const LlamaVocab & self) {
+    ModelUse model(self.handle);
+    std::vector<llama_token> tokens;
+    model.check_vocab();
+    for (llama_token token = 0; token < model.n_vocab(); ++token) {
+        if (llama_vocab_is_eog(model.vocab(), token)) {
+            tokens.push_back(token);
+        }
+    }
+    return tokens;
+}
+
+nb::list control_tokens(const LlamaVocab & self) {
+    ModelUse model(self.handle);
+    model.check_vocab();
+    nb::list tokens;
+    for (llama_token token = 0; token < model.n_vocab(); ++token) {
+        if (llama_vocab_get_attr(model.vocab(), token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) {
+            tokens.append(nb::make_tuple(token, to_str(llama_vocab_get_text(model.vocab(), token))));
+        }
+    }
+    return tokens;
+}
+
+std::vector<llama_token> suppress_tokens(const LlamaVocab & self) {
+    ModelUse model(self.handle);
+    int32_t n = 0;
+    const llama_token * tokens = llama_vocab_get_suppress_tokens(model.vocab(), &n);
+    return std::vector<llama_token>(tokens, tokens + std::max(n, 0));
+}
+
 // A property that reads one value of the vocabulary.
 template <auto function> auto read() {
     return [](const LlamaVocab & self) { return function(ModelUse(self.handle).vocab()); };
@@ -110,106 +157,112 @@ template <auto function> auto read_token() {
     };
 }
 
+// Long: a list of bindings.
+void init_conversions(nb::class_<LlamaVocab> & vocab) {
+    vocab
+        .def("tokenize", &tokenize_str, nb::arg("text"), nb::arg("add_special") = true, nb::arg("parse_special") = false,
+             R"doc(
+            Convert text to token ids (llama_tokenize).
+
+            Args:
+                text: Text of at most 2 GiB in UTF-8.
+                add_special: Add BOS and EOS if the model is configured so.
+                parse_special: Read the texts of control tokens as these tokens.
+
+            Returns:
+                Token ids.
+
+            Raises:
+                UnicodeEncodeError: The text has a lone surrogate.
+                ValueError: The vocabulary has no tokens for a part of the text, or the text is too long.
+            )doc")
+        .def("token_to_piece", &token_to_piece, nb::arg("token"), nb::arg("lstrip") = 0, nb::arg("special") = false, R"doc(
+            Return the text of one token (llama_token_to_piece).
+
+            Args:
+                token: Token id.
+                lstrip: Number of leading spaces to leave out.
+                special: Return the text of a control token; otherwise it is empty.
+
+            Returns:
+                UTF-8, possibly only a part of a character.
+
+            Raises:
+                ValueError: The vocabulary has no such token.
+            )doc")
+        .def("detokenize", &detokenize, nb::arg("tokens"), nb::arg("remove_special") = false,
+             nb::arg("unparse_special") = false, R"doc(
+            Return the text of many tokens (llama_detokenize).
+
+            Args:
+                tokens: Token ids.
+                remove_special: Leave out the BOS and EOS that `tokenize` adds.
+                unparse_special: Write the texts of control tokens.
+
+            Returns:
+                UTF-8, which may begin and end within a character.
+
+            Raises:
+                ValueError: The vocabulary has no such token.
+            )doc")
+        .def("get_text", &text_of, nb::arg("token"), R"doc(
+            Return a token as the file spells it (llama_vocab_get_text).
+
+            Args:
+                token: Token id.
+
+            Raises:
+                ValueError: The vocabulary has no such token.
+            )doc");
+}
+
+void init_tokens(nb::class_<LlamaVocab> & vocab) {
+    vocab.def_prop_ro("type", read<llama_vocab_type>(), "The kind of tokenizer.")
+        .def_prop_ro("n_tokens", read<llama_vocab_n_tokens>(), "Number of tokens.")
+        .def("__len__", read<llama_vocab_n_tokens>())
+        .def("get_score", read_token<llama_vocab_get_score>(), nb::arg("token"),
+             "Return the score of a token. Raises ValueError if there is no such token.")
+        .def("get_attr", &attributes_of, nb::arg("token"),
+             "Return the attributes of a token, bits of llama_token_attr. Raises ValueError if there is no such token.")
+        .def("is_eog", read_token<llama_vocab_is_eog>(), nb::arg("token"),
+             "Return whether a token ends a generation. Raises ValueError if there is no such token.")
+        .def("is_control", read_token<llama_vocab_is_control>(), nb::arg("token"),
+             "Return whether a token is a control token. Raises ValueError if there is no such token.")
+        .def("eog_tokens", &eog_tokens, "Return the ids of all tokens that end a generation.")
+        .def("control_tokens", &control_tokens, nb::sig("def control_tokens(self) -> list[tuple[int, str]]"), R"doc(
+            Return the control and unknown tokens, which `tokenize` reads from text only with `parse_special`.
+
+            Returns:
+                Pairs of a token id and its text.
+            )doc")
+        .def("suppress_tokens", &suppress_tokens, "Return the ids of tokens that the model says must not be sampled.")
+        .def_prop_ro("bos", read<llama_vocab_bos>(), "Token that begins a sequence, or -1.")
+        .def_prop_ro("eos", read<llama_vocab_eos>(), "Token that ends a sequence, or -1.")
+        .def_prop_ro("eot", read<llama_vocab_eot>(), "Token that ends a turn of a chat, or -1.")
+        .def_prop_ro("sep", read<llama_vocab_sep>(), "Separator token, or -1.")
+        .def_prop_ro("nl", read<llama_vocab_nl>(), "Newline token, or -1.")
+        .def_prop_ro("pad", read<llama_vocab_pad>(), "Padding token, or -1.")
+        .def_prop_ro("mask", read<llama_vocab_mask>(), "Mask token, or -1.")
+        .def_prop_ro("fim_pre", read<llama_vocab_fim_pre>(), "Fill-in-the-middle: token before the prefix, or -1.")
+        .def_prop_ro("fim_suf", read<llama_vocab_fim_suf>(), "Fill-in-the-middle: token before the suffix, or -1.")
+        .def_prop_ro("fim_mid", read<llama_vocab_fim_mid>(), "Fill-in-the-middle: token before the middle, or -1.")
+        .def_prop_ro("fim_pad", read<llama_vocab_fim_pad>(), "Fill-in-the-middle: padding token, or -1.")
+        .def_prop_ro("fim_rep", read<llama_vocab_fim_rep>(), "Fill-in-the-middle: token before a repository, or -1.")
+        .def_prop_ro("fim_sep", read<llama_vocab_fim_sep>(), "Fill-in-the-middle: token between files, or -1.")
+        .def_prop_ro("add_bos", read<llama_vocab_get_add_bos>(), "Whether `tokenize` adds BOS to a text.")
+        .def_prop_ro("add_eos", read<llama_vocab_get_add_eos>(), "Whether `tokenize` adds EOS to a text.")
+        .def_prop_ro("add_sep", read<llama_vocab_get_add_sep>(), "Whether the model separates two texts by `sep`.");
+}
+
 } // namespace
 
 void init_vocab(nb::module_ & m) {
-    nb::enum_<enum llama_vocab_type>(m, "LlamaVocabType", nb::is_arithmetic(), "The kind of tokenizer.")
-        .value("NONE", LLAMA_VOCAB_TYPE_NONE)
-        .value("SPM", LLAMA_VOCAB_TYPE_SPM)
-        .value("BPE", LLAMA_VOCAB_TYPE_BPE)
-        .value("WPM", LLAMA_VOCAB_TYPE_WPM)
-        .value("UGM", LLAMA_VOCAB_TYPE_UGM)
-        .value("RWKV", LLAMA_VOCAB_TYPE_RWKV)
-        .value("PLAMO2", LLAMA_VOCAB_TYPE_PLAMO2);
+    nb::class_<LlamaVocab> vocab(m, "LlamaVocab", R"doc(
+        A model's vocabulary (llama_vocab): text to token ids and back.
 
-    nb::class_<LlamaVocab>(m, "LlamaVocab",
-                           "A model's vocabulary (llama_vocab): text to token ids and back. Usable from any thread.\n\n"
-                           "Special token ids are -1 where the vocabulary has none.")
-        .def("tokenize", &tokenize_str, nb::arg("text"), nb::arg("add_special") = true, nb::arg("parse_special") = false,
-             "Token ids of `text` (llama_tokenize).\n\n"
-             "`add_special` adds BOS and EOS if the model is configured so; `parse_special` reads the text of control\n"
-             "tokens as such. Raises UnicodeEncodeError for lone surrogates.")
-        .def("token_to_piece", &token_to_piece, nb::arg("token"), nb::arg("lstrip") = 0, nb::arg("special") = false,
-             "The bytes of one token, possibly a part of a character; control tokens are empty unless `special`.")
-        .def("detokenize", &detokenize, nb::arg("tokens"), nb::arg("remove_special") = false,
-             nb::arg("unparse_special") = false,
-             "The bytes of many tokens (llama_detokenize).\n\n"
-             "`remove_special` leaves out the BOS and EOS that tokenize adds; `unparse_special` renders control tokens.")
-        .def_prop_ro("type", read<llama_vocab_type>(), "The kind of tokenizer.")
-        .def_prop_ro("n_tokens", read<llama_vocab_n_tokens>(), "Number of tokens.")
-        .def("__len__", read<llama_vocab_n_tokens>())
-        .def(
-            "get_text",
-            [](const LlamaVocab & self, llama_token token) {
-                ModelUse model(self.handle);
-                model.check_token(token);
-                return to_str(llama_vocab_get_text(model.vocab(), token));
-            },
-            nb::arg("token"), "The token as the file spells it.")
-        .def("get_score", read_token<llama_vocab_get_score>(), nb::arg("token"), "The token's score.")
-        .def(
-            "get_attr",
-            [](const LlamaVocab & self, llama_token token) {
-                ModelUse model(self.handle);
-                model.check_token(token);
-                return static_cast<int>(llama_vocab_get_attr(model.vocab(), token));
-            },
-            nb::arg("token"), "The token's attributes, bits of llama_token_attr.")
-        .def("is_eog", read_token<llama_vocab_is_eog>(), nb::arg("token"), "Whether it ends a generation.")
-        .def("is_control", read_token<llama_vocab_is_control>(), nb::arg("token"), "Whether it is a control token.")
-        .def(
-            "eog_tokens",
-            [](const LlamaVocab & self) {
-                ModelUse model(self.handle);
-                std::vector<llama_token> tokens;
-                model.check_vocab();
-                for (llama_token token = 0; token < model.n_vocab(); ++token) {
-                    if (llama_vocab_is_eog(model.vocab(), token)) {
-                        tokens.push_back(token);
-                    }
-                }
-                return tokens;
-            },
-            "All tokens that end a generation.")
-        .def(
-            "control_tokens",
-            [](const LlamaVocab & self) {
-                ModelUse model(self.handle);
-                model.check_vocab();
-                nb::list tokens;
-                for (llama_token token = 0; token < model.n_vocab(); ++token) {
-                    if (llama_vocab_get_attr(model.vocab(), token) &
-                        (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) {
-                        tokens.append(nb::make_tuple(token, to_str(llama_vocab_get_text(model.vocab(), token))));
-                    }
-                }
-                return tokens;
-            },
-            nb::sig("def control_tokens(self) -> list[tuple[int, str]]"),
-            "The tokens that `tokenize` reads with `parse_special` only, control and unknown ones, with their texts.")
-        .def(
-            "suppress_tokens",
-            [](const LlamaVocab & self) {
-                ModelUse model(self.handle);
-                int32_t n = 0;
-                const llama_token * tokens = llama_vocab_get_suppress_tokens(model.vocab(), &n);
-                return std::vector<llama_token>(tokens, tokens + std::max(n, 0));
-            },
-            "Tokens that the model says are never to be sampled.")
-        .def_prop_ro("bos", read<llama_vocab_bos>(), "Beginning of sequence.")
-        .def_prop_ro("eos", read<llama_vocab_eos>(), "End of sequence.")
-        .def_prop_ro("eot", read<llama_vocab_eot>(), "End of turn.")
-        .def_prop_ro("sep", read<llama_vocab_sep>(), "Separator.")
-        .def_prop_ro("nl", read<llama_vocab_nl>(), "Newline.")
-        .def_prop_ro("pad", read<llama_vocab_pad>(), "Padding.")
-        .def_prop_ro("mask", read<llama_vocab_mask>(), "Mask.")
-        .def_prop_ro("fim_pre", read<llama_vocab_fim_pre>(), "Prefix of fill-in-the-middle.")
-        .def_prop_ro("fim_suf", read<llama_vocab_fim_suf>(), "Suffix of fill-in-the-middle.")
-        .def_prop_ro("fim_mid", read<llama_vocab_fim_mid>(), "Middle of fill-in-the-middle.")
-        .def_prop_ro("fim_pad", read<llama_vocab_fim_pad>(), "Padding of fill-in-the-middle.")
-        .def_prop_ro("fim_rep", read<llama_vocab_fim_rep>(), "Repository of fill-in-the-middle.")
-        .def_prop_ro("fim_sep", read<llama_vocab_fim_sep>(), "File separator of fill-in-the-middle.")
-        .def_prop_ro("add_bos", read<llama_vocab_get_add_bos>(), "Whether prompts begin with BOS.")
-        .def_prop_ro("add_eos", read<llama_vocab_get_add_eos>(), "Whether prompts end with EOS.")
-        .def_prop_ro("add_sep", read<llama_vocab_get_add_sep>(), "Whether prompts have a separator added.");
+        Any number of threads may use it. A token id is an int from 0 to n_tokens - 1; the id of a special token that the
+        vocabulary lacks is -1.
+        )doc");
+    init_conversions(vocab);
+    init_tokens(vocab);
 }

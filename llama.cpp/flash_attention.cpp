@@ -1,14 +1,14 @@
-// Flash attention for batches of many sequences that share one KV cache. Compiled into ggml-cpu, whose dispatch calls it
-// instead of its own (see CMakeLists.txt), to which it leaves what it does not know.
+// Flash attention for batches of many sequences that share one KV cache. It is compiled into ggml-cpu, whose dispatch calls
+// it instead of ggml's own function (see CMakeLists.txt). Cases that it does not handle go to ggml's function.
 //
-// ggml looks at every cell of the cache for each token and head, and finds out from the mask that most of them belong to
-// other sequences: R sequences of L tokens cost R * R * L looks per head, and a look costs a tenth of an attention. Where
-// tokens of several sequences meet in one tile, it even computes all of them for all. Here, a tile is made of successive
-// tokens of one sequence and of the heads that share their keys; it looks at the mask once, 32 cells at a time, and gathers
-// the cells that are its own. So keys and values are converted once for all those heads too.
+// ggml reads the mask of every cell of the cache for each token and head, and most cells belong to other sequences: R
+// sequences of L tokens cost R * R * L reads per head, and a read costs a tenth of an attention. If a tile has tokens of
+// several sequences, ggml even computes all cells for all tokens. Here, a tile consists of successive tokens of one
+// sequence, and of the heads that share their keys. It reads the mask once, 32 cells at a time, and gathers the cells of
+// its sequence. Keys and values are converted once for all those heads, too.
 //
-// Cells are taken in their order, and every block is filled: the rounding of a result depends on the order of a sequence's own
-// cells, and not on where they lie or what lies between them.
+// Cells are taken in their order, and every block is filled. So the rounding of a result depends on the order of the
+// sequence's cells, and not on where they lie or what lies between them.
 //
 // The softmax is the usual online one (https://arxiv.org/abs/2205.14135), in blocks of kBlock cells.
 
@@ -25,17 +25,17 @@
 namespace {
 
 constexpr int kBlock = GGML_FA_TILE_KV; // cells at a time
-constexpr int kTile = GGML_FA_TILE_Q;   // most pairs of a token and a head that are computed together
-constexpr int kLook = 32;               // cells of the mask that are looked at together; divides kBlock
+constexpr int kTile = GGML_FA_TILE_Q;   // most pairs of a token and a head that a tile has
+constexpr int kLook = 32;               // cells of the mask that are read together; divides kBlock
 #if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic) // as in simd-gemm.h
 #define CYLLAMA_VECTORS
-constexpr int kVector = GGML_F32_EPR; // floats of a vector register, to a multiple of which pairs are padded
+constexpr int kVector = GGML_F32_EPR; // floats of a vector register; pairs are padded to a multiple of it
 constexpr int kVectors = GEMM_RN;     // vectors of a row of values that are multiplied together
 #else
 constexpr int kVector = 8;
 #endif
-constexpr int kRows = 4;             // of scores that are looked at together; divides kBlock
-constexpr int kPairs = 4;            // whose results are computed together; divides kVector
+constexpr int kRows = 4;             // rows of scores that softmax reads together; divides kBlock
+constexpr int kPairs = 4;            // pairs whose results are computed together; divides kVector
 constexpr uint16_t kMasked = 0xFC00; // -inf
 
 // A tile: tokens of one sequence, and heads with the same keys and values.
@@ -43,20 +43,20 @@ struct Tile {
     int64_t token, n_tokens, head, n_heads;
 };
 
-// The cells of a tile that were found and not computed with yet, in order.
+// The cells of a tile that were found and not used yet, in order.
 struct Gathered {
     int32_t cells[kBlock + kLook];
     int n = 0;
-    int64_t next = 0;         // the first cell that was not looked at
-    bool masked = false;      // whether some token of the tile may not attend to one of them
-    bool last_masked = false; // the same for those among the last kLook cells that were looked at
+    int64_t next = 0;         // the first cell whose mask was not read
+    bool masked = false;      // whether a token of the tile does not attend to one of the cells
+    bool last_masked = false; // the same for the cells that the last read of kLook cells found
 };
 
-// The memory of one thread, within what ggml's own flash attention plans for.
+// The memory of one thread, within the work buffer that ggml's own flash attention plans.
 struct Scratch {
     float * queries; // [DK, pairs]: all heads of the first token, then those of the second
-    float * scores;  // [cells, pairs], and what softmax makes of them
-    float * result;  // [pairs, DV], DV being padded to whole vectors here and below
+    float * scores;  // [cells, pairs]; softmax replaces them by weights
+    float * result;  // [pairs, DV]; DV is padded to whole vectors here and below
     float * keys;    // [cells, DK]
     float * values;  // [cells, DV]
 
@@ -66,7 +66,8 @@ struct Scratch {
     }
 
     Scratch(const ggml_compute_params * params, int64_t dk, int64_t dv) {
-        const auto begin = reinterpret_cast<uintptr_t>(params->wdata); // a vector in two lines would take twice as long
+        // Access to a vector in two cache lines takes twice as long.
+        const auto begin = reinterpret_cast<uintptr_t>(params->wdata);
         queries = reinterpret_cast<float *>(GGML_PAD(begin, CACHE_LINE_SIZE)) + params->ith * size(dk, dv);
         scores = queries + kTile * dk;
         result = scores + kTile * kBlock;
@@ -83,7 +84,7 @@ class Attention {
         std::memcpy(&scale_, dst->op_params, sizeof(scale_));
     }
 
-    // Whether this is a case that is known here: a mask, no attention sinks, no ALiBi, no soft cap, one stream.
+    // Whether this kernel handles the case: a mask, no attention sinks, no ALiBi, no soft cap, one stream.
     static bool handles(const ggml_compute_params * params, const ggml_tensor * dst) {
         const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
         float max_bias, softcap;
@@ -101,7 +102,7 @@ class Attention {
         return types && rows && shapes && n_floats * sizeof(float) <= params->wsize;
     }
 
-    // Computes this thread's share: the next tile whenever one is done.
+    // Computes tiles until all are taken: this thread takes the next one whenever it has finished one.
     void compute(const ggml_compute_params * params) const {
         const int64_t n_rows = n_tokens_ * k_->ne[2];
         const int64_t n_parts = std::clamp<int64_t>((params->nth + n_rows - 1) / n_rows, 1, group_);
@@ -139,7 +140,7 @@ class Attention {
         return found != 0;
     }
 
-    // The last cell that a token attends to, which is its own where attention is causal; -1 without any.
+    // The last cell that a token attends to; with causal attention, its own. -1 if it attends to none.
     int64_t last_cell(int64_t token) const {
         const uint16_t * m = mask(token);
         int64_t end = n_cells_;
@@ -152,7 +153,7 @@ class Attention {
         return end - 1;
     }
 
-    // How many tokens from this one on, at most `limit`, belong to one sequence: each attends to the one before.
+    // Number of tokens from this one on, at most `limit`, that belong to one sequence: each attends to the one before.
     int64_t same_sequence(int64_t token, int64_t limit) const {
         const int64_t end = std::min(n_tokens_, token + limit);
         int64_t next = token + 1;
@@ -165,7 +166,7 @@ class Attention {
         return next - token;
     }
 
-    // Finds the next cells that some token of the tile attends to; returns how many there are, up to kBlock.
+    // Finds the next cells that a token of the tile attends to; returns their number, at most kBlock.
     int gather(const Tile & tile, Gathered & found) const {
         while (found.next < n_cells_ && found.n < kBlock) {
             const int n_look = static_cast<int>(std::min<int64_t>(kLook, n_cells_ - found.next));
@@ -194,14 +195,14 @@ class Attention {
         return std::min(found.n, kBlock);
     }
 
-    // Forgets the first `n` cells, which have been computed with.
+    // Removes the first `n` cells, which were used.
     static void drop(Gathered & found, int n) {
         std::copy(found.cells + n, found.cells + found.n, found.cells);
         found.n -= n;
-        found.masked = found.n > 0 && found.last_masked; // what is left is of the last window
+        found.masked = found.n > 0 && found.last_masked; // the other cells are of the last read
     }
 
-    // Writes rows of keys or values as float, `width` of them apart.
+    // Writes rows of keys or values as float; a row begins `width` floats behind the one before.
     static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, int64_t width, float * rows) {
         const char * data = static_cast<const char *>(tensor->data) + head * tensor->nb[2];
         for (int i = 0; i < n; ++i) {
@@ -223,10 +224,10 @@ class Attention {
         }
     }
 
-    // Adds to scores the products of keys and queries.
+    // Adds the products of keys and queries to the scores.
     static void multiply(float * scores, const float * keys, const float * queries, int n, int dk, int n_pairs) {
 #ifdef CYLLAMA_VECTORS
-        constexpr int kTall = 8; // with one vector a row, simd_gemm takes too few rows to keep the processor busy
+        constexpr int kTall = 8; // rows at a time; of rows of one vector, simd_gemm takes too few
         for (; n_pairs == kVector && n >= kTall; n -= kTall, keys += kTall * dk, scores += kTall * n_pairs) {
             simd_gemm_ukernel<kTall, 1>(scores, keys, queries, dk, n_pairs);
         }
@@ -326,7 +327,7 @@ class Attention {
         store(tile, scratch.result, sum);
     }
 
-    // e^x for x <= 0, in arithmetic that compilers make vectors of: 2^n e^rest, where |rest| <= ln 2 / 2.
+    // e^x for x <= 0, as 2^n e^rest with |rest| <= ln 2 / 2: arithmetic that compilers turn into vector instructions.
     static float exp_of_negative(float x) {
         constexpr float kLeast = -87.0f;    // e^-87 is the smallest power of e that is a normal number
         constexpr float kRound = 0x1.8p23f; // the last bit of a float of this size is 1
@@ -349,10 +350,10 @@ class Attention {
         return x < kLeast ? 0.0f : value * power;
     }
 
-    static float larger(float a, float b) { return a < b ? b : a; } // std::max, which takes references, hinders vectors
+    static float larger(float a, float b) { return a < b ? b : a; } // std::max takes references: no vectors
 
-    // Turns a block's scores into weights, relative to the largest score so far; `factor` is what earlier ones shrink by.
-    // kRows rows at a time, since each step of a maximum or a sum waits for the one before.
+    // Turns a block's scores into weights, relative to the largest score so far. `factor`: multiply earlier weights by it.
+    // It takes kRows rows at a time, because each step of a maximum or a sum waits for the one before.
     static void softmax(int n, int n_pairs, float * GGML_RESTRICT scores, float * GGML_RESTRICT max,
                         float * GGML_RESTRICT sum, float * GGML_RESTRICT factor) {
         const int n_rows = GGML_PAD(n, kRows);
@@ -402,7 +403,7 @@ class Attention {
     const ggml_tensor *q_, *k_, *v_, *mask_;
     ggml_tensor * dst_;
     int64_t dk_, dv_, n_tokens_, n_cells_;
-    int64_t group_; // heads that share their keys and values
+    int64_t group_; // number of heads that share their keys and values
     float scale_;
 };
 

@@ -1,8 +1,8 @@
-// Products of Q4_0 matrices for processors with AVX-512 VNNI. Compiled into ggml-cpu, whose repack.cpp calls them instead of
-// its own (see CMakeLists.txt), which are left the rest.
+// Products of Q4_0 matrices for processors with AVX-512 VNNI. They are compiled into ggml-cpu, whose repack.cpp calls them
+// instead of ggml's own functions (see CMakeLists.txt). Other processors and longer rows go to ggml's functions.
 //
-// ggml spends most of its instructions on shuffling what it multiplies, and looks at 16 tokens at a time, at four or at one.
-// Here a block of eight columns is unpacked once for up to 16 tokens, and every instruction multiplies all of its 64 bytes.
+// ggml spends most of its instructions on shuffling the operands, and takes 16 tokens at a time, four or one. Here a block
+// of eight columns is unpacked once for up to 16 tokens, and every instruction multiplies all of its 64 bytes.
 
 #include "ggml-cpu-impl.h"
 #include "repack.h"
@@ -16,12 +16,12 @@
 namespace {
 
 constexpr int kColumns = 8;     // of a block_q4_0x8
-constexpr int kMaxBlocks = 512; // of a row: what is noted of them lies on the stack
+constexpr int kMaxBlocks = 512; // blocks of a row: RowBlocks has arrays of this size on the stack
 
-// A block of the matrix: eight values of each column in every vector, 8 larger than they are.
+// A block of the matrix: every vector has eight values of each column, to which 8 is added.
 struct Columns {
     __m512i values[4];
-    __m512 scale; // of each column, twice
+    __m512 scale; // the scale of each column, twice
 
     explicit Columns(const block_q4_0x8 & x) {
         const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x88)), nibble = _mm512_set1_epi8(0x0F);
@@ -37,10 +37,10 @@ struct Columns {
     }
 };
 
-// What is needed of the blocks of tokens' rows besides their values, kRows of each after the other.
+// Scales and offsets of the blocks of kRows rows (tokens), in the order of the blocks.
 template <int kRows> struct RowBlocks {
     float scales[kMaxBlocks * kRows];
-    int64_t offsets[kMaxBlocks * kRows]; // -8 times the sums, as two of int32, for what the matrix's values are too large
+    int64_t offsets[kMaxBlocks * kRows]; // -8 times the sum of a block's values, as two int32: undoes the 8 in Columns
 
     RowBlocks(int n_blocks, const block_q8_0x4 * y) {
         const __m512i ones = _mm512_set1_epi8(1);
@@ -69,7 +69,7 @@ template <int kRows> struct RowBlocks {
         }
     }
 
-    // Adds a block's product with a row, whose values lie eight after the other, `stride` bytes apart.
+    // Adds the product of a block and a row. The row's values lie in groups of eight, `stride` bytes apart.
     __m512 add_product(__m512 sums, const Columns & columns, int block, const int8_t * values, int stride) const {
         __m512i sum = _mm512_set1_epi64(offsets[block]);
 #pragma GCC unroll 4
@@ -83,14 +83,14 @@ template <int kRows> struct RowBlocks {
     }
 };
 
-// Adds the two sums of each column.
+// Adds the two partial sums of each column, and stores the result.
 inline void store(float * s, __m512 sums) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14);
     const __m512 both = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0xB1));
     _mm256_storeu_ps(s, _mm512_castps512_ps256(_mm512_permutexvar_ps(even, both)));
 }
 
-// Multiplies kGroups groups of four rows, which lie eight values of each after the other, with all columns.
+// Multiplies kGroups groups of four rows with all columns. A group interleaves eight values of each row.
 template <int kGroups>
 void multiply(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const block_q8_0x4 * y, int n_columns) {
     constexpr int kRows = 4 * kGroups;

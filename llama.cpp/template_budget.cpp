@@ -11,7 +11,7 @@
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
-#define CYLLAMA_COUNT_MEMORY 0 // its own allocator is needed
+#define CYLLAMA_COUNT_MEMORY 0 // the sanitizer needs its own allocator
 #elif defined(__linux__) || defined(__APPLE__)
 #define CYLLAMA_COUNT_MEMORY 1
 #else
@@ -101,7 +101,7 @@ void template_begins() {
 }
 
 #if CYLLAMA_COUNT_MEMORY
-// Memory is counted where all of it comes from: in operator new, of this extension only, and on a thread that evaluates.
+// Memory is counted in operator new of this extension, on a thread that evaluates.
 struct TemplateMemory {
     static size_t size_of(void * memory) {
 #ifdef __APPLE__

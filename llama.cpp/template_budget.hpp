@@ -1,4 +1,4 @@
-// What chat templates may use up. They come with models from anywhere, and llama.cpp's interpreter of them has no limits.
+// Limits on chat templates. They come with models from anywhere, and llama.cpp's interpreter has no limits.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace cyllama {
 
-/// What is thrown where a template reaches a limit. Made without allocating memory.
+/// Thrown where a template reaches a limit. Its constructor allocates no memory.
 struct TemplateLimitError : std::exception {
     explicit TemplateLimitError(const char * reason) : reason(reason) {}
     const char * what() const noexcept override { return reason; }
@@ -15,13 +15,13 @@ struct TemplateLimitError : std::exception {
     const char * reason;
 };
 
-/// The limits of one call, which may render several times. While it exists, it counts what its thread does in templates.
+/// The limits of one call, which may render several times. While it exists, the work of its thread in templates is counted.
 class TemplateBudget {
   public:
     struct Limits {
-        size_t stack;   ///< bytes that may be used below the caller's frame
-        uint64_t steps; ///< evaluations, allocations, and 128 bytes each of what is copied or searched
-        size_t memory;  ///< bytes that one rendering may hold, and that it may output
+        size_t stack;   ///< most bytes of stack below the caller's frame
+        uint64_t steps; ///< most evaluations, allocations, and pieces of 128 bytes that are copied or searched
+        size_t memory;  ///< most bytes that one rendering holds, and most bytes that it outputs
     };
 
     explicit TemplateBudget(const Limits & limits);
@@ -29,7 +29,7 @@ class TemplateBudget {
     TemplateBudget(const TemplateBudget &) = delete;
     TemplateBudget & operator=(const TemplateBudget &) = delete;
 
-    /// Throws if a limit was reached before: what is in between may have ignored it.
+    /// Throws if a limit was reached: the interpreter may have caught the first exception.
     void check() const;
     uint64_t steps() const { return steps_; }
     size_t most_memory() const { return most_memory_; }
@@ -50,11 +50,11 @@ class TemplateBudget {
     uint64_t steps_ = 0;
     int64_t memory_ = 0;
     size_t most_memory_ = 0, output_ = 0;
-    size_t evaluations_ = 0; // that are going on: memory is counted while there are any
+    size_t evaluations_ = 0; // in progress; memory is counted while there are any
     const char * exceeded_ = nullptr;
 };
 
-/// One evaluation: of a node, or of a value inside of another one. Counts a step, and checks how deep they are nested.
+/// One evaluation of a node, or of a value within another one. Counts a step, and checks the depth of the stack.
 class TemplateEvaluation {
   public:
     TemplateEvaluation();
@@ -66,16 +66,16 @@ class TemplateEvaluation {
     TemplateBudget * const budget_;
 };
 
-/// Counts the steps of work on so many bytes that neither evaluates nor allocates.
+/// Counts the steps of work on `bytes` that neither evaluates nor allocates.
 void template_work(size_t bytes);
-/// Counts text that is put together.
+/// Counts `bytes` of text that is put together.
 void template_output(size_t bytes);
-/// Counts so many characters of text, and returns the number as it is.
+/// Counts `n` characters of text, and returns `n`.
 inline int template_counted(int n) {
     template_output(n > 0 ? static_cast<size_t>(n) : 0);
     return n;
 }
-/// Counts the memory of a new rendering.
+/// Begins a new rendering, with no memory in use.
 void template_begins();
 
 } // namespace cyllama

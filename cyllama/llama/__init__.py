@@ -16,9 +16,9 @@ if variant := os.environ.get("CYLLAMA_CPU"):
 try:
     from . import llama_cpp
 except ImportError as error:
-    if "cannot import name" not in str(error):  # it is there, but something that it needs is not
+    if "cannot import name" not in str(error):  # the module exists, but a library that it needs does not
         raise
-    # a source tree that was never built, or one that shadows the installed package
+    # the source tree was never built, or shadows the installed package
     raise ImportError(
         "cyllama's extension module is not beside its Python files. If this is a source tree, build it with `make`, or "
         "`pip install -e .`; if cyllama is installed elsewhere, run Python from another folder than its source tree.",

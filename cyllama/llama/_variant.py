@@ -6,7 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-_MODULE = "cyllama.llama.llama_cpp"
+_PACKAGE = "cyllama.llama"
+_MODULE = f"{_PACKAGE}.llama_cpp"
 
 
 def load_variant(name: str) -> None:
@@ -20,9 +21,9 @@ def load_variant(name: str) -> None:
     """
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.origin is None:
-        return  # not built at all: the import that follows says so
-    usual = Path(spec.origin)
-    path = usual.parent / name / usual.name
+        return  # not built at all: the import that follows raises the error
+    default = Path(spec.origin)
+    path = default.parent / name / default.name
     if not path.is_file():
         raise ImportError(
             f"CYLLAMA_CPU={name!r}: there is no extension module for this processor in {path.parent}. Build it with "
@@ -34,4 +35,4 @@ def load_variant(name: str) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module
     spec.loader.exec_module(module)
-    sys.modules[__package__].llama_cpp = module  # type: ignore[attr-defined]
+    vars(sys.modules[_PACKAGE])["llama_cpp"] = module  # as an import statement does with a submodule

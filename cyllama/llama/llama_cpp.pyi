@@ -1,5 +1,8 @@
 """
-llama.cpp, bound thin, exact and memory-safe: names and meanings are those of llama.h.
+llama.cpp for Python, memory-safe: names and meanings are those of llama.h.
+
+Every object may be used by any number of threads. What would make llama.cpp end the process raises an exception
+instead. Numbers of tokens and positions are int32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,21 +13,24 @@ from typing import overload
 
 def refresh_log_level() -> None:
     """
-    Read the level of logger "cyllama.llama" anew; records below it are dropped before they reach Python.
+    Read the level of logger "cyllama.llama" again.
 
-    Loading a model and creating a context do this by themselves: call it after changing the level in between.
+    Records below that level are dropped before they reach Python. Loading a model and creating a context read
+    the level themselves: call this after a change in between.
     """
 
 class LlamaDevice:
-    """Something that computes."""
+    """
+    A device that computes: a CPU, a GPU or an accelerator (ggml_backend_dev_t).
+    """
 
     @property
     def name(self) -> str:
-        """As LlamaModelParams.devices takes it."""
+        """Name for LlamaModelParams.devices."""
 
     @property
     def description(self) -> str:
-        """The hardware's name."""
+        """Name of the hardware."""
 
     @property
     def type(self) -> str:
@@ -32,51 +38,60 @@ class LlamaDevice:
 
     @property
     def backend(self) -> str:
-        """The ggml backend that drives it."""
+        """Name of the ggml backend that drives it."""
 
     @property
     def memory_free(self) -> int:
-        """Free memory in bytes."""
+        """Free memory, in bytes."""
 
     @property
     def memory_total(self) -> int:
-        """Memory in bytes."""
+        """Memory, in bytes."""
 
 def devices() -> list[LlamaDevice]:
-    """The devices that models can run on."""
+    """
+    Return the devices that models can run on.
+
+    Raises:
+        RuntimeError: In a child of os.fork() whose parent has used a GPU.
+    """
 
 def backends() -> list[str]:
-    """Names of the ggml backends in this build."""
+    """Return the names of the ggml backends in this build."""
 
 def system_info() -> str:
-    """The CPU features and options of this build (llama_print_system_info)."""
+    """
+    Return the CPU features and options of this build as text (llama_print_system_info).
+    """
 
 def build_info() -> str:
-    """The llama.cpp build, such as "b10605-b10605"."""
+    """Return the name of the llama.cpp build, such as "b10605-b10605"."""
 
 def build_number() -> int:
-    """The number of the llama.cpp build."""
+    """Return the number of the llama.cpp build."""
 
 def compiler() -> str:
-    """The compiler that built llama.cpp."""
+    """Return the compiler that built llama.cpp."""
 
 def supports_gpu_offload() -> bool:
-    """Whether layers can be kept on a GPU."""
+    """Return whether layers can be kept on a GPU."""
 
 def supports_mmap() -> bool:
-    """Whether model files can be memory-mapped."""
+    """Return whether model files can be memory-mapped."""
 
 def supports_mlock() -> bool:
-    """Whether models can be locked into memory."""
+    """Return whether models can be locked into memory."""
 
 def supports_rpc() -> bool:
-    """Whether models can run on remote machines."""
+    """Return whether models can run on remote machines."""
 
 def max_devices() -> int:
-    """Most devices that a model can use."""
+    """Return the most devices that a model can use."""
 
 def max_parallel_sequences() -> int:
-    """Largest n_seq_max of a context."""
+    """Return the largest `n_seq_max` of a context."""
+
+LLAMA_DEFAULT_SEED: int = 4294967295
 
 LLAMA_STATE_SEQ_FLAGS_NONE: int = 0
 
@@ -101,21 +116,52 @@ class LlamaLoadMode(enum.IntEnum):
     """How a model file is read."""
 
     AUTO = -1
+    """llama.cpp decides."""
 
     NONE = 0
+    """Read into memory."""
 
     MMAP = 1
+    """Memory-mapped."""
 
     MLOCK = 2
+    """Read into memory, and locked there."""
 
     MMAP_MLOCK = 3
+    """Memory-mapped, and locked in memory."""
 
     DIRECT_IO = 4
+    """Read into memory without the page cache."""
+
+class LlamaVocabType(enum.IntEnum):
+    """The kind of tokenizer."""
+
+    NONE = 0
+    """No vocabulary of text."""
+
+    SPM = 1
+    """SentencePiece."""
+
+    BPE = 2
+    """Byte pair encoding."""
+
+    WPM = 3
+    """WordPiece."""
+
+    UGM = 4
+    """Unigram."""
+
+    RWKV = 5
+    """Greedy, as in RWKV."""
+
+    PLAMO2 = 6
+    """As in PLaMo-2."""
 
 class LlamaContextType(enum.IntEnum):
-    """What a context is for."""
+    """What a context computes."""
 
     DEFAULT = 0
+    """The model."""
 
     MTP = 1
     """Multi-token prediction."""
@@ -135,35 +181,43 @@ class LlamaRopeScalingType(enum.IntEnum):
     LONGROPE = 3
 
 class LlamaPoolingType(enum.IntEnum):
-    """How token embeddings become one."""
+    """How the embeddings of a sequence's tokens become one."""
 
     UNSPECIFIED = -1
     """As the model says."""
 
     NONE = 0
+    """One embedding for each token."""
 
     MEAN = 1
+    """Their mean."""
 
     CLS = 2
+    """The embedding of the first token."""
 
     LAST = 3
+    """The embedding of the last token."""
 
     RANK = 4
+    """Scores instead of an embedding."""
 
 class LlamaAttentionType(enum.IntEnum):
-    """What a token attends to."""
+    """Which tokens a token attends to."""
 
     UNSPECIFIED = -1
     """As the model says."""
 
     CAUSAL = 0
+    """Earlier ones."""
 
     NON_CAUSAL = 1
+    """All tokens of its sequence."""
 
 class LlamaFlashAttnType(enum.IntEnum):
     """When to use flash attention."""
 
     AUTO = -1
+    """Where it is supported."""
 
     DISABLED = 0
 
@@ -194,16 +248,18 @@ class LlamaModelParams:
     """
     How to load a model: the fields of llama_model_params, with llama.cpp's defaults.
 
+    Where an attribute is not documented here in full, llama.h documents it.
+
     >>> params = LlamaModelParams()
     >>> params.n_gpu_layers = 0
     """
 
     def __init__(self) -> None:
-        """llama_model_default_params()."""
+        """Set all attributes to the defaults (llama_model_default_params)."""
 
     @property
     def devices(self) -> list[str]:
-        """Names of the devices to use (see `devices()`); empty for all of them."""
+        """Names of the devices to use (see `devices()`); empty: all of them."""
 
     @devices.setter
     def devices(self, arg: Sequence[str], /) -> None: ...
@@ -211,7 +267,8 @@ class LlamaModelParams:
     @property
     def tensor_buft_overrides(self) -> list[tuple[str, str]]:
         """
-        Pairs of a tensor name pattern and the buffer type (such as "CPU") to keep these tensors in.
+        Pairs of a regular expression for names of tensors, of at most 1024 bytes, and the buffer type (such as
+        "CPU") to keep these tensors in.
         """
 
     @tensor_buft_overrides.setter
@@ -219,7 +276,7 @@ class LlamaModelParams:
 
     @property
     def n_gpu_layers(self) -> int:
-        """Layers to keep in GPU memory; negative for all."""
+        """Number of layers to keep in GPU memory; negative: all."""
 
     @n_gpu_layers.setter
     def n_gpu_layers(self, arg: int, /) -> None: ...
@@ -240,14 +297,14 @@ class LlamaModelParams:
 
     @property
     def main_gpu(self) -> int:
-        """The GPU for everything when split_mode is NONE."""
+        """Index of the GPU for the whole model if `split_mode` is NONE."""
 
     @main_gpu.setter
     def main_gpu(self, arg: int, /) -> None: ...
 
     @property
     def tensor_split(self) -> list[float]:
-        """Proportion of the model for each GPU; empty to decide by free memory."""
+        """Proportion of the model for each GPU; empty: by free memory."""
 
     @tensor_split.setter
     def tensor_split(self, arg: Sequence[float], /) -> None: ...
@@ -255,7 +312,7 @@ class LlamaModelParams:
     @property
     def progress_callback(self) -> Callable[[float], bool | None] | None:
         """
-        Called with the progress from 0.0 to 1.0; returning False stops the load.
+        Called with the progress, from 0.0 to 1.0. Returning False stops the load.
         """
 
     @progress_callback.setter
@@ -263,42 +320,46 @@ class LlamaModelParams:
 
     @property
     def kv_overrides(self) -> dict[str, bool | int | float | str]:
-        """Metadata values to use instead of the file's."""
+        """
+        Metadata that replaces values of the file; keys and texts have at most 127 bytes.
+        """
 
     @kv_overrides.setter
     def kv_overrides(self, arg: Mapping[str, bool | int | float | str], /) -> None: ...
 
     @property
     def vocab_only(self) -> bool:
-        """Load the vocabulary and no weights."""
+        """Load the vocabulary, without the weights."""
 
     @vocab_only.setter
     def vocab_only(self, arg: bool, /) -> None: ...
 
     @property
     def check_tensors(self) -> bool:
-        """Validate the tensors' data."""
+        """Check the data of the tensors while they are loaded."""
 
     @check_tensors.setter
     def check_tensors(self, arg: bool, /) -> None: ...
 
     @property
     def use_extra_bufts(self) -> bool:
-        """Use extra buffer types, for weight repacking."""
+        """Use extra buffer types, to repack weights."""
 
     @use_extra_bufts.setter
     def use_extra_bufts(self, arg: bool, /) -> None: ...
 
     @property
     def no_host(self) -> bool:
-        """Bypass the host buffer."""
+        """Bypass the host buffer, so that extra buffers can be used."""
 
     @no_host.setter
     def no_host(self, arg: bool, /) -> None: ...
 
     @property
     def no_alloc(self) -> bool:
-        """Load metadata only and simulate allocations."""
+        """
+        Load metadata only, and simulate allocations; needs load_mode=LlamaLoadMode.NONE.
+        """
 
     @no_alloc.setter
     def no_alloc(self, arg: bool, /) -> None: ...
@@ -314,17 +375,20 @@ class LlamaContextParams:
     """
     How to create a context: the fields of llama_context_params, with llama.cpp's defaults.
 
+    A context keeps a copy: changing an attribute afterwards does not change the context. Where an attribute is not
+    documented here in full, llama.h documents it.
+
     >>> params = LlamaContextParams()
     >>> params.n_ctx = 4096
     """
 
     def __init__(self) -> None:
-        """llama_context_default_params()."""
+        """Set all attributes to the defaults (llama_context_default_params)."""
 
     @property
     def n_ctx(self) -> int:
         """
-        Tokens that fit (llama.cpp pads this to 256); 0 for the training length.
+        Tokens that fit in the context, padded by llama.cpp to a multiple of 256; 0: the training length.
         """
 
     @n_ctx.setter
@@ -332,63 +396,67 @@ class LlamaContextParams:
 
     @property
     def n_batch(self) -> int:
-        """Most tokens of one decode."""
+        """Most tokens of one decode()."""
 
     @n_batch.setter
     def n_batch(self, arg: int, /) -> None: ...
 
     @property
     def n_ubatch(self) -> int:
-        """Most tokens computed at once."""
+        """
+        Most tokens that are computed at once; a decode() of more takes several passes.
+        """
 
     @n_ubatch.setter
     def n_ubatch(self, arg: int, /) -> None: ...
 
     @property
     def n_seq_max(self) -> int:
-        """Number of sequences."""
+        """Number of sequences, from 1 to max_parallel_sequences()."""
 
     @n_seq_max.setter
     def n_seq_max(self, arg: int, /) -> None: ...
 
     @property
     def n_rs_seq(self) -> int:
-        """Snapshots of the recurrent state per sequence, for rollback."""
+        """
+        Snapshots of the recurrent state that are kept for each sequence, for rollback.
+        """
 
     @n_rs_seq.setter
     def n_rs_seq(self, arg: int, /) -> None: ...
 
     @property
     def n_outputs_max(self) -> int:
-        """Most outputs of one decode; 0 for n_batch."""
+        """Most outputs of one decode(); 0: n_batch."""
 
     @n_outputs_max.setter
     def n_outputs_max(self, arg: int, /) -> None: ...
 
     @property
     def n_outputs_max_per_seq(self) -> int:
-        """Most outputs of a sequence; 0 for n_outputs_max."""
+        """Most outputs of one sequence in a decode(); 0: n_outputs_max."""
 
     @n_outputs_max_per_seq.setter
     def n_outputs_max_per_seq(self, arg: int, /) -> None: ...
 
     @property
     def n_threads(self) -> int:
-        """Threads for single tokens."""
+        """Threads that compute single tokens."""
 
     @n_threads.setter
     def n_threads(self, arg: int, /) -> None: ...
 
     @property
     def n_threads_batch(self) -> int:
-        """Threads for batches."""
+        """Threads that compute batches of tokens."""
 
     @n_threads_batch.setter
     def n_threads_batch(self, arg: int, /) -> None: ...
 
     @property
     def ctx_type(self) -> LlamaContextType:
-        """What the context is for."""
+        """What the context computes."""
 
     @ctx_type.setter
     def ctx_type(self, arg: LlamaContextType, /) -> None: ...
@@ -409,7 +477,7 @@ class LlamaContextParams:
 
     @property
     def attention_type(self) -> LlamaAttentionType:
-        """What a token attends to."""
+        """Which tokens a token attends to."""
 
     @attention_type.setter
     def attention_type(self, arg: LlamaAttentionType, /) -> None: ...
@@ -423,21 +491,21 @@ class LlamaContextParams:
 
     @property
     def rope_freq_base(self) -> float:
-        """RoPE base frequency; 0 as in the model."""
+        """RoPE base frequency; 0: as the model says."""
 
     @rope_freq_base.setter
     def rope_freq_base(self, arg: float, /) -> None: ...
 
     @property
     def rope_freq_scale(self) -> float:
-        """RoPE frequency scale; 0 as in the model."""
+        """RoPE frequency scale; 0: as the model says."""
 
     @rope_freq_scale.setter
     def rope_freq_scale(self, arg: float, /) -> None: ...
 
     @property
     def yarn_ext_factor(self) -> float:
-        """YaRN extrapolation mix; negative as in the model."""
+        """YaRN extrapolation mix; negative: as the model says."""
 
     @yarn_ext_factor.setter
     def yarn_ext_factor(self, arg: float, /) -> None: ...
@@ -465,14 +533,14 @@ class LlamaContextParams:
 
     @property
     def yarn_orig_ctx(self) -> int:
-        """YaRN original context size."""
+        """YaRN original context size, in tokens."""
 
     @yarn_orig_ctx.setter
     def yarn_orig_ctx(self, arg: int, /) -> None: ...
 
     @property
     def defrag_thold(self) -> float:
-        """Deprecated by llama.cpp and without effect."""
+        """Without effect: deprecated in llama.cpp."""
 
     @defrag_thold.setter
     def defrag_thold(self, arg: float, /) -> None: ...
@@ -480,8 +548,10 @@ class LlamaContextParams:
     @property
     def cb_eval(self) -> Callable[[str, bool], bool] | None:
         """
-        Called with a tensor's name while the graph is computed: with True to ask whether it is of interest, then, if
-        so, with False when it is computed; returning False then stops the computation. Slow: for debugging.
+        Called twice for each tensor of the graph, with its name and a bool. Slow: for debugging.
+
+        With True, before the tensor is computed: returning True asks for the second call. With False, after it is
+        computed: returning False stops the computation.
         """
 
     @cb_eval.setter
@@ -504,8 +574,9 @@ class LlamaContextParams:
     @property
     def abort_callback(self) -> Callable[[], bool] | None:
         """
-        Called between operations of a decode, on the CPU; returning True aborts it. LlamaContext.abort() does the
-        same from another thread and costs nothing.
+        Called between operations of a decode on the CPU. Returning True aborts the decode.
+
+        LlamaContext.abort() does the same from another thread, and costs no time.
         """
 
     @abort_callback.setter
@@ -527,28 +598,28 @@ class LlamaContextParams:
 
     @property
     def no_perf(self) -> bool:
-        """Do not measure performance."""
+        """Do not measure how long computations take."""
 
     @no_perf.setter
     def no_perf(self, arg: bool, /) -> None: ...
 
     @property
     def op_offload(self) -> bool:
-        """Offload operations on host tensors to a device."""
+        """Compute operations on tensors in host memory on a GPU."""
 
     @op_offload.setter
     def op_offload(self, arg: bool, /) -> None: ...
 
     @property
     def swa_full(self) -> bool:
-        """Full-size cache for sliding-window layers."""
+        """Give layers with a sliding window a cache of the full size."""
 
     @swa_full.setter
     def swa_full(self, arg: bool, /) -> None: ...
 
     @property
     def kv_unified(self) -> bool:
-        """One buffer of cells for all sequences."""
+        """Use one buffer of cells for all sequences, instead of one for each."""
 
     @kv_unified.setter
     def kv_unified(self, arg: bool, /) -> None: ...
@@ -556,7 +627,7 @@ class LlamaContextParams:
     @property
     def samplers(self) -> list[tuple[int, LlamaSampler]] | None:
         """
-        Pairs of a sequence id and a sampler chain to run in the graph [experimental in llama.cpp].
+        Pairs of a sequence id and a sampler chain that runs in the graph of the context. Experimental in llama.cpp.
         """
 
     @samplers.setter
@@ -564,7 +635,7 @@ class LlamaContextParams:
 
     @property
     def ctx_other(self) -> LlamaContext | None:
-        """A context to share results with."""
+        """A context of the same model whose memory this one reads."""
 
     @ctx_other.setter
     def ctx_other(self, value: LlamaContext | None) -> None: ...
@@ -572,7 +643,8 @@ class LlamaContextParams:
     @property
     def threadpool_poll(self) -> int:
         """
-        How long the context's threads spin before they sleep, 0 to 100 (ggml_threadpool_params.poll).
+        How long the context's threads poll for work before they sleep, from 0 (not) to 100
+        (ggml_threadpool_params.poll).
         """
 
     @threadpool_poll.setter
@@ -587,48 +659,72 @@ class LlamaContextParams:
     @threadpool_prio.setter
     def threadpool_prio(self, arg: int, /) -> None: ...
 
-class LlamaVocabType(enum.IntEnum):
-    """The kind of tokenizer."""
-
-    NONE = 0
-
-    SPM = 1
-
-    BPE = 2
-
-    WPM = 3
-
-    UGM = 4
-
-    RWKV = 5
-
-    PLAMO2 = 6
-
 class LlamaVocab:
     """
-    A model's vocabulary (llama_vocab): text to token ids and back. Usable from any thread.
+    A model's vocabulary (llama_vocab): text to token ids and back.
 
-    Special token ids are -1 where the vocabulary has none.
+    Any number of threads may use it. A token id is an int from 0 to n_tokens - 1; the id of a special token that the
+    vocabulary lacks is -1.
     """
 
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """
-        Token ids of `text` (llama_tokenize).
+        Convert text to token ids (llama_tokenize).
 
-        `add_special` adds BOS and EOS if the model is configured so; `parse_special` reads the text of control
-        tokens as such. Raises UnicodeEncodeError for lone surrogates.
+        Args:
+            text: Text of at most 2 GiB in UTF-8.
+            add_special: Add BOS and EOS if the model is configured so.
+            parse_special: Read the texts of control tokens as these tokens.
+
+        Returns:
+            Token ids.
+
+        Raises:
+            UnicodeEncodeError: The text has a lone surrogate.
+            ValueError: The vocabulary has no tokens for a part of the text, or the text is too long.
         """
 
     def token_to_piece(self, token: int, lstrip: int = 0, special: bool = False) -> bytes:
         """
-        The bytes of one token, possibly a part of a character; control tokens are empty unless `special`.
+        Return the text of one token (llama_token_to_piece).
+
+        Args:
+            token: Token id.
+            lstrip: Number of leading spaces to leave out.
+            special: Return the text of a control token; otherwise it is empty.
+
+        Returns:
+            UTF-8, possibly only a part of a character.
+
+        Raises:
+            ValueError: The vocabulary has no such token.
         """
 
     def detokenize(self, tokens: Sequence[int], remove_special: bool = False, unparse_special: bool = False) -> bytes:
         """
-        The bytes of many tokens (llama_detokenize).
+        Return the text of many tokens (llama_detokenize).
 
-        `remove_special` leaves out the BOS and EOS that tokenize adds; `unparse_special` renders control tokens.
+        Args:
+            tokens: Token ids.
+            remove_special: Leave out the BOS and EOS that `tokenize` adds.
+            unparse_special: Write the texts of control tokens.
+
+        Returns:
+            UTF-8, which may begin and end within a character.
+
+        Raises:
+            ValueError: The vocabulary has no such token.
+        """
+
+    def get_text(self, token: int) -> str:
+        """
+        Return a token as the file spells it (llama_vocab_get_text).
+
+        Args:
+            token: Token id.
+
+        Raises:
+            ValueError: The vocabulary has no such token.
         """
 
     @property
@@ -641,101 +737,110 @@ class LlamaVocab:
 
     def __len__(self) -> int: ...
 
-    def get_text(self, token: int) -> str:
-        """The token as the file spells it."""
-
     def get_score(self, token: int) -> float:
-        """The token's score."""
+        """
+        Return the score of a token. Raises ValueError if there is no such token.
+        """
 
     def get_attr(self, token: int) -> int:
-        """The token's attributes, bits of llama_token_attr."""
+        """
+        Return the attributes of a token, bits of llama_token_attr. Raises ValueError if there is no such token.
+        """
 
     def is_eog(self, token: int) -> bool:
-        """Whether it ends a generation."""
+        """
+        Return whether a token ends a generation. Raises ValueError if there is no such token.
+        """
 
     def is_control(self, token: int) -> bool:
-        """Whether it is a control token."""
+        """
+        Return whether a token is a control token. Raises ValueError if there is no such token.
+        """
 
     def eog_tokens(self) -> list[int]:
-        """All tokens that end a generation."""
+        """Return the ids of all tokens that end a generation."""
 
     def control_tokens(self) -> list[tuple[int, str]]:
         """
-        The tokens that `tokenize` reads with `parse_special` only, control and unknown ones, with their texts.
+        Return the control and unknown tokens, which `tokenize` reads from text only with `parse_special`.
+
+        Returns:
+            Pairs of a token id and its text.
         """
 
     def suppress_tokens(self) -> list[int]:
-        """Tokens that the model says are never to be sampled."""
+        """Return the ids of tokens that the model says must not be sampled."""
 
     @property
     def bos(self) -> int:
-        """Beginning of sequence."""
+        """Token that begins a sequence, or -1."""
 
     @property
     def eos(self) -> int:
-        """End of sequence."""
+        """Token that ends a sequence, or -1."""
 
     @property
     def eot(self) -> int:
-        """End of turn."""
+        """Token that ends a turn of a chat, or -1."""
 
     @property
     def sep(self) -> int:
-        """Separator."""
+        """Separator token, or -1."""
 
     @property
     def nl(self) -> int:
-        """Newline."""
+        """Newline token, or -1."""
 
     @property
     def pad(self) -> int:
-        """Padding."""
+        """Padding token, or -1."""
 
     @property
     def mask(self) -> int:
-        """Mask."""
+        """Mask token, or -1."""
 
     @property
     def fim_pre(self) -> int:
-        """Prefix of fill-in-the-middle."""
+        """Fill-in-the-middle: token before the prefix, or -1."""
 
     @property
     def fim_suf(self) -> int:
-        """Suffix of fill-in-the-middle."""
+        """Fill-in-the-middle: token before the suffix, or -1."""
 
     @property
     def fim_mid(self) -> int:
-        """Middle of fill-in-the-middle."""
+        """Fill-in-the-middle: token before the middle, or -1."""
 
     @property
     def fim_pad(self) -> int:
-        """Padding of fill-in-the-middle."""
+        """Fill-in-the-middle: padding token, or -1."""
 
     @property
     def fim_rep(self) -> int:
-        """Repository of fill-in-the-middle."""
+        """Fill-in-the-middle: token before a repository, or -1."""
 
     @property
     def fim_sep(self) -> int:
-        """File separator of fill-in-the-middle."""
+        """Fill-in-the-middle: token between files, or -1."""
 
     @property
     def add_bos(self) -> bool:
-        """Whether prompts begin with BOS."""
+        """Whether `tokenize` adds BOS to a text."""
 
     @property
     def add_eos(self) -> bool:
-        """Whether prompts end with EOS."""
+        """Whether `tokenize` adds EOS to a text."""
 
     @property
     def add_sep(self) -> bool:
-        """Whether prompts have a separator added."""
+        """Whether the model separates two texts by `sep`."""
 
 class LlamaModel:
     """
-    A loaded GGUF model (llama_model). Contexts created from it keep it in memory.
+    A loaded GGUF model (llama_model).
 
-    Usable from any number of threads, and as a context manager that closes it.
+    Contexts created from it keep it in memory. Any number of threads may use it. It is a context manager that closes
+    itself.
 
     >>> with LlamaModel("model.gguf") as model:
     ...     print(model.desc, model.n_params)
@@ -743,16 +848,28 @@ class LlamaModel:
 
     def __init__(self, path: str | os.PathLike[str], params: LlamaModelParams | None = None) -> None:
         """
-        Load the GGUF file at `path`. The GIL is released meanwhile, and Ctrl-C stops the load.
+        Load a GGUF file (llama_model_load_from_file).
 
-        Raises FileNotFoundError, IsADirectoryError or PermissionError as open() does, ValueError if it is no GGUF
-        file or a parameter is out of range, RuntimeError with llama.cpp's reason if it cannot be loaded.
+        The GIL is released meanwhile. Ctrl-C stops the load.
+
+        Args:
+            path: The file; of a split model, its first file.
+            params: How to load it; llama.cpp's defaults if None.
+
+        Raises:
+            OSError: The file cannot be read: FileNotFoundError, IsADirectoryError, PermissionError.
+            ValueError: The file is not GGUF, or a parameter is out of range.
+            RuntimeError: llama.cpp cannot load it, or a callback stopped the load; with the reason.
         """
 
     def close(self) -> None:
         """
-        Free the model and every context created from it, at once. Waits for computations in other threads. Closing a
-        closed model does nothing; every other use raises RuntimeError.
+        Free the model, and every context created from it, at once (llama_model_free).
+
+        Waits for computations in other threads. Closing a closed model does nothing.
+
+        Raises:
+            RuntimeError: Called from a callback of a computation. Every other use of a closed model raises it, too.
         """
 
     @property
@@ -762,6 +879,8 @@ class LlamaModel:
     def __enter__(self) -> LlamaModel: ...
 
     def __exit__(self, *args: object) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def path(self) -> str:
@@ -773,16 +892,24 @@ class LlamaModel:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The file's metadata, arrays left out."""
+        """The metadata of the file, without arrays."""
 
     def chat_template(self, name: str | None = None) -> str | None:
         """
-        The chat template of that name (None for the default one) as Jinja source, or None.
+        Return a chat template of the model (llama_model_chat_template).
+
+        Args:
+            name: Name of the template, such as "tool_use"; None for the default one.
+
+        Returns:
+            Jinja source, or None if the model has no such template.
         """
 
     @property
     def desc(self) -> str:
-        """Architecture, size and quantization, such as "llama 1B Q4_0"."""
+        """
+        Architecture, size and quantization, such as "llama 1B Q4_0" (llama_model_desc).
+        """
 
     @property
     def ftype(self) -> str:
@@ -790,13 +917,24 @@ class LlamaModel:
 
     def kv_cache_bytes(self, n_ctx: int, type_k: GGMLType = GGMLType.F16, type_v: GGMLType = GGMLType.F16) -> int | None:
         """
-        Bytes of a KV cache for `n_ctx` tokens, or None where it is not simply keys and values of every layer for every
-        token: models with a sliding window or a recurrent state, and encoders. At most 2**63 - 1.
+        Return the size of a KV cache.
+
+        Args:
+            n_ctx: Tokens in the cache.
+            type_k: Data type of the keys.
+            type_v: Data type of the values.
+
+        Returns:
+            Bytes, at most 2**63 - 1. None if the memory is not simply keys and values of every layer for every
+            token: models with a sliding window or a recurrent state, and encoders.
+
+        Raises:
+            ValueError: `n_ctx` is negative.
         """
 
     @property
     def size(self) -> int:
-        """Size of all tensors in bytes."""
+        """Size of all tensors, in bytes."""
 
     @property
     def n_params(self) -> int:
@@ -809,8 +947,8 @@ class LlamaModel:
     @property
     def n_positions(self) -> int:
         """
-        Positions that it has learned embeddings of: the most tokens of a sequence. 0 where positions are
-        computed (RoPE, ALiBi, a recurrent state), and a sequence may become longer.
+        Number of learned position embeddings: the most tokens of a sequence. 0 where positions are
+        computed (RoPE, ALiBi, a recurrent state), so that they do not limit a sequence.
         """
 
     @property
@@ -831,35 +969,35 @@ class LlamaModel:
 
     @property
     def n_layer_nextn(self) -> int:
-        """Number of multi-token prediction layers."""
+        """Number of layers for multi-token prediction."""
 
     @property
     def n_head(self) -> int:
-        """Number of attention heads."""
+        """Number of attention heads; 0 with vocab_only."""
 
     @property
     def n_head_kv(self) -> int:
-        """Number of key-value heads."""
+        """Number of key-value heads; 0 with vocab_only."""
 
     @property
     def n_swa(self) -> int:
-        """Sliding window in tokens, 0 for none."""
+        """Sliding window in tokens; 0 if there is none."""
 
     @property
     def rope_freq_scale_train(self) -> float:
-        """RoPE frequency scale."""
+        """Scale of the RoPE frequencies in the training."""
 
     @property
     def has_encoder(self) -> bool:
-        """Whether it needs LlamaContext.encode."""
+        """Whether it has an encoder: see LlamaContext.encode."""
 
     @property
     def has_decoder(self) -> bool:
-        """Whether it can generate."""
+        """Whether it has a decoder, to generate with."""
 
     @property
     def decoder_start_token(self) -> int:
-        """What an encoder-decoder model's output starts with, or -1."""
+        """First token of the output of an encoder-decoder model, or -1."""
 
     @property
     def is_recurrent(self) -> bool:
@@ -867,23 +1005,21 @@ class LlamaModel:
 
     @property
     def is_hybrid(self) -> bool:
-        """Whether it mixes attention and recurrence."""
+        """Whether it has both attention and recurrent layers."""
 
     @property
     def is_causal(self) -> bool:
-        """Whether a token attends to earlier ones only, which generating needs."""
+        """Whether a token attends to earlier ones only, as generation needs."""
 
     @property
     def is_diffusion(self) -> bool:
         """Whether it is a diffusion model."""
 
-    def __repr__(self) -> str: ...
-
 class LlamaAdapterLora:
     """
-    A LoRA adapter of a model (llama_adapter_lora), which it keeps in memory.
+    A LoRA adapter of a model (llama_adapter_lora). It keeps the model in memory.
 
-    It changes nothing until LlamaContext.set_adapters_lora().
+    It has no effect before LlamaContext.set_adapters_lora().
 
     >>> with LlamaAdapterLora(model, "adapter.gguf") as adapter:
     ...     context.set_adapters_lora([(adapter, 1.0)])
@@ -891,16 +1027,26 @@ class LlamaAdapterLora:
 
     def __init__(self, model: LlamaModel, path: str | os.PathLike[str]) -> None:
         """
-        Load the GGUF file at `path`, between two decodes of the model's contexts. The GIL is released meanwhile.
+        Load a GGUF file (llama_adapter_lora_init), between two decodes of the model's contexts.
 
-        Raises FileNotFoundError, IsADirectoryError or PermissionError as open() does, ValueError if it is no GGUF
-        file, RuntimeError if it is no adapter, is damaged, or was made for another model.
+        The GIL is released meanwhile.
+
+        Args:
+            model: The model that the adapter was made for.
+            path: The file.
+
+        Raises:
+            OSError: The file cannot be read: FileNotFoundError, IsADirectoryError, PermissionError.
+            ValueError: The file is not GGUF.
+            RuntimeError: The file is not an adapter, is damaged, or was made for another model; or this thread
+                computes.
         """
 
     def close(self) -> None:
         """
-        Free the adapter, as soon as it is set in no context any more. Closing a closed one does nothing; every other
-        use raises RuntimeError.
+        Free the adapter, as soon as it is set in no context (llama_adapter_lora_free).
+
+        Closing a closed adapter does nothing; every other use of it raises RuntimeError.
         """
 
     @property
@@ -917,19 +1063,19 @@ class LlamaAdapterLora:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The file's metadata, arrays left out."""
+        """The metadata of the file, without arrays."""
 
     @property
     def alora_invocation_tokens(self) -> list[int]:
         """
-        The tokens from which on an activated LoRA (aLoRA) is to be used; empty for any other.
+        Token ids behind which an activated LoRA (aLoRA) takes effect; empty for any other adapter.
         """
 
     def __repr__(self) -> str: ...
 
 class LlamaBatch:
     """
-    Tokens of one or many sequences, to be evaluated by one LlamaContext.decode (llama_batch).
+    Tokens of one or many sequences, which one LlamaContext.decode() evaluates (llama_batch).
 
     >>> batch = LlamaBatch(8)
     >>> batch.add_sequence([1, 2, 3])
@@ -939,43 +1085,64 @@ class LlamaBatch:
 
     def __init__(self, n_tokens: int, n_seq_max: int = 1) -> None:
         """
-        An empty batch for up to `n_tokens` tokens, each in up to `n_seq_max` sequences.
+        Create an empty batch.
+
+        Args:
+            n_tokens: Capacity in tokens, at most 2**24.
+            n_seq_max: Most sequences that a token can belong to. `n_tokens * n_seq_max` is at most 2**24.
+
+        Raises:
+            ValueError: An argument is out of range.
         """
 
     def add(self, token: int, pos: int, seq_ids: Sequence[int] = [0], logits: bool = False) -> None:
         """
-        Append `token` at position `pos` of every sequence of `seq_ids`; with `logits`, its logits are computed.
+        Append one token.
 
-        Raises ValueError if the batch is full.
-        """
+        Args:
+            token: Token id.
+            pos: Its position in each of its sequences, from 0 to 2**30.
+            seq_ids: The sequences that it belongs to, from 1 to `n_seq_max` of them.
+            logits: Compute its logits.
 
-    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True, logits_all: bool = False) -> None:
-        """
-        Append `tokens` at positions `pos`, `pos + 1`, ... of one sequence, with logits for the last one, or with
-        `logits_all` for all of them, as embeddings want it.
-
-        Raises ValueError, and appends nothing, if they do not fit.
+        Raises:
+            ValueError: The batch is full, or an argument is out of range.
         """
 
     def clear(self) -> None:
         """Remove all tokens."""
 
+    def add_sequence(self, tokens: Sequence[int], pos: int = 0, seq_id: int = 0, logits_last: bool = True, logits_all: bool = False) -> None:
+        """
+        Append the tokens of one sequence, at positions `pos`, `pos + 1`, ...
+
+        Args:
+            tokens: Token ids.
+            pos: Position of the first token, from 0 to 2**30.
+            seq_id: The sequence.
+            logits_last: Compute the logits of the last token.
+            logits_all: Compute the logits of all tokens, as embeddings need it.
+
+        Raises:
+            ValueError: The tokens do not fit, or a position is out of range. Then nothing is appended.
+        """
+
     def __len__(self) -> int: ...
 
     @property
     def capacity(self) -> int:
-        """How many tokens fit."""
+        """Most tokens in the batch."""
 
     @property
     def n_seq_max(self) -> int:
-        """How many sequences a token can belong to."""
+        """Most sequences that a token can belong to."""
 
 class LlamaContext:
     """
     A KV cache and the threads that compute with it (llama_context).
 
-    Any number of threads may use one: they wait for each other. The GIL is released while anything is computed.
-    A context keeps its model alive. It is a context manager that closes itself.
+    Any number of threads may use a context: they wait for each other. The GIL is released while it computes. A context
+    keeps its model in memory. It is a context manager that closes itself.
 
     >>> context = LlamaContext(model)
     >>> batch = LlamaBatch(512)
@@ -987,16 +1154,24 @@ class LlamaContext:
 
     def __init__(self, model: LlamaModel, params: LlamaContextParams | None = None) -> None:
         """
-        Create a context (llama_init_from_model) with a persistent pool of `n_threads` threads of its own.
+        Create a context (llama_init_from_model), with a persistent pool of `n_threads` threads of its own.
 
-        Raises ValueError for a parameter out of range, MemoryError for a KV cache larger than the machine's memory,
-        RuntimeError with llama.cpp's reason if it cannot be created.
+        Args:
+            model: The model.
+            params: How to create it; llama.cpp's defaults if None.
+
+        Raises:
+            ValueError: A parameter is out of range.
+            MemoryError: The KV cache is larger than the machine's memory.
+            RuntimeError: llama.cpp cannot create it, with the reason.
         """
 
     def close(self) -> None:
         """
-        Free the KV cache, the buffers and the threads at once; waits for a decode in another thread. Closing a
-        closed context does nothing; every other use raises RuntimeError.
+        Free the KV cache, the buffers and the threads at once (llama_free).
+
+        Waits for a decode in another thread. Closing a closed context does nothing; every other use of it raises
+        RuntimeError.
         """
 
     @property
@@ -1007,218 +1182,399 @@ class LlamaContext:
 
     def __exit__(self, *args: object) -> None: ...
 
+    def __repr__(self) -> str: ...
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that fit in all sequences, padded by llama.cpp (llama_n_ctx)."""
+
+    @property
+    def n_ctx_seq(self) -> int:
+        """Tokens that fit in one sequence (llama_n_ctx_seq)."""
+
+    @property
+    def n_batch(self) -> int:
+        """Most tokens of one decode() (llama_n_batch)."""
+
+    @property
+    def n_ubatch(self) -> int:
+        """Most tokens that are computed at once (llama_n_ubatch)."""
+
+    @property
+    def n_seq_max(self) -> int:
+        """Number of sequences (llama_n_seq_max)."""
+
+    @property
+    def n_rs_seq(self) -> int:
+        """
+        Snapshots of the recurrent state that are kept for each sequence (llama_n_rs_seq).
+        """
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that compute single tokens (llama_n_threads)."""
+
+    @property
+    def n_threads_batch(self) -> int:
+        """Threads that compute batches of tokens (llama_n_threads_batch)."""
+
+    @property
+    def pooling_type(self) -> LlamaPoolingType:
+        """How embeddings are pooled (llama_pooling_type)."""
+
+    @property
+    def has_memory(self) -> bool:
+        """
+        Whether it keeps what it decoded. The context of a model that only makes embeddings does not.
+        """
+
+    def set_n_threads(self, n_threads: int, n_threads_batch: int) -> None:
+        """
+        Replace the context's threads (llama_set_n_threads).
+
+        Args:
+            n_threads: Threads that compute single tokens.
+            n_threads_batch: Threads that compute batches of tokens.
+
+        Raises:
+            ValueError: A number is out of range.
+            RuntimeError: The system cannot start so many threads.
+        """
+
+    def set_embeddings(self, embeddings: bool) -> None:
+        """
+        Choose whether decode() computes embeddings (llama_set_embeddings).
+
+        Raises:
+            ValueError: The context has no space for the outputs of `n_ubatch` tokens.
+        """
+
+    def set_causal_attn(self, causal_attn: bool) -> None:
+        """
+        Choose whether a token attends to earlier ones only (llama_set_causal_attn).
+        """
+
+    def synchronize(self) -> None:
+        """
+        Wait until all computations are finished (llama_synchronize). Methods that read outputs do this themselves.
+        """
+
+    def abort(self) -> None:
+        """
+        Abort the decode that runs in another thread, on the CPU, and every later one, until clear_abort().
+
+        An aborted decode returns 2. This method never waits.
+        """
+
+    def clear_abort(self) -> None:
+        """Let decodes run again after abort()."""
+
     def decode(self, batch: LlamaBatch) -> int:
         """
         Evaluate a batch (llama_decode).
 
-        Returns 0, or 1 if the KV cache has no space for it (nothing changed), or 2 if it was aborted (the sequences
-        may have lost positions: see seq_pos_max). Raises ValueError for a batch that cannot be evaluated, such as one
-        with a token id out of range or with positions that do not follow the sequence's last one.
+        Args:
+            batch: At most `n_batch` tokens; at most `n_ubatch` if tokens attend to later ones. The positions of a
+                sequence must follow its last one.
+
+        Returns:
+            0 on success. 1 if the KV cache has no space for the batch: then nothing has changed. 2 if the decode was
+            aborted: sequences may have lost positions, see seq_pos_max().
+
+        Raises:
+            ValueError: The batch cannot be evaluated: it is empty or too large, a token id, a position or a sequence
+                is out of range, or it asks for too many outputs.
+            RuntimeError: The computation failed, with llama.cpp's reason.
         """
 
     def decode_and_sample(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler]]) -> tuple[int, list[int], dict[int, Exception]]:
         """
         Evaluate a batch and sample from it, without taking the GIL in between.
 
-        `samplers` pairs the index of a token in the batch, which must have logits, with the sampler to use; several
-        samplers may use the same token. Returns the status of decode(), one token for each sampler, none if the status
-        is not 0, and why samplers failed, by their index in the list: their token is -1. That is a ValueError where a
-        grammar takes too much work, and a RuntimeError else.
+        Args:
+            batch: As for decode().
+            samplers: Pairs of the index of a token in the batch, which must have logits, and the sampler to use.
+                Several samplers may use the same token.
+
+        Returns:
+            The status, as of decode(). One token id for each sampler, or none if the status is not 0. The exceptions
+            of samplers that failed, by their index in `samplers`: their token is -1. A grammar that takes too much
+            work is a ValueError, any other failure a RuntimeError.
+
+        Raises:
+            IndexError: A token has no logits.
+            ValueError, RuntimeError: As for decode().
         """
 
     def encode(self, batch: LlamaBatch) -> None:
         """
         Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).
-        """
 
-    def abort(self) -> None:
-        """
-        Make the decode that runs in another thread, and every later one, return 2 as soon as possible (on the CPU),
-        until clear_abort(). Never waits.
-        """
+        Args:
+            batch: At most `n_ubatch` tokens.
 
-    def clear_abort(self) -> None:
-        """Undo abort()."""
+        Raises:
+            ValueError: The model has no encoder, or the batch cannot be evaluated.
+            RuntimeError: The computation failed or was aborted.
+        """
 
     def get_logits_ith(self, i: int = -1) -> memoryview:
         """
-        Logits of token `i` of the last batch, or of the -i-th last output: a copy, float32 of shape (n_vocab,).
+        Return the logits of a token of the last batch (llama_get_logits_ith).
 
-        Raises IndexError if that token has none.
+        Args:
+            i: Index of the token in the batch; -1 is the last token with an output, -2 the one before.
+
+        Returns:
+            A copy: float32 of shape (n_vocab,).
+
+        Raises:
+            IndexError: The token has no output.
+            RuntimeError: The token was sampled in the graph.
         """
 
     def get_logprobs_ith(self, i: int, token: int, n_top: int = 0) -> tuple[float, list[tuple[int, float]]]:
         """
-        Natural logarithms of probabilities by the model's own logits, before any sampler: that of `token` after token
-        `i` of the last batch, and pairs of the `n_top` likeliest tokens and theirs, most likely first.
+        Return natural logarithms of probabilities, by the model's own logits, before any sampler.
 
-        One pass over the vocabulary, without the GIL. Indices and errors are those of get_logits_ith().
+        One pass over the vocabulary, without the GIL.
+
+        Args:
+            i: Index of a token, as for get_logits_ith().
+            token: Token id whose probability to follow token `i` is wanted.
+            n_top: Number of likeliest tokens to return, from 0 to n_vocab.
+
+        Returns:
+            The logarithm for `token`, and pairs of a token id and its logarithm for the `n_top` likeliest tokens,
+            most likely first.
+
+        Raises:
+            IndexError: Token `i` has no output.
+            ValueError: `token` or `n_top` is out of range.
+            RuntimeError: Token `i` was sampled in the graph.
         """
 
     def get_embeddings_ith(self, i: int = -1) -> memoryview:
         """
-        Embedding of one token, without pooling: a copy, float32 of shape (n_embd_out,).
+        Return the embedding of one token, without pooling (llama_get_embeddings_ith).
+
+        Args:
+            i: Index of the token, as for get_logits_ith().
+
+        Returns:
+            A copy: float32 of shape (n_embd_out,).
+
+        Raises:
+            IndexError: The token has no output.
+            RuntimeError: The context computes no embeddings, or pools them.
         """
 
     def get_embeddings_seq(self, seq_id: int = 0) -> memoryview:
         """
-        Pooled embedding of a sequence of the last batch, or the scores of a rank model: a copy, float32.
+        Return the pooled embedding of a sequence of the last batch (llama_get_embeddings_seq).
+
+        Args:
+            seq_id: The sequence.
+
+        Returns:
+            A copy: float32 of shape (n_embd_out,). With pooling type RANK, its scores: float32 of shape (n_cls_out,).
+
+        Raises:
+            ValueError: The context has no such sequence.
+            RuntimeError: The context computes no embeddings, or does not pool them.
         """
-
-    @property
-    def n_ctx(self) -> int:
-        """Tokens that fit, padded by llama.cpp."""
-
-    @property
-    def n_ctx_seq(self) -> int:
-        """Tokens that fit in one sequence."""
-
-    @property
-    def n_batch(self) -> int:
-        """Most tokens of one decode."""
-
-    @property
-    def n_ubatch(self) -> int:
-        """Most tokens computed at once."""
-
-    @property
-    def n_seq_max(self) -> int:
-        """Number of sequences."""
-
-    @property
-    def n_rs_seq(self) -> int:
-        """Snapshots of the recurrent state per sequence."""
-
-    @property
-    def n_threads(self) -> int:
-        """Threads for single tokens."""
-
-    @property
-    def n_threads_batch(self) -> int:
-        """Threads for batches."""
-
-    @property
-    def pooling_type(self) -> LlamaPoolingType:
-        """How embeddings are pooled."""
-
-    @property
-    def has_memory(self) -> bool:
-        """
-        Whether it remembers what was decoded; models that only make embeddings do not.
-        """
-
-    def set_n_threads(self, n_threads: int, n_threads_batch: int) -> None:
-        """Replace the thread pools."""
-
-    def set_embeddings(self, embeddings: bool) -> None:
-        """Whether decode() computes embeddings."""
-
-    def set_causal_attn(self, causal_attn: bool) -> None:
-        """Whether tokens attend to earlier ones only."""
-
-    def synchronize(self) -> None:
-        """
-        Wait until all computations are finished; reading outputs does this by itself.
-        """
-
-    def __repr__(self) -> str: ...
 
     def kv_cache_clear(self, clear_data: bool = True) -> None:
         """
-        Clear the KV cache (llama_memory_clear).
+        Remove all tokens from the KV cache (llama_memory_clear).
 
-        `clear_data` also zeroes the buffers, which takes time proportional to n_ctx; without it only the metadata is
-        cleared, in microseconds, which is all that a new generation needs.
+        Args:
+            clear_data: Also write zeros to the buffers, which takes time in proportion to n_ctx. Without it, only the
+                metadata is cleared, in microseconds, which is enough for a new generation.
         """
 
     def kv_cache_rewind(self) -> bool:
         """
-        Let the next tokens take the first cells that are free, and not those behind the ones that were taken last.
+        Let the next tokens take the first free cells, instead of those behind the cells that were taken last.
 
-        Returns False where llama.cpp cannot do that.
+        Returns:
+            False if llama.cpp cannot do that for this memory: then nothing has changed.
         """
-
-    def seq_rm(self, seq_id: int, p0: int = -1, p1: int = -1) -> bool:
-        """
-        Remove positions [p0, p1) of a sequence, or of all with seq_id=-1; a negative bound is open.
-
-        Returns False if this memory cannot drop a part of a sequence.
-        """
-
-    def seq_cp(self, seq_id_src: int, seq_id_dst: int, p0: int = -1, p1: int = -1) -> None:
-        """
-        Copy positions [p0, p1) of a sequence to another one; a negative bound is open.
-
-        Raises ValueError for a part of a sequence in a context without kv_unified.
-        """
-
-    def seq_keep(self, seq_id: int) -> None:
-        """Remove everything that does not belong to this sequence."""
-
-    def seq_add(self, seq_id: int, p0: int, p1: int, delta: int) -> None:
-        """
-        Add `delta` to the positions [p0, p1) of a sequence. Raises RuntimeError where can_shift is False.
-        """
-
-    def seq_div(self, seq_id: int, p0: int, p1: int, d: int) -> None:
-        """
-        Divide the positions [p0, p1) of a sequence by `d`. Raises RuntimeError where can_shift is False.
-        """
-
-    def seq_pos_min(self, seq_id: int) -> int:
-        """Smallest position of a sequence in the memory, -1 if it is empty."""
-
-    def seq_pos_max(self, seq_id: int) -> int:
-        """Largest position of a sequence in the memory, -1 if it is empty."""
 
     @property
     def can_shift(self) -> bool:
         """
-        Whether seq_add and seq_div work: not with every model, and only if type_k is F16 or F32.
+        Whether seq_add() and seq_div() work: not for every model, and only if type_k is F16 or F32.
+        """
+
+    def seq_rm(self, seq_id: int, p0: int = -1, p1: int = -1) -> bool:
+        """
+        Remove positions [p0, p1) of a sequence (llama_memory_seq_rm).
+
+        Args:
+            seq_id: The sequence, or -1 for all of them.
+            p0: First position to remove; negative: from the beginning.
+            p1: First position to keep; negative: to the end.
+
+        Returns:
+            False if this memory cannot remove a part of a sequence: then nothing has changed.
+
+        Raises:
+            ValueError: The context has no such sequence.
+        """
+
+    def seq_cp(self, seq_id_src: int, seq_id_dst: int, p0: int = -1, p1: int = -1) -> None:
+        """
+        Copy positions [p0, p1) of a sequence to another one (llama_memory_seq_cp).
+
+        Args:
+            seq_id_src: The sequence to copy.
+            seq_id_dst: The other one.
+            p0: First position to copy; negative: from the beginning.
+            p1: First position not to copy; negative: to the end.
+
+        Raises:
+            ValueError: The context has no such sequence; or it has no kv_unified, and [p0, p1) is only a part of the
+                sequence.
+        """
+
+    def seq_keep(self, seq_id: int) -> None:
+        """
+        Remove all other sequences (llama_memory_seq_keep).
+
+        Raises:
+            ValueError: The context has no such sequence.
+        """
+
+    def seq_add(self, seq_id: int, p0: int, p1: int, delta: int) -> None:
+        """
+        Add `delta` to the positions [p0, p1) of a sequence (llama_memory_seq_add).
+
+        Raises:
+            ValueError: The context has no such sequence, or a position would be out of range.
+            RuntimeError: can_shift is False.
+        """
+
+    def seq_div(self, seq_id: int, p0: int, p1: int, d: int) -> None:
+        """
+        Divide the positions [p0, p1) of a sequence by `d`, and round down (llama_memory_seq_div).
+
+        Raises:
+            ValueError: The context has no such sequence, or `d` is not positive.
+            RuntimeError: can_shift is False.
+        """
+
+    def seq_pos_min(self, seq_id: int) -> int:
+        """
+        Return the smallest position of a sequence, or -1 if it is empty (llama_memory_seq_pos_min).
+
+        Raises:
+            ValueError: The context has no such sequence.
+        """
+
+    def seq_pos_max(self, seq_id: int) -> int:
+        """
+        Return the largest position of a sequence, or -1 if it is empty (llama_memory_seq_pos_max).
+
+        Raises:
+            ValueError: The context has no such sequence.
         """
 
     def set_adapters_lora(self, adapters: Sequence[tuple[LlamaAdapterLora, float]]) -> None:
         """
-        Compute with these adapters, each multiplied by its scale, from the next decode on, and with no other.
+        Compute with these LoRA adapters, and no others, from the next decode on (llama_set_adapters_lora).
 
-        An adapter of scale 0 is left out. If that changes anything, the next decode reserves its memory anew. What the
-        KV cache holds stays as it was computed. Raises ValueError for an adapter of another model, a scale that is not
-        finite, and more adapters than llama.cpp has room for.
+        What the KV cache holds stays as it was computed. If the adapters change, the next decode reserves its memory
+        again.
+
+        Args:
+            adapters: Pairs of an adapter of the context's model and its scale, a finite float32. An adapter of
+                scale 0 is left out.
+
+        Raises:
+            ValueError: An adapter of another model, or given twice, a scale that is not finite, or more adapters
+                than the graph has nodes for.
+            RuntimeError: An adapter is closed.
         """
 
     def state_get_data(self) -> bytes:
-        """The state of all sequences, as bytes for state_set_data."""
+        """
+        Save the state of all sequences (llama_state_get_data).
+
+        Returns:
+            Bytes for state_set_data(): a header with a checksum, and the state.
+
+        Raises:
+            ValueError: The context has n_rs_seq > 0: save each sequence.
+        """
 
     def state_set_data(self, data: bytes) -> None:
         """
-        Restore what state_get_data returned.
+        Restore the state of all sequences (llama_state_set_data).
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
+        Args:
+            data: What state_get_data() returned.
+
+        Raises:
+            ValueError: The bytes are damaged, or were saved with another model.
+            RuntimeError: The state does not fit this context. Then what it was to replace is gone.
         """
 
     def state_save_file(self, path: str | os.PathLike[str], tokens: Sequence[int] = []) -> None:
         """
-        Save the state of all sequences, and token ids of your choice beside it. The file is complete or absent.
+        Save the state of all sequences to a file, which is complete or absent.
+
+        Args:
+            path: The file.
+            tokens: Token ids to save with the state.
+
+        Raises:
+            OSError: The file cannot be written.
+            ValueError: The context has n_rs_seq > 0: save each sequence.
         """
 
     def state_load_file(self, path: str | os.PathLike[str]) -> list[int]:
         """
-        Restore what state_save_file saved. Returns the token ids.
+        Restore the state of all sequences from a file.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
+        Args:
+            path: A file of state_save_file().
+
+        Returns:
+            The token ids saved with the state.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is damaged, or was saved with another model.
+            RuntimeError: The state does not fit this context. Then what it was to replace is gone.
         """
 
     def state_seq_get_data(self, seq_id: int, flags: int = 0) -> bytes:
         """
-        The state of one sequence, as bytes for state_seq_set_data.
+        Save the state of one sequence (llama_state_seq_get_data_ext).
 
-        `flags` may be LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: only what cannot be rolled back (recurrent states,
-        sliding windows).
+        Args:
+            seq_id: The sequence.
+            flags: 0, or LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: only the parts that cannot be rolled back (recurrent
+                states, sliding windows).
+
+        Returns:
+            Bytes for state_seq_set_data(): a header with a checksum, and the state.
+
+        Raises:
+            ValueError: The context has no such sequence, or llama.cpp no such flag.
         """
 
     def state_seq_copy(self, seq_id: int, flags: int = 0) -> LlamaState:
         """
-        The state of one sequence, for state_seq_set_data in this process: faster than as bytes.
+        Save the state of one sequence for state_seq_set_data() in this process: faster than as bytes.
+
+        Args:
+            seq_id: The sequence.
+            flags: As for state_seq_get_data().
+
+        Raises:
+            ValueError: The context has no such sequence, or llama.cpp no such flag.
         """
 
     @overload
@@ -1227,26 +1583,53 @@ class LlamaContext:
     @overload
     def state_seq_set_data(self, data: bytes, seq_id: int, flags: int = 0) -> None:
         """
-        Replace a sequence by what state_seq_get_data returned, with the same flags.
+        Replace a sequence by a saved one (llama_state_seq_set_data_ext).
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
+        Args:
+            data: What state_seq_get_data() or state_seq_copy() returned.
+            seq_id: The sequence to replace.
+            flags: The flags that `data` was saved with.
+
+        Raises:
+            ValueError: The data is damaged, or was saved with another model or other flags; or the context has no such
+                sequence.
+            RuntimeError: The state does not fit this context. Then what it was to replace is gone.
         """
 
     def state_seq_save_file(self, path: str | os.PathLike[str], seq_id: int, tokens: Sequence[int] = []) -> None:
         """
-        Save one sequence, and its token ids beside it. The file is complete or absent.
+        Save the state of one sequence to a file, which is complete or absent.
+
+        Args:
+            path: The file.
+            seq_id: The sequence.
+            tokens: Token ids to save with the state.
+
+        Raises:
+            OSError: The file cannot be written.
+            ValueError: The context has no such sequence.
         """
 
     def state_seq_load_file(self, path: str | os.PathLike[str], seq_id: int) -> list[int]:
         """
-        Replace a sequence by what state_seq_save_file saved. Returns the token ids.
+        Replace a sequence by one from a file.
 
-        Raises ValueError for what is damaged or was saved with another model, RuntimeError for what does not fit this context; what it was to replace is gone then.
+        Args:
+            path: A file of state_seq_save_file().
+            seq_id: The sequence to replace.
+
+        Returns:
+            The token ids saved with the state.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is damaged, or was saved with another model; or the context has no such sequence.
+            RuntimeError: The state does not fit this context. Then what it was to replace is gone.
         """
 
 class LlamaState:
     """
-    The state of one sequence, in memory of its own that is given back at once.
+    The state of one sequence, in memory that is given back to the system at once.
 
     >>> state = context.state_seq_copy(0)
     >>> context.state_seq_set_data(state, 1)
@@ -1254,17 +1637,17 @@ class LlamaState:
     """
 
     def __len__(self) -> int:
-        """Bytes that it takes."""
+        """Size in bytes."""
 
     def __bytes__(self) -> bytes:
-        """The same as LlamaContext.state_seq_get_data."""
-
-LLAMA_DEFAULT_SEED: int = 4294967295
+        """The same bytes as LlamaContext.state_seq_get_data() returns."""
 
 class LlamaSampler:
     """
-    Chooses the next token (llama_sampler): one method, or a chain of them that ends with
-    one that selects (greedy, dist, mirostat, mirostat_v2, adaptive_p).
+    Chooses the next token (llama_sampler).
+
+    A sampler is one method, or a chain of them whose last one selects a token: greedy, dist, mirostat, mirostat_v2 or
+    adaptive_p.
 
     >>> sampler = LlamaSampler.chain([
     ...     LlamaSampler.top_k(40), LlamaSampler.temp(0.8), LlamaSampler.dist(seed=1)
@@ -1272,162 +1655,379 @@ class LlamaSampler:
     >>> token = sampler.sample(context)
     """
 
-    @staticmethod
-    def greedy() -> LlamaSampler:
-        """Select the most likely token."""
-
-    @staticmethod
-    def dist(seed: int = 4294967295) -> LlamaSampler:
-        """
-        Select a token at random, by probability. `seed` makes the choice reproducible; 0xFFFFFFFF draws a random one.
-        """
-
-    @staticmethod
-    def top_k(k: int) -> LlamaSampler:
-        """
-        Keep the k most likely tokens; k <= 0 keeps all (https://arxiv.org/abs/1904.09751).
-        """
-
-    @staticmethod
-    def top_p(p: float, min_keep: int = 0) -> LlamaSampler:
-        """
-        Keep the most likely tokens whose probabilities add up to p (https://arxiv.org/abs/1904.09751).
-        """
-
-    @staticmethod
-    def min_p(p: float, min_keep: int = 0) -> LlamaSampler:
-        """
-        Keep tokens at least p times as likely as the most likely one (llama.cpp #3841).
-        """
-
-    @staticmethod
-    def typical(p: float, min_keep: int = 0) -> LlamaSampler:
-        """Locally typical sampling (https://arxiv.org/abs/2202.00666)."""
-
-    @staticmethod
-    def temp(t: float) -> LlamaSampler:
-        """Divide the logits by t; t <= 0 keeps the largest only."""
-
-    @staticmethod
-    def temp_ext(t: float, delta: float, exponent: float) -> LlamaSampler:
-        """Dynamic temperature, by entropy (https://arxiv.org/abs/2309.02772)."""
-
-    @staticmethod
-    def xtc(p: float, t: float, min_keep: int = 0, seed: int = 4294967295) -> LlamaSampler:
-        """
-        With probability p, exclude all but the least likely token above t. `seed` makes the choice reproducible; 0xFFFFFFFF draws a random one.
-        """
-
-    @staticmethod
-    def top_n_sigma(n: float) -> LlamaSampler:
-        """
-        Keep tokens within n standard deviations of the largest logit (https://arxiv.org/abs/2411.07641).
-        """
-
-    @staticmethod
-    def mirostat(n_vocab: int, seed: int, tau: float, eta: float, m: int = 100) -> LlamaSampler:
-        """
-        Mirostat 1.0: select with a target surprise of tau (https://arxiv.org/abs/2007.14966).
-        """
-
-    @staticmethod
-    def mirostat_v2(seed: int, tau: float, eta: float) -> LlamaSampler:
-        """Mirostat 2.0 (https://arxiv.org/abs/2007.14966)."""
-
-    @staticmethod
-    def grammar(vocab: LlamaVocab, grammar: str, root: str = 'root') -> LlamaSampler:
-        """
-        Keep tokens that continue a text of a GBNF grammar. Raises ValueError if it cannot be parsed.
-        """
-
-    @staticmethod
-    def grammar_lazy(vocab: LlamaVocab, grammar: str, root: str, trigger_patterns: Sequence[str], trigger_tokens: Sequence[int]) -> LlamaSampler:
-        """
-        A grammar that begins where a regular expression matches or a token appears (llama.cpp #9639).
-        """
-
-    @staticmethod
-    def reasoning_budget(vocab: LlamaVocab, start: str, ends: Sequence[str], forced: Sequence[int], budget: int, inside: bool = False, anywhere: bool = False) -> LlamaSampler:
-        """
-        Let nothing but the tokens `forced` follow after `budget` tokens of reasoning, which begins with the
-        text `start` and ends with one of `ends`.
-
-        `inside` if the prompt ends within reasoning; `anywhere` if it may begin behind other text as well. In a
-        chain with a grammar, only what that allows is forced.
-        """
-
-    @staticmethod
-    def penalties(n_vocab: int, penalty_last_n: int, penalty_repeat: float = 1.0, penalty_freq: float = 0.0, penalty_present: float = 0.0) -> LlamaSampler:
-        """
-        Make tokens less likely that are among the last `penalty_last_n` accepted ones.
-        """
-
-    @staticmethod
-    def dry(vocab: LlamaVocab, dry_multiplier: float, dry_base: float = 1.75, dry_allowed_length: int = 2, dry_penalty_last_n: int = 64, seq_breakers: Sequence[str] = ['\n', ':', '"', '*']) -> LlamaSampler:
-        """
-        Make tokens less likely that would extend a repetition (text-generation-webui #5677).
-        """
-
-    @staticmethod
-    def adaptive_p(target: float, decay: float = 0.8999999761581421, seed: int = 4294967295) -> LlamaSampler:
-        """Select tokens near a target probability over time (llama.cpp #17927)."""
-
-    @staticmethod
-    def logit_bias(n_vocab: int, logit_bias: Sequence[tuple[int, float]]) -> LlamaSampler:
-        """Add a bias to the logits of the tokens in pairs of (token id, bias)."""
-
-    @staticmethod
-    def infill(vocab: LlamaVocab) -> LlamaSampler:
-        """For fill-in-the-middle, after top_k and top_p."""
-
-    @staticmethod
-    def chain(samplers: Sequence[LlamaSampler] = [], no_perf: bool = True) -> LlamaSampler:
-        """
-        Samplers applied one after the other. The chain takes them over: they cannot be used alone any more.
-        """
-
-    def sample(self, context: LlamaContext, i: int = -1) -> int:
-        """
-        Select a token from output `i` of the context's last decode, and accept it.
-
-        Raises IndexError if there is no such output, RuntimeError if the sampler selects none.
-        """
-
     def accept(self, tokens: Sequence[int]) -> None:
-        """Tell the sampler of tokens that it did not sample, such as a prompt."""
+        """
+        Tell the sampler about tokens that it did not sample, such as a prompt (llama_sampler_accept).
+
+        Args:
+            tokens: Token ids.
+
+        Raises:
+            ValueError: A token id is out of range.
+            RuntimeError: A grammar does not allow a token, or the sampler belongs to a chain.
+        """
 
     def add(self, sampler: LlamaSampler) -> None:
-        """Append a sampler to a chain, which takes it over."""
+        """
+        Append a sampler to this chain, which takes it over (llama_sampler_chain_add).
+
+        Args:
+            sampler: The sampler, which cannot be used alone any more.
+
+        Raises:
+            TypeError: This is not a chain, or `sampler` is one.
+            ValueError: `sampler` was made for a vocabulary of another size, or is this chain.
+            RuntimeError: A context runs this chain, or `sampler` belongs to a chain.
+        """
 
     def reset(self) -> None:
-        """Forget what was accepted."""
+        """Forget the accepted tokens (llama_sampler_reset)."""
 
     def clone(self) -> LlamaSampler:
-        """An independent copy in the same state."""
+        """Return an independent copy in the same state (llama_sampler_clone)."""
 
     @property
     def seed(self) -> int:
-        """The seed in use, 0xFFFFFFFF where none applies."""
+        """The seed in use; 0xFFFFFFFF if there is none (llama_sampler_get_seed)."""
 
     @property
     def names(self) -> list[str]:
-        """What it consists of."""
+        """llama.cpp's names of the samplers that it consists of."""
 
     def __len__(self) -> int: ...
 
     def __repr__(self) -> str: ...
 
-def json_schema_to_grammar(schema: str) -> str:
-    """
-    The GBNF grammar of a JSON schema, both as text (json_schema_to_grammar).
+    @staticmethod
+    def greedy() -> LlamaSampler:
+        """Select the most likely token (llama_sampler_init_greedy)."""
 
-    Keywords that llama.cpp does not know are ignored. Raises ValueError for what is no JSON, or no schema, or has
-    references that cannot be resolved.
-    """
+    @staticmethod
+    def dist(seed: int = 4294967295) -> LlamaSampler:
+        """
+        Select a token at random, by its probability (llama_sampler_init_dist).
+
+        Args:
+            seed: Makes the choice reproducible; 0xFFFFFFFF draws a random one.
+        """
+
+    @staticmethod
+    def mirostat(n_vocab: int, seed: int, tau: float, eta: float, m: int = 100) -> LlamaSampler:
+        """
+        Mirostat 1.0: select with a target surprise (llama_sampler_init_mirostat, https://arxiv.org/abs/2007.14966).
+
+        Args:
+            n_vocab: Vocabulary size.
+            seed: As for dist().
+            tau: Target surprise, in bits.
+            eta: Learning rate.
+            m: Number of tokens that the estimate of the distribution uses, at least 2.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+
+    @staticmethod
+    def mirostat_v2(seed: int, tau: float, eta: float) -> LlamaSampler:
+        """
+        Mirostat 2.0: select with a target surprise (llama_sampler_init_mirostat_v2, https://arxiv.org/abs/2007.14966).
+
+        Args:
+            seed: As for dist().
+            tau: Target surprise, in bits.
+            eta: Learning rate.
+
+        Raises:
+            ValueError: `tau` or `eta` is not finite.
+        """
+
+    @staticmethod
+    def adaptive_p(target: float, decay: float = 0.8999999761581421, seed: int = 4294967295) -> LlamaSampler:
+        """
+        Select tokens near a target probability over time (llama_sampler_init_adaptive_p, llama.cpp #17927).
+
+        Args:
+            target: Target probability.
+            decay: Weight of the past, from 0 to 0.99.
+            seed: As for dist().
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+
+    @staticmethod
+    def top_k(k: int) -> LlamaSampler:
+        """
+        Keep the k most likely tokens (llama_sampler_init_top_k, https://arxiv.org/abs/1904.09751).
+
+        Args:
+            k: Number of tokens; 0 or less keeps all.
+        """
+
+    @staticmethod
+    def top_p(p: float, min_keep: int = 0) -> LlamaSampler:
+        """
+        Keep the most likely tokens whose probabilities add up to p (llama_sampler_init_top_p,
+        https://arxiv.org/abs/1904.09751).
+
+        Args:
+            p: Sum of probabilities.
+            min_keep: Least number of tokens to keep.
+
+        Raises:
+            ValueError: `p` is not finite.
+        """
+
+    @staticmethod
+    def min_p(p: float, min_keep: int = 0) -> LlamaSampler:
+        """
+        Keep tokens at least p times as likely as the most likely one (llama_sampler_init_min_p, llama.cpp #3841).
+
+        Args:
+            p: Factor, from 0 to 1.
+            min_keep: Least number of tokens to keep.
+
+        Raises:
+            ValueError: `p` is not finite.
+        """
+
+    @staticmethod
+    def typical(p: float, min_keep: int = 0) -> LlamaSampler:
+        """
+        Locally typical sampling (llama_sampler_init_typical, https://arxiv.org/abs/2202.00666).
+
+        Args:
+            p: Sum of the probabilities of the tokens to keep.
+            min_keep: Least number of tokens to keep.
+
+        Raises:
+            ValueError: `p` is not finite.
+        """
+
+    @staticmethod
+    def xtc(p: float, t: float, min_keep: int = 0, seed: int = 4294967295) -> LlamaSampler:
+        """
+        With probability p, exclude all tokens above a threshold except the least likely one of them
+        (llama_sampler_init_xtc, text-generation-webui #6335).
+
+        Args:
+            p: Probability that tokens are excluded, from 0 to 1.
+            t: Threshold: a probability.
+            min_keep: Least number of tokens to keep.
+            seed: As for dist().
+
+        Raises:
+            ValueError: `p` or `t` is not finite.
+        """
+
+    @staticmethod
+    def top_n_sigma(n: float) -> LlamaSampler:
+        """
+        Keep tokens within n standard deviations of the largest logit (llama_sampler_init_top_n_sigma,
+        https://arxiv.org/abs/2411.07641).
+
+        Args:
+            n: Number of standard deviations.
+
+        Raises:
+            ValueError: `n` is not finite.
+        """
+
+    @staticmethod
+    def infill(vocab: LlamaVocab) -> LlamaSampler:
+        """
+        For fill-in-the-middle, after top_k and top_p (llama_sampler_init_infill).
+
+        Args:
+            vocab: The model's vocabulary.
+
+        Raises:
+            ValueError: The vocabulary has no token that ends a turn or a sequence.
+        """
+
+    @staticmethod
+    def temp(t: float) -> LlamaSampler:
+        """
+        Divide the logits by a temperature (llama_sampler_init_temp).
+
+        Args:
+            t: Temperature; 0 or less keeps the largest logit only.
+
+        Raises:
+            ValueError: `t` is not finite.
+        """
+
+    @staticmethod
+    def temp_ext(t: float, delta: float, exponent: float) -> LlamaSampler:
+        """
+        Dynamic temperature, by entropy (llama_sampler_init_temp_ext, https://arxiv.org/abs/2309.02772).
+
+        Args:
+            t: Temperature in the middle of the range; 0 or less keeps the largest logit only.
+            delta: The range is from t - delta to t + delta.
+            exponent: Maps the normalized entropy to the range.
+
+        Raises:
+            ValueError: An argument is not finite.
+        """
+
+    @staticmethod
+    def penalties(n_vocab: int, penalty_last_n: int, penalty_repeat: float = 1.0, penalty_freq: float = 0.0, penalty_present: float = 0.0) -> LlamaSampler:
+        """
+        Make recently accepted tokens less likely (llama_sampler_init_penalties).
+
+        Args:
+            n_vocab: Vocabulary size.
+            penalty_last_n: Number of last tokens that count, from 0 to 2**24.
+            penalty_repeat: Divides positive logits of these tokens and multiplies negative ones. Positive; 1 has no
+                effect.
+            penalty_freq: Subtracted from a logit once for each occurrence of the token.
+            penalty_present: Subtracted from a logit once if the token occurs.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+
+    @staticmethod
+    def dry(vocab: LlamaVocab, dry_multiplier: float, dry_base: float = 1.75, dry_allowed_length: int = 2, dry_penalty_last_n: int = 64, seq_breakers: Sequence[str] = ['\n', ':', '"', '*']) -> LlamaSampler:
+        """
+        Make tokens less likely that would extend a repetition (llama_sampler_init_dry, text-generation-webui #5677).
+
+        Args:
+            vocab: The model's vocabulary.
+            dry_multiplier: Size of the penalty; 0: no effect.
+            dry_base: Base of its growth with the length of the repetition.
+            dry_allowed_length: Longest repetition without a penalty, in tokens.
+            dry_penalty_last_n: Number of last tokens that are searched, from 0 to 2**24.
+            seq_breakers: Texts that a repetition does not go beyond.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+
+    @staticmethod
+    def logit_bias(n_vocab: int, logit_bias: Sequence[tuple[int, float]]) -> LlamaSampler:
+        """
+        Add biases to logits (llama_sampler_init_logit_bias).
+
+        Args:
+            n_vocab: Vocabulary size.
+            logit_bias: Pairs of a token id and its bias.
+
+        Raises:
+            ValueError: A token id is out of range, or a bias is NaN.
+        """
+
+    @staticmethod
+    def grammar(vocab: LlamaVocab, grammar: str, root: str = 'root') -> LlamaSampler:
+        """
+        Keep tokens that continue a text of a grammar.
+
+        It follows the grammar with a machine of cyllama's own, which bounds the work for each token.
+
+        Args:
+            vocab: The model's vocabulary.
+            grammar: GBNF.
+            root: Name of the rule that the text has to fit.
+
+        Raises:
+            ValueError: The grammar is not valid GBNF, or its beginning takes too much work.
+        """
+
+    @staticmethod
+    def grammar_lazy(vocab: LlamaVocab, grammar: str, root: str, trigger_patterns: Sequence[str], trigger_tokens: Sequence[int]) -> LlamaSampler:
+        """
+        A grammar that begins at a trigger, and allows every token before (llama.cpp #9639).
+
+        Args:
+            vocab: The model's vocabulary.
+            grammar: GBNF.
+            root: Name of the rule that the text has to fit.
+            trigger_patterns: Regular expressions (ECMAScript). The grammar's text begins with the first capture group
+                of a match, or with the match.
+            trigger_tokens: Token ids. The grammar's text begins with such a token.
+
+        Raises:
+            ValueError: The grammar or a pattern is not valid, or a token id is out of range.
+        """
+
+    @staticmethod
+    def reasoning_budget(vocab: LlamaVocab, start: str, ends: Sequence[str], forced: Sequence[int], budget: int, inside: bool = False, anywhere: bool = False) -> LlamaSampler:
+        """
+        Limit the tokens of reasoning. In a chain with a grammar, a token is forced only if the grammar allows it.
+
+        Args:
+            vocab: The model's vocabulary.
+            start: Text that reasoning begins with.
+            ends: Texts that reasoning can end with.
+            forced: Token ids that follow when the budget is used up.
+            budget: Most tokens of reasoning, 0 or more.
+            inside: The prompt ends within reasoning.
+            anywhere: Reasoning may begin behind other text, too, and again.
+
+        Raises:
+            ValueError: A text or `forced` is empty, `budget` is negative, or a token id is out of range.
+        """
+
+    @staticmethod
+    def chain(samplers: Sequence[LlamaSampler] = [], no_perf: bool = True) -> LlamaSampler:
+        """
+        Samplers that are applied one after the other (llama_sampler_chain_init).
+
+        Args:
+            samplers: The samplers. The chain takes them over: they cannot be used alone any more.
+            no_perf: Do not measure how long sampling takes.
+
+        Raises:
+            TypeError: A sampler is a chain.
+            ValueError: A sampler occurs twice, or samplers were made for vocabularies of different sizes.
+            RuntimeError: A sampler belongs to a chain.
+        """
+
+    def sample(self, context: LlamaContext, i: int = -1) -> int:
+        """
+        Select a token from an output of the context's last decode, and accept it (llama_sampler_sample).
+
+        Args:
+            context: The context.
+            i: Index of a token in the batch; -1 is the last token with an output, -2 the one before.
+
+        Returns:
+            Token id.
+
+        Raises:
+            IndexError: There is no such output.
+            ValueError: The sampler was made for a vocabulary of another size.
+            RuntimeError: The sampler selects no token, a logit is NaN, a grammar takes too much work, or the sampler
+                belongs to a chain.
+        """
 
 def check_grammar(grammar: str, root: str = 'root') -> None:
     """
-    Raise ValueError, with the reason, for what is not a GBNF grammar, or takes too much work to begin with.
+    Check a grammar without a vocabulary.
+
+    Args:
+        grammar: GBNF.
+        root: Name of the rule that a text has to fit.
+
+    Raises:
+        ValueError: The grammar is not valid GBNF, with the reason, or its beginning takes too much work.
+    """
+
+def json_schema_to_grammar(schema: str) -> str:
+    """
+    Convert a JSON schema to a GBNF grammar (json_schema_to_grammar).
+
+    llama.cpp ignores keywords that it does not know.
+
+    Args:
+        schema: JSON text of at most 4 MiB.
+
+    Returns:
+        The grammar, with the rule "root".
+
+    Raises:
+        ValueError: The text is not JSON, or not a schema, or has references that cannot be resolved.
     """
 
 class LlamaChatParams:
@@ -1441,7 +2041,7 @@ class LlamaChatParams:
 
     @property
     def format(self) -> str:
-        """Name of the format of the answer."""
+        """Name of the format of the answer (common_chat_format_name)."""
 
     @property
     def grammar(self) -> str:
@@ -1450,18 +2050,18 @@ class LlamaChatParams:
     @property
     def grammar_lazy(self) -> bool:
         """
-        Whether the grammar begins at a trigger only; otherwise it begins with `generation_prompt`.
+        Whether the grammar begins at a trigger; otherwise it begins with `generation_prompt`.
         """
 
     @property
     def grammar_triggers(self) -> list[tuple[str, str]]:
         """
-        What the grammar begins at: pairs of 'token', 'word', 'pattern' or 'pattern_full' and a text.
+        Triggers of the grammar: pairs of a kind ('token', 'word', 'pattern' or 'pattern_full') and a text.
         """
 
     @property
     def generation_prompt(self) -> str:
-        """The end of the prompt that is the beginning of the answer."""
+        """The end of the prompt, which is the beginning of the answer."""
 
     @property
     def supports_thinking(self) -> bool:
@@ -1469,15 +2069,15 @@ class LlamaChatParams:
 
     @property
     def thinking_start_tag(self) -> str:
-        """What reasoning begins with."""
+        """Text that reasoning begins with."""
 
     @property
     def thinking_end_tags(self) -> list[str]:
-        """What reasoning can end with."""
+        """Texts that reasoning can end with."""
 
     @property
     def preserved_tokens(self) -> list[str]:
-        """Control tokens whose text `parse` has to see."""
+        """Texts of control tokens that parse() has to see."""
 
     @property
     def additional_stops(self) -> list[str]:
@@ -1485,75 +2085,124 @@ class LlamaChatParams:
 
     @property
     def parser(self) -> str:
-        """What `parse` reads answers with, as JSON text (common_peg_arena)."""
+        """The parser that parse() uses, as JSON text (common_peg_arena)."""
 
     def with_parser(self, parser: str) -> LlamaChatParams:
         """
-        The same with another parser, JSON text such as `parser`.
+        Return a copy with another parser.
 
-        Raises ValueError if it is no parser, or recurses without a bracket or a brace in between.
+        Args:
+            parser: JSON text, as of the attribute `parser`.
+
+        Raises:
+            ValueError: The text is not a parser, or the parser recurses without a bracket or a brace in between.
         """
 
     def parse(self, text: str, is_partial: bool = False) -> tuple[str, str, list[tuple[str, str, str]]]:
         """
-        Content, reasoning and tool calls (id, name, arguments) of an answer, whole or its beginning.
+        Read an answer (common_chat_parse).
 
-        Raises RuntimeError if it does not fit the format.
+        Args:
+            text: The answer, or its beginning.
+            is_partial: The text is only the beginning.
+
+        Returns:
+            Content, reasoning, and tool calls: triples of id, name and arguments, which are JSON text.
+
+        Raises:
+            RuntimeError: The text does not fit the format, or is nested too deep.
         """
 
 def parser_grammar(parser: str, lazy: bool = False) -> str:
     """
-    The GBNF of what a parser reads, JSON text such as `LlamaChatParams.parser`; `lazy`: of its trigger rules only.
+    Return the grammar of the texts that a parser reads.
 
-    Raises ValueError if it is no parser, or has schemas: their grammars belong into it, as nodes of type 'gbnf'.
+    Args:
+        parser: JSON text, as of LlamaChatParams.parser.
+        lazy: Only the part of the grammar that follows a trigger.
+
+    Returns:
+        GBNF.
+
+    Raises:
+        ValueError: The text is not a parser, or the parser has schemas: a schema's grammar belongs into it, as a node
+            of type 'gbnf'.
     """
 
 class LlamaChatTemplates:
     """
-    A model's chat template, or another one in its place (common_chat_templates).
+    The chat template of a model, or another one in its place (common_chat_templates).
     """
 
     def __init__(self, model: LlamaModel, chat_template: str = '') -> None:
         """
-        Compile `chat_template`, Jinja source, or if it is empty the model's own.
+        Compile a chat template (common_chat_templates_init).
 
-        Raises RuntimeError if it cannot be compiled.
+        Args:
+            model: The model.
+            chat_template: Jinja source; if empty, the model's own template.
+
+        Raises:
+            RuntimeError: The template cannot be compiled, or takes too much work, memory or stack.
         """
 
     def apply(self, messages: str, *, tools: str = '', tool_choice: str = 'auto', json_schema: str = '', parallel_tool_calls: bool = False, add_generation_prompt: bool = True, enable_thinking: bool = True, parse_reasoning: bool = True, force_pure_content: bool = False, chat_template_kwargs: Mapping[str, str] = {}) -> LlamaChatParams:
         """
-        Render messages, JSON text in OpenAI's format, to a prompt.
+        Render messages to a prompt (common_chat_templates_apply).
 
-        `tools` is JSON text in OpenAI's format, or empty; `tool_choice` is 'auto', 'none' or 'required'.
-        `json_schema` is what the answer has to fit. `add_generation_prompt` ends the prompt with the beginning of the
-        answer. `force_pure_content` renders without looking for the format of the answer.
-        `chat_template_kwargs` are variables of the template, as JSON text.
+        Args:
+            messages: JSON text, a list of messages in OpenAI's format.
+            tools: JSON text, a list of tools in OpenAI's format; or empty.
+            tool_choice: 'auto', 'none' or 'required'.
+            json_schema: JSON text, a schema that the answer has to fit; or empty.
+            parallel_tool_calls: The answer may have several tool calls.
+            add_generation_prompt: End the prompt with the beginning of the answer.
+            enable_thinking: Ask the template for an answer with reasoning.
+            parse_reasoning: LlamaChatParams.parse() returns reasoning apart from the content.
+            force_pure_content: Do not look for the format of the answer: all of it is content.
+            chat_template_kwargs: Variables of the template, each as JSON text.
 
-        Raises RuntimeError if the template refuses the messages, ValueError for what is no JSON.
+        Raises:
+            ValueError: A text is not JSON, `tool_choice` is unknown, or a schema has references that cannot be
+                resolved.
+            RuntimeError: The template refuses the messages, or takes too much work, memory or stack.
         """
 
     @staticmethod
     def known_names() -> list[str]:
-        """Names of the chat templates that llama.cpp has without Jinja source."""
+        """
+        Return the names of chat templates that llama.cpp has in code (llama_chat_builtin_templates).
+        """
 
     @staticmethod
     def apply_known(name: str, messages: Sequence[tuple[str, str]], add_generation_prompt: bool = True) -> str:
         """
-        Render messages, pairs of a role and a content, by one of `known_names` (llama_chat_apply_template).
+        Render messages with a chat template that llama.cpp has in code (llama_chat_apply_template).
 
-        Raises ValueError for an unknown name.
+        Args:
+            name: One of known_names().
+            messages: Pairs of a role and a content.
+            add_generation_prompt: End the prompt with the beginning of the answer.
+
+        Returns:
+            The prompt.
+
+        Raises:
+            ValueError: There is no such template.
+            RuntimeError: The template cannot be applied.
         """
 
     @property
     def specialized(self) -> bool:
         """
-        Whether llama.cpp handles the template in a way of its own, which may change messages before they are rendered.
+        Whether llama.cpp handles the template with code of its own, which may change messages before they are
+        rendered.
         """
 
     @property
     def caps(self) -> dict[str, bool]:
         """
-        What the template can do: supports_tools, supports_tool_calls, supports_system_role, ...
+        What the template supports: supports_tools, supports_tool_calls, supports_system_role, ...
         """
 
     @property
@@ -1563,5 +2212,5 @@ class LlamaChatTemplates:
     @property
     def was_explicit(self) -> bool:
         """
-        Whether the model or the caller named a template; otherwise ChatML is assumed.
+        Whether the model or the caller has a template; otherwise ChatML is used.
         """

@@ -1,9 +1,9 @@
 # cyllama_limit_templates(<source>)
 #
-# Edits the copy of llama.cpp's interpreter of chat templates so that it keeps to the limits of template_budget.hpp: an
-# evaluation, whatever of, is counted; what works on large values without evaluating or allocating counts that; and what the
-# interpreter does worse than it could, or crashes with, is mended. Every edit has to find its place: after an update of
-# llama.cpp that changes it, configuring fails here.
+# Edits the copy of llama.cpp's interpreter of chat templates so that it keeps to the limits of template_budget.hpp: every
+# evaluation is counted, and so is work on large values that neither evaluates nor allocates. Code that crashes, or that takes
+# quadratic time, is replaced. Every edit has to find its place: after an update of llama.cpp that changes it, configuring
+# fails here.
 
 function(cyllama_edit file)
   if(NOT EXISTS "${file}.original")
@@ -74,7 +74,7 @@ function(cyllama_limit_templates source)
             cyllama::template_work(arg->val_arr.size() * 16 + arg->val_obj.size() * 32 + arg->val_str.length());
         }
     }"
-    # as many digits as it takes to mean the same number, instead of six behind the point
+    # the fewest digits that mean the same number, instead of six behind the point
     [=[        std::string out = std::to_string(val_flt);
         out.erase(out.find_last_not_of('0') + 1, std::string::npos); // remove trailing zeros
         if (out.back() == '.') out.push_back('0'); // leave one zero if no decimals
@@ -156,7 +156,7 @@ function(cyllama_limit_templates source)
     "                const std::string text = haystack->as_string().str(), searched = needle->as_string().str();
                 cyllama::template_work(text.size() * (1 + searched.size() / 16));
                 return mk_val<value_bool>(text.find(searched) != std::string::npos);"
-    # the comparison is no strict weak ordering, with which std::sort leaves the array
+    # the comparison is not a strict weak ordering: std::sort would write out of bounds
     "std::sort("
     "std::stable_sort("
     # SIGFPE
@@ -208,7 +208,7 @@ endfunction()
 
 # cyllama_expect(<file> <text>)
 #
-# What cyllama has a copy of has to be as it was copied.
+# Fails unless the file has the text, of which cyllama has a copy.
 
 function(cyllama_expect file expected)
   file(READ "${file}" text)

@@ -1,12 +1,12 @@
-// Included by the compiler before every C file of ggml-cpu: lets a thread that waits for long give way.
+// The compiler includes this before every C file of ggml-cpu: a thread that waits for long yields the processor.
 //
-// ggml's threads meet at a barrier after every operation, hundreds of times per token, and wait there spinning. That is
-// the fastest way while every thread has a core of its own. On a machine that is busy with something else too, two of them
-// may share one: then the first spins for a whole time slice while the second, for which it waits, cannot run, and a
-// generation becomes ten or a hundred times slower. So a wait that has lasted longer than any operation's imbalance yields
-// the processor, which costs nothing where nobody else wants it.
+// ggml's threads meet at a barrier after every operation, hundreds of times per token, and spin while they wait. That is
+// the fastest way while every thread has a core of its own. On a machine with other work, two threads may share a core:
+// then the first one spins for a whole time slice, while the second one, for which it waits, cannot run. A generation
+// becomes ten or a hundred times slower. So a wait that lasts longer than the imbalance of any operation yields the
+// processor. That costs nothing if no other thread wants to run.
 //
-// ggml_thread_cpu_relax(void) is the definition, which stays, under another name; ggml_thread_cpu_relax() is a use.
+// ggml_thread_cpu_relax(void) is the definition: it gets another name. ggml_thread_cpu_relax() is a call: it is replaced.
 #pragma once
 
 #include <sched.h>
@@ -17,9 +17,9 @@
 #define ggml_thread_cpu_relax(arguments) CYLLAMA_RELAX_##arguments
 
 enum {
-    CYLLAMA_SPINS_PER_LOOK = 32,     // a look at the clock costs about as much as a spin
-    CYLLAMA_NEW_WAIT_NS = 5000,      // not spinning for so long: this is another wait
-    CYLLAMA_PATIENCE_NS = 50 * 1000, // spin for so long, then yield at every look
+    CYLLAMA_SPINS_PER_LOOK = 32,     // to read the clock costs about as much as a spin
+    CYLLAMA_NEW_WAIT_NS = 5000,      // after so long without a spin, another wait has begun
+    CYLLAMA_PATIENCE_NS = 50 * 1000, // spin for so long, then yield whenever the clock is read
 };
 
 static inline long long cyllama_now_ns(void) {
@@ -40,7 +40,7 @@ static inline void cyllama_spin_wait(void (*relax)(void)) {
         wait_began = now;
     } else if (now - wait_began > CYLLAMA_PATIENCE_NS) {
         sched_yield();
-        now = cyllama_now_ns(); // however long the others took, this is still the same wait
+        now = cyllama_now_ns(); // the time that other threads ran does not end this wait
     }
     last_look = now;
 }

@@ -55,7 +55,7 @@ def test_a_parser_reads_as_it_is_told(params: LlamaChatParams):
     ],
 )
 def test_what_could_recurse_without_end_is_no_parser(text: str, params: LlamaChatParams):
-    with pytest.raises(ValueError, match=r"^no parser of answers|^the parser"):
+    with pytest.raises(ValueError, match=r"^not a parser of answers|^the parser"):
         params.with_parser(text)
 
 

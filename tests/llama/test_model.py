@@ -193,7 +193,7 @@ def test_a_vocabulary_with_a_token_twice_is_refused(tiny_chat: Path, tmp_path: P
     writer.add_token_list(["a", "b", "a"])
     writer.add_token_merges(["a b"])
     finish(writer, path)
-    assert "token 2 of its vocabulary is there twice" in in_process(f"print(raised(LlamaModel, {str(path)!r}))")
+    assert "token 2 of its vocabulary occurs twice" in in_process(f"print(raised(LlamaModel, {str(path)!r}))")
 
 
 def test_text_of_the_file_may_be_any_bytes(tmp_path: Path, tiny_chat: Path):

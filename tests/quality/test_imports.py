@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ..support.source_tree import ROOT, Module, circle, included, modules, native_files
+from ..support.source_tree import ROOT, Module, circle, modules
 
 #: A module imports from its own layer and those below, the first of which know nothing of the others.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -91,12 +91,6 @@ def test_types_come_from_below_as_well():
         if (module.name, each.module) not in TYPES_FROM_ABOVE
     ]
     assert wrong == []
-
-
-def test_no_headers_include_each_other():
-    files = native_files()
-    own = {path.name for path in files}
-    assert circle({path.name: own & {*included(path)} for path in files}) == []
 
 
 def is_private(name: str) -> bool:

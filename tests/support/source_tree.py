@@ -137,18 +137,38 @@ def included(path: Path) -> list[str]:
     return re.findall(r'^#include "([^"/]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
+LITERALS = re.compile(r'R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|//[^\n]*', re.DOTALL)
+DIRECTIVES = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
+ACCESS = re.compile(r"\b(?:public|private|protected):$")
+NOT_A_FUNCTION = re.compile(r"(?:namespace|class|struct|enum|union|extern)\b")
+
+
 def native_functions(path: Path) -> Iterator[Function]:
-    """Yield the functions of a C++ file that clang-format has laid out: they begin and end in the first column."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    start: int | None = None
-    for i, line in enumerate(lines):
-        if start is None and re.match(r"(?!(namespace|class|struct|enum|using)\b)[\w:<].*\(", line):
-            start = i
-        if start is not None and line.startswith("}"):
-            above = lines[start - 1].strip() if start else ""
-            yield Function(lines[start], start + 1, i - start + 1, above if above.startswith("//") else "")
-        if line.startswith("}") or (line.endswith(";") and not line.startswith(" ")):
-            start = None
+    """Yield the functions and methods of a C++ file. A function within another one is a part of it."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for first, last in function_bodies(text):
+        above = lines[first - 2].strip() if first > 1 else ""
+        yield Function(lines[first - 1].strip(), first, last - first + 1, above if above.startswith("//") else "")
+
+
+def function_bodies(text: str) -> list[tuple[int, int]]:
+    """Return the first and the last line of the functions in C++ source text."""
+    for pattern in (LITERALS, DIRECTIVES):  # blanks in their place, so that lines stay where they are
+        text = pattern.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+    bodies: list[tuple[int, int]] = []
+    open_braces: list[int | None] = []  # of each open brace: the first line of the function whose body it begins
+    begin = 0  # of what precedes the next brace
+    for i, character in enumerate(text):
+        if character == "{":
+            head = text[begin:i].lstrip()
+            is_function = ")" in head and not NOT_A_FUNCTION.match(head) and not any(open_braces)
+            open_braces.append(text.count("\n", 0, i - len(head)) + 1 if is_function else None)
+        elif character == "}" and (first := open_braces.pop()):
+            bodies.append((first, text.count("\n", 0, i) + 1))
+        if character in "{};" or (character == ":" and ACCESS.search(text, begin, i + 1)):
+            begin = i + 1
+    return bodies
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:

@@ -239,7 +239,7 @@ def test_values_that_are_no_numbers_are_refused(kind: str, value: float, base: L
     b[-1, -1] = value
     with np.errstate(all="ignore"):
         tensors = {f"{Q}.lora_a": gguf.quantize(a, quantization), f"{Q}.lora_b": gguf.quantize(b, quantization)}
-    with pytest.raises(RuntimeError, match="has values that are no finite numbers"):
+    with pytest.raises(RuntimeError, match="has values that are not finite numbers"):
         LlamaAdapterLora(base, write_adapter(tmp_path / "adapter.gguf", tensors, dict.fromkeys(tensors, quantization)))
 
 
