@@ -6,7 +6,6 @@ generated from it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -418,6 +417,8 @@ def check_option_names(owner: str, names: Iterable[str], known: Iterable[str]) -
     known = list(known)
     for name in names:
         if name not in known:
+            import difflib  # here, because it takes a millisecond, and only errors need it
+
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f": did you mean {nearest[0]!r}?" if nearest else ""
             if name in ModelConfig.model_fields:

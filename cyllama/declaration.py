@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
 from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
@@ -20,8 +19,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _COLUMNS = 100  # of the lists in docstrings, which a terminal shows indented
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """What is said of an option besides its name and type.
 
     Attributes:

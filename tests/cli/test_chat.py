@@ -64,7 +64,7 @@ def test_exit_ends_the_chat():
 
 
 def test_a_message_may_begin_with_a_slash_behind_a_space():
-    result = chat(" /reset means to begin anew.")
+    result = chat(" /reset means to begin again.")
     assert result.stderr == ""
     assert result.stdout.strip()
 
@@ -103,7 +103,7 @@ def test_a_chat_can_be_saved_and_loaded_again_and_again(tmp_path: Path):
     assert result.stdout == f"{NICE}\n{KNOWN}\n{KNOWN}\n"
 
 
-def test_a_chat_of_another_model_is_evaluated_anew(tmp_path: Path):
+def test_a_chat_of_another_model_is_evaluated_again(tmp_path: Path):
     file = tmp_path / "ada.chat"
     other = write_random_model(tmp_path / "random.gguf", "llama")
     chat("Hello!", f"/save {file}", options=("-m", str(other), "-n", "1", "--system", "The user's name is Ada."))

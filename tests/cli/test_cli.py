@@ -161,7 +161,7 @@ def test_a_terminal_without_unicode_shows_what_it_can():
     assert "??" in result.stdout
 
 
-def test_output_that_nobody_reads_is_no_traceback():
+def test_a_closed_pipe_ends_the_command_without_a_traceback():
     command = f'{sys.executable} -m cyllama --temperature 0 "Tell me a story about a fox." | head -c 4'
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (result.stdout, result.stderr) == ("Once", "")
