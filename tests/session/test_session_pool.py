@@ -7,7 +7,7 @@ import doctest
 import gc
 import random
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from types import ModuleType
@@ -32,19 +32,8 @@ from cyllama.engine import Request
 from cyllama.session_choice import ConversationKey
 
 from ..support.harness import Reference, in_threads, settled
+from ..support.pools import ADA, CAPITAL, NAME, Messages, ask, system, user
 
-Messages = list[Any]
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def system(text: str) -> dict[str, Any]:
-    return {"role": "system", "content": text}
-
-
-ADA, NAME, CAPITAL = user("My name is Ada."), user("What is my name?"), user("What is the capital of France?")
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 2048}
 
@@ -62,16 +51,6 @@ def pool(llm: LLM, requests: list[Request], reference: Reference) -> Iterator[Se
     for request in requests:
         if request.config.temperature == 0 and request.prompt != [0]:
             reference.check(request)
-
-
-def ask(
-    pool: SessionPool, messages: Sequence[Any], conversation: str | None = None, **lease: Any
-) -> tuple[str, ChatResponse]:
-    """Answer messages as a server would, and return the choice of the session with the answer."""
-    options: dict[str, Any] = {"max_tokens": 24, **lease.get("options", {})}
-    with pool.lease(messages, conversation, **lease) as leased:
-        answer: ChatResponse = leased.hand_over(lambda session: pool.llm.chat(messages, session=session, **options))
-    return leased.choice, answer
 
 
 def cached(answer: ChatResponse) -> int:
@@ -465,48 +444,6 @@ def test_a_negative_limit_is_refused(llm: LLM, name: str) -> None:
     limits: dict[str, Any] = {name: -1}
     with pytest.raises(ConfigError, match=f"{name} is 0 or more sessions, not -1"):
         SessionPool(llm, **limits)
-
-
-# -------------------- one conversation at a time
-
-
-def test_an_exclusive_pool_drops_the_context_for_another_conversation(llm: LLM) -> None:
-    pool = SessionPool(llm, exclusive=True)
-    _, answer = ask(pool, [ADA], "ada")
-    assert ask(pool, [ADA, answer.message, NAME], "ada")[0] == "continue"
-    with pool.stateless() as lease:
-        assert llm.chat([CAPITAL], session=lease.name, max_tokens=24).text == "The capital of France is Paris."
-    contexts = llm.stats.contexts_created
-    ask(pool, [user("My name is Ben.")], "ben")
-    assert llm.stats.contexts_created == contexts + 1
-    assert llm.sessions == ["ben"]
-    choice, again = ask(pool, [ADA, answer.message, NAME], "ada")
-    assert (choice, again.text, cached(again)) == ("new", "Your name is Ada.", 0)
-    with pytest.raises(ConfigError, match="pass the name of the conversation"):
-        pool.lease([ADA])
-
-
-def test_exclusive_conversations_wait_for_each_other_in_an_event_loop(llm: LLM) -> None:
-    pool = SessionPool(llm, exclusive=True)
-
-    async def answer(name: str) -> str:
-        question = [user("Count from 1 to 10.")]
-        async with pool.lease(question, name) as lease:
-            return (await llm.achat(question, session=lease.name)).finish_reason
-
-    async def main() -> list[str]:
-        return await asyncio.gather(*(answer(name) for name in ("ada", "ben", "cleo") * 3))
-
-    assert set(asyncio.run(main())) == {"stop"}
-    assert len({name.partition("\x1f")[0] for name in llm.sessions}) == 1
-
-
-def test_a_generation_that_was_handed_over_keeps_no_other_conversation_waiting_for_its_reader(llm: LLM) -> None:
-    pool, question = SessionPool(llm, exclusive=True), [user("Count from 1 to 10.")]
-    with pool.lease(question, "ada") as lease:
-        stream = lease.hand_over(lambda session: llm.chat(question, session=session, stream=True))
-        assert ask(pool, [CAPITAL], "ben")[1].text == "The capital of France is Paris."
-        assert stream.read().finish_reason == "stop"
 
 
 # -------------------- anything in any order
