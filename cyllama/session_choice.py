@@ -190,7 +190,7 @@ class PooledConversations:
         return history, choice
 
     def give_back(self, call: PooledCall, history: PooledHistory) -> set[str]:
-        """Mark a history as idle, and return the sessions that shall be forgotten."""
+        """Mark a history as idle, and return the sessions to forget."""
         with self._lock:
             history.leased = False
             conversation = self._conversations.get(call.key)

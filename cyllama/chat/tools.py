@@ -102,7 +102,7 @@ def check_tools(tools: Sequence[ToolLike] | None) -> list[Tool]:
     """Return the definitions of tools.
 
     Raises:
-        ToolError: One of them is none, or two have the same name.
+        ToolError: One of them is not a valid tool, or two have the same name.
     """
     if tools is None:
         return []

@@ -99,7 +99,7 @@ def check_response_format(response_format: ResponseFormatLike) -> ResponseFormat
     """Return what a response format means; ``None`` for any text.
 
     Raises:
-        SchemaError: It is none, or its schema cannot be converted to a grammar.
+        SchemaError: It is not a valid response format, or its schema cannot be converted to a grammar.
     """
     model: Any = None
     schema: Any = response_format
@@ -144,8 +144,8 @@ def check_constraint(
     """Return the GBNF grammar of a text, if it has to fit one, and what its value is.
 
     Raises:
-        GrammarError: ``grammar`` is none.
-        SchemaError: ``response_format`` is none, or its schema cannot be converted to a grammar.
+        GrammarError: ``grammar`` is not valid GBNF.
+        SchemaError: ``response_format`` is not valid, or its schema cannot be converted to a grammar.
         ConfigError: Both are given.
     """
     expected = check_response_format(response_format)
@@ -164,7 +164,7 @@ def check_grammar(grammar: str, vocab: LlamaVocab | None = None) -> str:
         vocab: Whose tokens it may name.
 
     Raises:
-        GrammarError: It is none.
+        GrammarError: It is not valid GBNF.
     """
     if not isinstance(grammar, str):
         raise GrammarError(f"a grammar is a str, not {type(grammar).__name__}: {grammar!r:.80}")

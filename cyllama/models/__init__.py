@@ -14,8 +14,8 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
     """Return the file to load: ``None`` stands for the embedded model, ``~`` for the home folder.
 
     Raises:
-        ConfigTypeError: It is no path.
-        ModelNotFoundError: The path is empty, or no text that a file system would know.
+        ConfigTypeError: It is not a path.
+        ModelNotFoundError: The path is empty, or not valid text for a file system.
     """
     if model_path is None:
         return TINY_CHAT
