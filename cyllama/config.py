@@ -338,7 +338,7 @@ class ModelConfig(Config):
         None,
         "Tokens that the KV caches of all conversations in the context have room for together. llama.cpp rounds it up "
         "to 256.",
-        none="what the running generations need, growing, and some for conversations that take turns",
+        none="what the running generations need, growing, and some for conversations that alternate",
         unit="tokens",
     )
     host_cache_mb: Annotated[int, Field(ge=0, le=2**40)] = option(

@@ -385,7 +385,7 @@ class LLM(Embeddings):
         """Load a LoRA adapter, for generations that ask for it.
 
         A generation is computed with the adapters in its config's ``lora`` and no others. Those with the same ones are
-        decoded together, others take turns with them. The KV cache of a session is valid for the same adapters only:
+        decoded together, others alternate with them. The KV cache of a session is valid for the same adapters only:
         with others, the conversation is evaluated again.
 
         >>> llm.load_lora("pirate", "pirate.gguf")

@@ -31,7 +31,7 @@ class Conversation:
 
 def main(model_path: str | None = None) -> None:
     with LLM(model_path, temperature=0, max_tokens=64) as llm:
-        # Two conversations take turns in one context.
+        # Two conversations alternate in one context.
         ada, ben = Conversation(llm), Conversation(llm)
         ada.say("My name is Zorblax.")
         ben.say("My name is Quimby.")

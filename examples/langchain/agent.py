@@ -36,7 +36,7 @@ def main(model_path: str | None = None) -> None:
     with ChatCyllama(model_path=model_path, temperature=0, max_tokens=128) as model:
         agent = create_agent(model, [get_weather, add], checkpointer=InMemorySaver())
         for turn in TURNS:
-            for thread, place in THREADS:  # in turn: none evicts another
+            for thread, place in THREADS:  # alternately: none evicts another
                 text = turn.format(name=thread.capitalize(), place=place)
                 config: RunnableConfig = {"configurable": {"thread_id": thread}}
                 messages = agent.invoke({"messages": [HumanMessage(text)]}, config)["messages"]

@@ -1,4 +1,4 @@
-"""Ten conversations in turn through ``RunnableWithMessageHistory``: each one's KV cache stays warm.
+"""Ten alternating conversations through ``RunnableWithMessageHistory``: each one's KV cache stays warm.
 
 LangChain keeps the histories and names the conversation in the config of every call. The model goes on from what it
 holds of this conversation, and evaluates only what is new.

@@ -62,7 +62,7 @@ class LoadingFields(BaseModel):
 
     kv_cells: int | None = None
     """Tokens that the KV caches of all conversations in the context have room for together. llama.cpp rounds it up to
-    256. `None`: what the running generations need, growing, and some for conversations that take turns."""
+    256. `None`: what the running generations need, growing, and some for conversations that alternate."""
 
     host_cache_mb: int | None = None
     """Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none. (Default:
