@@ -389,8 +389,9 @@ class LLM(Embeddings):
         with others, the conversation is evaluated again.
 
         >>> llm.load_lora("pirate", "pirate.gguf")
-        >>> llm("Good morning!", lora={"pirate": 1.0}, max_tokens=4).usage.completion_tokens
-        4
+        >>> response = llm("Good morning!", lora={"pirate": 1.0}, max_tokens=16)
+        >>> llm.loras
+        ['pirate']
 
         Args:
             name: The name that ``lora`` refers to it by.
