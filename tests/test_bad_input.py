@@ -275,7 +275,7 @@ def test_a_quantized_v_cache_without_flash_attention(tiny_chat: Path):
 
 
 @pytest.mark.parametrize("messages", [[], [{}], [{"role": "user"}], ["hello"], [{"role": "user", "content": 5}]])
-def test_messages_that_are_none(llm: LLM, messages: Any):
+def test_messages_that_are_not_valid(llm: LLM, messages: Any):
     with pytest.raises(ChatTemplateError):
         llm.render(messages)
 

@@ -1,4 +1,4 @@
-"""The sampling that a model's file recommends is the default of whoever gives no other."""
+"""The sampling that a model's file recommends is the default where the caller gives no other."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ FACTS = (
 
 
 class Disturbance:
-    """Something that befalls everybody from time to time, and takes a while.
+    """Something that happens to all conversations from time to time, and takes a while.
 
     Attributes:
         begun: How often it has begun.

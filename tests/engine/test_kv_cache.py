@@ -289,7 +289,7 @@ def test_a_saved_sequence_is_adopted_by_another_cache(llama: LlamaModel, desk: D
     other.close()
 
 
-def test_an_adopted_state_that_is_none_is_evaluated_again(desk: Desk):
+def test_an_adopted_state_that_is_not_valid_is_evaluated_again(desk: Desk):
     adopted = desk.adopt(TOKENS[:50], b"this is no state of any model")
     desk.cache.check_integrity()
     sequence, known = desk.turn(TOKENS[:60], adopted)

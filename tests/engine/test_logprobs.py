@@ -17,7 +17,7 @@ CAPITAL: list[dict[str, Any]] = [{"role": "user", "content": "What is the capita
 START = "Once upon a time"
 
 
-def test_without_asking_there_are_none(llm: LLM):
+def test_there_are_no_log_probabilities_unless_asked_for(llm: LLM):
     assert llm(START, max_tokens=3).logprobs is None
     assert llm.chat(CAPITAL).logprobs is None
     with llm(START, max_tokens=3, stream=True) as stream:

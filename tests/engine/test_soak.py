@@ -30,7 +30,7 @@ from cyllama.errors import SessionFileError
 from ..support.harness import ANIMALS, ENDLESS, engine_of, settled, story, turn
 
 N_THREADS, N_TASKS = 32, 32
-NAMES = ("ada", "bob", "eve", "kim", "leo", "mia")  # conversations that everybody uses
+NAMES = ("ada", "bob", "eve", "kim", "leo", "mia")  # conversations that all threads and tasks use
 MIB = 2**20
 WEATHER: dict[str, Any] = {
     "type": "function",

@@ -86,7 +86,7 @@ def test_in_streams_sessions_and_event_loops(llm: LLM):
     asyncio.run(main())
 
 
-def test_beside_others_nobody_takes_part_in_anothers_grammar(llm: LLM):
+def test_a_grammar_constrains_its_own_request_only(llm: LLM):
     free = llm(START, max_tokens=20)
 
     def ask(i: int) -> bool:

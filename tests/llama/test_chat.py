@@ -1,4 +1,4 @@
-"""Chat templates: messages to prompt, and templates that are none."""
+"""Chat templates: messages to prompt, and templates that are not valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading: what is in a file, what stops a load, and every file that is none."""
+"""Loading: what is in a file, what stops a load, and every file that is not a model."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_pipe_or_a_device_is_refused_without_waiting_for_it(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "is empty"), (b"GG", "GGUF"), (b"<html>not found</html>", "GGUF")])
-def test_what_is_no_gguf_file_is_named(content: bytes, why: str, tmp_path: Path):
+def test_a_file_that_is_not_gguf_is_named(content: bytes, why: str, tmp_path: Path):
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=why):
@@ -342,7 +342,7 @@ def test_the_size_of_a_kv_cache_is_never_negative(model: LlamaModel):
 
 
 def test_a_check_of_llama_cpp_that_fails_is_an_exception(in_process: Callable[..., str]):
-    """Nothing here looks at groups of experts: that is what every check that nobody knows of stands for."""
+    """Nothing here looks at groups of experts: it stands for every check that is not known here."""
     code = """
 groups = {"llama.expert_count": 3, "llama.expert_used_count": 1, "llama.expert_group_count": 2}
 print(raised(lambda: load(kv_overrides=groups)))

@@ -107,7 +107,7 @@ def test_tags_are_found_however_they_are_cut_into_tokens(data: st.DataObject, to
     assert not forces(sampler, told, vocab)
 
 
-def test_an_answer_that_does_not_begin_with_reasoning_has_none(told: LlamaContext, vocab: LlamaVocab):
+def test_an_answer_that_does_not_begin_with_reasoning_is_not_limited(told: LlamaContext, vocab: LlamaVocab):
     sampler = budget(vocab, 0)
     sampler.accept(tokens_of(vocab, f"The tag {START} begins"))
     assert not forces(sampler, told, vocab)

@@ -218,7 +218,7 @@ print("fine")
     assert in_process(code) == "fine\n"
 
 
-def test_a_forked_child_gets_clear_errors_and_can_start_anew(in_process: Callable[..., str]):
+def test_a_forked_child_gets_clear_errors_and_can_start_again(in_process: Callable[..., str]):
     code = """
 import warnings
 warnings.simplefilter("ignore")  # Python 3.12 and newer warn of what is tested here

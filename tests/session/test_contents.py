@@ -13,7 +13,7 @@ from ..support.conversations import (
     IDS,
     NEARLY_TIED,
     STORY,
-    check_books,
+    check_integrity,
     counting,
     regret,
     tokens_of,
@@ -62,7 +62,7 @@ def test_a_repeated_answer_keeps_the_ids_that_were_sampled(llm: LLM):
     assert third.usage.cached_tokens >= again.usage.total_tokens - 1 - 1
 
 
-def test_a_changed_answer_is_made_into_tokens_anew(llm: LLM):
+def test_a_changed_answer_is_tokenized_again(llm: LLM):
     letter = llm.tokenize("o")
     answer = llm(CAPITAL, session="ada", logit_bias={letter[0]: 1000.0}, max_tokens=6)
     changed = CAPITAL + answer[:-1] + "x" + END
@@ -89,7 +89,7 @@ def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM):
     assert (text.finish_reason, ada.tokens) == ("cancelled", text.usage.total_tokens)
     whole = llm(STORY + text + END + CAPITAL, session="ada")
     assert whole.usage.cached_tokens >= text.usage.total_tokens - 1
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_a_turn_cancelled_before_it_began_leaves_nothing(llm: LLM):
@@ -159,4 +159,4 @@ def test_a_failure_leaves_the_conversation_as_it_was(llm: LLM, monkeypatch: pyte
     monkeypatch.undo()
     assert tokens_of(ada) == held
     assert ada("\n" + user("What is my name?")) == "Your name is Ada."
-    check_books(llm)
+    check_integrity(llm)

@@ -14,7 +14,7 @@ from ..support.conversations import (
     CAPITAL,
     STORY,
     SYSTEM,
-    check_books,
+    check_integrity,
     counting,
     user,
 )
@@ -57,7 +57,7 @@ def test_several_continuations_of_nothing_are_empty(llm: LLM):
 def test_several_continuations_may_end_at_different_lengths(llm: LLM):
     responses = llm(STORY, n=6, max_tokens=60, stop_sequences=["."], **WILD)
     assert len({r.usage.completion_tokens for r in responses}) > 2
-    check_books(llm)
+    check_integrity(llm)
     assert llm.stats.kv_cells_used == 0
 
 
@@ -77,7 +77,7 @@ def test_several_continuations_leave_sessions_alone(llm: LLM):
 @pytest.mark.parametrize(
     ("n", "error"), [(0, ConfigError), (-1, ConfigError), (100_000, ConfigError), (True, ConfigTypeError)]
 )
-def test_a_number_of_continuations_that_is_none_is_refused(llm: LLM, n: Any, error: type[Exception]):
+def test_a_number_of_continuations_that_is_not_valid_is_refused(llm: LLM, n: Any, error: type[Exception]):
     with pytest.raises(error, match=r"^n "):
         llm(CAPITAL, n=n)
     with pytest.raises(ConfigTypeError, match="a number of continuations, not str"):

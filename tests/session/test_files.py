@@ -19,7 +19,7 @@ from ..support.conversations import (
     CAPITAL,
     END,
     STORY,
-    check_books,
+    check_integrity,
     counting,
     swap_out,
     tokens_of,
@@ -67,7 +67,7 @@ def test_a_fork_of_a_loaded_session_outlives_it(llm: LLM, saved: Path):
         ada.close()
     assert fork("\n" + user("What is my name?")).usage.cached_tokens == held - 1
     fork.close()
-    check_books(llm)
+    check_integrity(llm)
     assert (llm.stats.kv_cells_used, llm.stats.host_bytes) == (0, 0)
 
 
@@ -90,7 +90,7 @@ def test_a_session_goes_on_in_another_llm(tiny_chat: Path, saved: Path, options:
         held = ada.tokens
         answer = ada("\n" + user("What is my name?"))
         assert (answer, answer.usage.cached_tokens) == ("Your name is Ada.", held - 1)
-        check_books(other)
+        check_integrity(other)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_saving_while_it_answers_saves_the_turns_before(llm: LLM, tmp_path: Path
     bob = llm.load_session(tmp_path / "ada", "bob")
     assert tokens_of(bob) == held
     assert bob("\n" + user("What is my name?")) == "Your name is Ada."
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_a_damaged_file_is_refused(llm: LLM, saved: Path, tmp_path: Path):
@@ -206,7 +206,7 @@ def test_a_session_of_another_model_is_refused(saved: Path, tmp_path: Path):
         assert other.sessions == []
 
 
-def test_what_is_no_session_is_refused(llm: LLM, tmp_path: Path):
+def test_a_file_that_is_not_a_session_is_refused(llm: LLM, tmp_path: Path):
     (tmp_path / "text").write_text("Once upon a time")
     (tmp_path / "nothing").touch()
     for path in (tmp_path / "text", tmp_path / "nothing", TINY_CHAT):

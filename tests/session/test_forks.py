@@ -13,7 +13,7 @@ from ..support.conversations import (
     IDS,
     NEARLY_TIED,
     STORY,
-    check_books,
+    check_integrity,
     counting,
     regret,
     swap_out,
@@ -60,7 +60,7 @@ def test_a_fork_made_while_its_parent_answers_holds_the_turns_before(llm: LLM):
     assert tokens_of(fork)[: len(held)] == held
     assert answer.usage.cached_tokens >= len(held) - 1
     assert answer == "Your name is Ada."
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_a_fork_outlives_its_parent(llm: LLM):
@@ -74,7 +74,7 @@ def test_a_fork_outlives_its_parent(llm: LLM):
     assert llm.sessions == ["zoe"]
     answer = fork("\n" + user("What is my name?"))
     assert (answer, answer.usage.cached_tokens) == ("Your name is Ada.", held - 1)
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_a_fork_of_an_empty_session_is_empty(llm: LLM):

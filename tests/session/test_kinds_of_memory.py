@@ -15,7 +15,7 @@ from cyllama.session import Session
 from ..support.conversations import (
     EXACT,
     IDS,
-    check_books,
+    check_integrity,
     counting,
     regret,
     swap_out,
@@ -44,7 +44,7 @@ class Pair(SimpleNamespace):
         assert answer == expected
         assert answer.usage.prompt_tokens == len(history)
         assert tokens_of(session)[: len(history)] == history
-        check_books(session.llm)
+        check_integrity(session.llm)
         return answer.usage.cached_tokens
 
 
@@ -167,7 +167,7 @@ def test_scarce_memory_changes_no_answer_of_those_that_run_together(pair: Pair):
                 assert tokens_of(session)[: len(history)] == history
                 assert len(tokens_of(session)) == len(history) + 30
                 assert regret(pair.cold, tokens_of(session), len(history)) < 0.05
-            check_books(small)
+            check_integrity(small)
 
 
 def test_a_session_of_a_chat_holds_what_its_history_renders_to(llm: LLM):

@@ -21,7 +21,7 @@ from cyllama.errors import PromptTypeError, SessionError
 from ..support.conversations import (
     CAPITAL,
     STORY,
-    check_books,
+    check_integrity,
     counting,
     tokens_of,
     user,
@@ -68,7 +68,7 @@ def test_the_room_of_a_closed_session_is_given_back(llm: LLM):
     ada(CAPITAL)
     assert llm.stats.kv_cells_used > 0
     ada.close()
-    check_books(llm)
+    check_integrity(llm)
     assert (llm.stats.kv_cells_used, llm.stats.host_bytes) == (0, 0)
 
 
@@ -82,7 +82,7 @@ def test_closing_a_session_cancels_its_generations_and_no_others(llm: LLM):
     assert (waiting.read(), waiting.response.finish_reason) == ("", "cancelled")
     assert other.read() == "The capital of France is Paris."
     assert llm.sessions == ["bob"]
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_reset_context_forgets_one_session_or_all(llm: LLM):
@@ -99,7 +99,7 @@ def test_reset_context_forgets_one_session_or_all(llm: LLM):
     assert [session.tokens for session in sessions] == [0, 0, 0]
     response = sessions[1](CAPITAL)
     assert (response, response.usage.cached_tokens) == ("The capital of France is Paris.", 0)
-    assert llm.sessions == ["bob"], "a handle that was not closed begins its conversation anew"
+    assert llm.sessions == ["bob"], "a handle that was not closed begins its conversation again"
 
 
 def test_reset_context_keeps_nothing_of_a_generation_in_flight(llm: LLM):
@@ -148,7 +148,7 @@ def test_the_session_unused_for_the_longest_is_forgotten_for_a_new_one(tiny_chat
             llm(CAPITAL, session=name)
         assert sorted(llm.sessions) == ["ada", "mia"], "what your code holds is not forgotten"
         assert held.tokens > 0
-        check_books(llm)
+        check_integrity(llm)
         assert llm.stats.resident + llm.stats.swapped + llm.stats.dropped == 2
 
 

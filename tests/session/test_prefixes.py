@@ -12,7 +12,7 @@ from ..support.conversations import (
     NEARLY_TIED,
     STORY,
     SYSTEM,
-    check_books,
+    check_integrity,
     common_length,
     counting,
     regret,
@@ -52,7 +52,7 @@ def test_a_state_whose_prefix_another_conversation_takes_stays_its_owners(llm: L
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_nothing_stale_is_left_of_a_conversation_that_begins_anew(llm: LLM, swapped: bool):
+def test_nothing_stale_is_left_of_a_conversation_that_starts_from_scratch(llm: LLM, swapped: bool):
     llm(IDS[:300], session="ada", max_tokens=5)
     if swapped:
         swap_out(llm)
@@ -64,7 +64,7 @@ def test_nothing_stale_is_left_of_a_conversation_that_begins_anew(llm: LLM, swap
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_the_longest_prefix_wins_whoever_has_it(llm: LLM, swapped: bool):
+def test_the_longest_prefix_wins_in_whichever_sequence_it_is(llm: LLM, swapped: bool):
     prompts = {name: IDS[:n] + IDS[1000 + n : 1010 + n] for name, n in {"ada": 50, "bob": 200, "zoe": 100}.items()}
     for name, ids in prompts.items():
         llm(ids, session=name, max_tokens=0)
@@ -74,7 +74,7 @@ def test_the_longest_prefix_wins_whoever_has_it(llm: LLM, swapped: bool):
     assert llm(IDS[:300], session="ada", max_tokens=0).usage.cached_tokens == 250, "although it has 50 itself"
     for name in ("bob", "zoe"):
         assert llm([*prompts[name], 5], session=name, max_tokens=0).usage.cached_tokens == len(prompts[name])
-    check_books(llm)
+    check_integrity(llm)
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -17,7 +17,7 @@ from ..support.conversations import (
     NEARLY_TIED,
     STORY,
     SYSTEM,
-    check_books,
+    check_integrity,
     counting,
     regret,
     swap_out,
@@ -83,7 +83,7 @@ def test_without_a_host_cache_a_session_that_stays_in_the_context_is_not_evaluat
         bob(CAPITAL)
         held = ada.tokens
         assert ada("\n" + user("What is my name?")).usage.cached_tokens == held - 1
-        check_books(llm)
+        check_integrity(llm)
 
 
 def test_a_full_host_cache_never_disturbs_a_running_request(tiny_chat: Path):
@@ -99,7 +99,7 @@ def test_a_full_host_cache_never_disturbs_a_running_request(tiny_chat: Path):
         assert llm.stats.host_bytes <= 2**20
         assert llm.stats.dropped > 0
         assert regret(llm, tokens_of(ada), n_prompt) < NEARLY_TIED
-        check_books(llm)
+        check_integrity(llm)
 
 
 def test_more_sessions_than_fit_into_the_cells_take_turns(tiny_chat: Path):
@@ -124,7 +124,7 @@ def test_more_generations_than_fit_into_the_cells_all_come_to_their_end(tiny_cha
         for session, answer in zip(sessions, answers, strict=True):
             assert answer.usage.completion_tokens == 100
             assert regret(llm, tokens_of(session), 60) < NEARLY_TIED
-        check_books(llm)
+        check_integrity(llm)
 
 
 def test_a_session_as_large_as_all_cells_ends_there(tiny_chat: Path):
@@ -188,7 +188,7 @@ def test_without_memory_for_a_larger_context_conversations_take_turns_in_it(llm:
     assert turns.evaluated == 4 * 180 + 4, "the last token of a known prompt is evaluated again"
 
 
-def test_a_context_grows_for_idle_conversations_only_as_far_as_they_cost_nobody_anything(llm: LLM):
+def test_a_context_grows_for_idle_conversations_only_as_far_as_they_cost_others_nothing(llm: LLM):
     for i in range(12):
         llm(IDS[100 * i : 100 * i + 1000], session=f"{i}", max_tokens=1)
     assert llm.stats.n_ctx == 4096

@@ -16,7 +16,7 @@ from ..support.conversations import (
     IDS,
     STORY,
     SYSTEM,
-    check_books,
+    check_integrity,
     common_length,
     counting,
     tokens_of,
@@ -152,7 +152,7 @@ def test_many_threads_talk_to_their_own_sessions_at_once(llm: LLM):
 
     answers = in_threads([lambda name=name: talk(name) for name in names])
     assert answers == [f"Your name is {name}." for name in names]
-    check_books(llm)
+    check_integrity(llm)
 
 
 def test_a_shared_system_prompt_is_evaluated_once(llm: LLM):

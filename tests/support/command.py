@@ -99,7 +99,7 @@ class Terminal:
 
     def wait(self) -> int:
         """Wait until it has ended; return the exit code."""
-        while self._read():  # what nobody reads would keep it from ending
+        while self._read():  # output that is not read would keep it from ending
             pass
         return self._process.wait(timeout=_SECONDS)
 

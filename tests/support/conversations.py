@@ -35,10 +35,10 @@ def counting(llm: LLM) -> Iterator[SimpleNamespace]:
     counts.evaluated = after.prompt_tokens_evaluated - before.prompt_tokens_evaluated
     counts.reused = after.prompt_tokens_reused - before.prompt_tokens_reused
     counts.contexts = after.contexts_created - before.contexts_created
-    check_books(llm)
+    check_integrity(llm)
 
 
-def check_books(llm: LLM) -> None:
+def check_integrity(llm: LLM) -> None:
     if llm._runtime.engine is not None:
         llm._runtime.engine.check_integrity()
 

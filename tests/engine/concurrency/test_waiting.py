@@ -107,7 +107,7 @@ def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token
         check(reference, stream, stream.response)
 
 
-def test_sessions_give_way_too_and_remember(steps: list[Step], reference: Reference):
+def test_sessions_wait_for_cells_too_and_remember(steps: list[Step], reference: Reference):
     with LLM(**EXACT, n_parallel=4, kv_cells=256, host_cache_mb=1) as llm:
         sessions = [llm.session() for _ in range(4)]
         names = ["Zorblax", "Kimbo", "Taveri", "Lunor"]
@@ -162,7 +162,7 @@ def test_a_prompt_that_fits_only_alone_waits_until_it_is(steps: list[Step], refe
     assert not any({small._request, large._request} <= step.requests for step in steps)
 
 
-def test_the_context_grows_beneath_running_streams(steps: list[Step], reference: Reference):
+def test_the_context_grows_while_streams_run(steps: list[Step], reference: Reference):
     with LLM(**EXACT, n_parallel=4) as llm:
         first = llm(story(), stream=True, max_tokens=100)
         text = next(first)

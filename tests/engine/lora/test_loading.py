@@ -127,7 +127,7 @@ def test_the_same_file_loaded_again_is_the_same_adapter(files: Files):
         assert llm([*prompt, 5], session="bob", lora={"crimson": 1.0}).usage.cached_tokens == 300
 
 
-def test_files_that_are_no_adapter(files: Files, tmp_path: Path):
+def test_files_that_are_not_adapters(files: Files, tmp_path: Path):
     data, path = files.adapters["red"].read_bytes(), tmp_path / "adapter.gguf"
     mamba = write_random_adapter(tmp_path / "mamba.gguf", write_random_model(tmp_path / "model.gguf", "mamba"))
     activated = write_random_adapter(tmp_path / "activated.gguf", files.model, invocation=[5, 6])

@@ -59,7 +59,7 @@ def test_adapters_do_what_merging_them_into_the_weights_does(
     assert (logits_of(context) == without).all()
 
 
-def test_a_scale_of_0_is_none(base: LlamaModel, adapter: LlamaAdapterLora, new_context: NewContext):
+def test_an_adapter_with_scale_0_changes_nothing(base: LlamaModel, adapter: LlamaAdapterLora, new_context: NewContext):
     context = new_context(base)
     without = logits_of(context)
     context.set_adapters_lora([(adapter, 0.0)])

@@ -29,7 +29,7 @@ from ...support.random_models import (
 )
 
 
-def test_paths_that_are_no_file(base: LlamaModel, tmp_path: Path):
+def test_paths_that_are_not_files(base: LlamaModel, tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         LlamaAdapterLora(base, tmp_path / "missing.gguf")
     with pytest.raises(IsADirectoryError):
@@ -46,7 +46,7 @@ def test_paths_that_are_no_file(base: LlamaModel, tmp_path: Path):
         LlamaAdapterLora(base, 7)  # type: ignore[arg-type]
 
 
-def test_a_model_is_no_adapter(base: LlamaModel, llama: Path, adapter_file: Path):
+def test_a_model_is_not_an_adapter(base: LlamaModel, llama: Path, adapter_file: Path):
     with pytest.raises(RuntimeError, match=r'general.type is missing, not "adapter"'):
         LlamaAdapterLora(base, llama)
     with pytest.raises(RuntimeError, match="cannot load"):
@@ -233,7 +233,7 @@ def test_metadata_that_llama_cpp_would_abort_on_is_refused(
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_refused(kind: str, value: float, base: LlamaModel, tmp_path: Path):
+def test_values_that_are_not_finite_are_refused(kind: str, value: float, base: LlamaModel, tmp_path: Path):
     quantization = gguf.GGMLQuantizationType[kind]
     a, b = np.ones((32, 64), np.float32), np.ones((64, 32), np.float32)
     b[-1, -1] = value

@@ -63,7 +63,7 @@ def test_what_a_callback_raises_comes_out_of_decode(
     context = new_context(**{name: callback})
     with pytest.raises(error or ArithmeticError):
         context.decode_and_sample(batch_of(), [(2, LlamaSampler.greedy())])
-    assert len(calls) == 1, "after an exception nobody asks again"
+    assert len(calls) == 1, "after an exception it is not called again"
     with pytest.raises(IndexError):
         context.get_logits_ith()
     context.kv_cache_clear()

@@ -156,7 +156,7 @@ def test_a_grammar_whose_trigger_does_not_fit_needs_a_reset(told: LlamaContext, 
         "%llguidance {}",
     ],
 )
-def test_grammars_that_are_none(grammar: str, in_process: Callable[..., str]):
+def test_grammars_that_are_not_valid(grammar: str, in_process: Callable[..., str]):
     code = f"""
 logging.disable()
 print(raised(LlamaSampler.grammar, load().vocab, {grammar!r}))
@@ -197,7 +197,7 @@ print("fine")
     assert in_process(code) == "fine\n"
 
 
-def test_trigger_patterns_that_are_none(model: LlamaModel):
+def test_trigger_patterns_that_are_not_valid(model: LlamaModel):
     for pattern in ("(", "[", "a{2,1}", "a" * 200_000):
         with pytest.raises(ValueError, match="trigger pattern cannot be parsed"):
             LlamaSampler.grammar_lazy(model.vocab, 'root ::= "a"', "root", [pattern], [])

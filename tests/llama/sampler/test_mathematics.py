@@ -114,7 +114,7 @@ def test_logit_bias(told: LlamaContext, logits: np.ndarray):
     assert LlamaSampler.chain([LlamaSampler.logit_bias(N_VOCAB, [(77, 1e6)]), LlamaSampler.greedy()]).sample(told) == 77
 
 
-def test_xtc_drops_what_everybody_expects(told: LlamaContext, logits: np.ndarray):
+def test_xtc_drops_the_most_likely_token(told: LlamaContext, logits: np.ndarray):
     probabilities = softmax(logits / 3.0)
     order = np.argsort(-probabilities)
     threshold = float(probabilities[order[1]]) * 0.999  # the two most likely are above it

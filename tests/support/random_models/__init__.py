@@ -4,8 +4,8 @@ What they say is noise, but it depends on all that they were told, from the firs
 order: a memory that lost or mixed up anything shows in the logits. Their tokenizer and chat template are those of the
 embedded model.
 
-Where there is attention, flash attention rounds differently for one token and for many, by up to 0.1 here. Whoever
-compares the greedy tokens of different batches disables it: what is left is below 0.01.
+Where there is attention, flash attention rounds differently for one token and for many, by up to 0.1 here. Tests that
+compare the greedy tokens of different batches disable it: what is left is below 0.01.
 """
 
 from __future__ import annotations
