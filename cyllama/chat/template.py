@@ -140,6 +140,7 @@ class ChatTemplates:
                 raise
             return new_chat(checked).render()[0]
 
+    # Long by its arguments: each is an option of a chat.
     def prepare(
         self,
         messages: Sequence[MessageLike],
