@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -15,25 +14,7 @@ from cyllama.engine.batch import Row
 from cyllama.models import TINY_CHAT
 
 from .support.harness import Step
-
-TESTS = Path(__file__).parent
-#: Of these folders, the files whose tests depend on how a processor rounds. The others give the same on every one: they
-#: compute little or nothing, or compare with what they computed before. In folders that are not named, all may depend.
-COMPUTING = {
-    "chat": ("test_calls_or_answers", "test_chat", "test_tiny_chat"),
-    "cli": (),
-    "docs": ("test_examples", "test_langchain_examples"),
-    "fuzz": (),
-    "grammar": (),
-    "langchain": ("test_adapters", "test_agents*", "test_chat_model*", "test_llm*", "test_standard_*"),
-    "llama": (
-        *("test_adapter", "test_attention", "test_backend", "test_chains", "test_context", "test_decode_and_sample"),
-        *("test_in_graph", "test_large_vocabulary", "test_mathematics", "test_memory", "test_outputs"),
-        *("test_products", "test_state", "test_variant"),
-    ),
-    "quality": (),
-    "training": (),
-}
+from .support.processors import computes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,10 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    names = COMPUTING.get(collection_path.relative_to(TESTS).parts[0]) if collection_path.suffix == ".py" else None
-    if names is None or not config.getoption("computing"):
-        return None
-    return not any(fnmatch(collection_path.stem, name) for name in names) or None
+    return True if config.getoption("computing") and not computes(collection_path) else None
 
 
 def pytest_collection_finish() -> None:

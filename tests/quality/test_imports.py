@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ..support.source_tree import ROOT, Module, circle, modules
+from ..support.source_tree import Module, circle, modules
 
 #: A module imports from its own layer and those below, the first of which know nothing of the others.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -145,15 +145,4 @@ def test_no_room_uses_private_members_of_another_one():
     for module in modules().values():
         own.setdefault(module.room, set()).update(private_names(module))
     wrong = [access for module in modules().values() for access in private_accesses(module, own[module.room])]
-    assert wrong == []
-
-
-def test_no_test_imports_another_one():
-    wrong = [
-        f"{path.relative_to(ROOT)}: {line}"
-        for path in sorted((ROOT / "tests").rglob("*.py"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if re.match(r"\s*(from|import) [\w.]*\b(test_\w+|conftest)\b", line)
-        or re.match(r"from \.+\w* import (test_\w+|conftest)\b", line)
-    ]
     assert wrong == []
