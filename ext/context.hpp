@@ -88,3 +88,6 @@ class ContextUse {
     std::optional<Guard> other_guard_;
     Guard guard_;
 };
+
+/// LlamaContext.__init__: creates a context (llama_init_from_model) in the object at `self`. `params` is null for the defaults.
+void create_context(LlamaContext * self, const LlamaModel & model, const LlamaContextParams * params);

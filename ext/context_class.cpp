@@ -1,6 +1,5 @@
 // The Python class LlamaContext: its life, and what it is made of.
 #include "context.hpp"
-#include "context_create.hpp"
 #include "context_limits.hpp"
 #include "modules.hpp"
 #include "params.hpp"

@@ -25,9 +25,10 @@ def components(folder: str) -> Graph:
 def layers() -> dict[str, int]:
     """Return the layer of each source file of ext/, counted from below, as its CMakeLists.txt lists them."""
     text = (ROOT / "ext" / "CMakeLists.txt").read_text(encoding="utf-8")
-    order = re.findall(r"\$\{(\w+)\}", text[text.index("nanobind_add_module") :].partition(")")[0])
+    order = re.search(r"^set\(layers (.+)\)$", text, re.MULTILINE)
+    assert order
     found: dict[str, int] = {}
-    for i, layer in enumerate(order):
+    for i, layer in enumerate(order[1].split()):
         files = re.search(rf"^set\({layer}\b[^\n]*\n(.+?)\)$", text, re.MULTILINE | re.DOTALL)
         assert files, layer
         found |= dict.fromkeys((name.removesuffix(".cpp") for name in files[1].split()), i)
