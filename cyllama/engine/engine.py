@@ -132,7 +132,7 @@ class Engine(Worker[Message]):
         try:
             if self._receive():
                 self._step()
-        except Exception as error:  # whatever failed, no caller may wait forever, and the next request starts from scratch
+        except Exception as error:  # no caller may wait forever, and the next request starts from scratch
             logger.debug("a step failed", exc_info=True)
             self._context.release()
             for request in list(self._scheduler.running):
