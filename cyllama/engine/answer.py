@@ -32,10 +32,9 @@ class Clock:
         """Note that the generation has a place to run in."""
         self._started = time.perf_counter()
 
-    def note_token(self) -> None:
-        """Note a token; the time of the first one counts."""
-        if self._first_token is None:
-            self._first_token = time.perf_counter()
+    def note_first_token(self) -> None:
+        """Note the first token."""
+        self._first_token = time.perf_counter()
 
     def finish(self) -> None:
         """Note the end."""
@@ -98,7 +97,8 @@ class Answer:
 
     def append(self, token: int, vocab: LlamaVocab, *, last: bool, logprob: TokenLogprob | None = None) -> None:
         """Add a token; ``last`` if it ends the generation: then it has a text only if that is preserved."""
-        self.clock.note_token()
+        if not self.tokens:
+            self.clock.note_first_token()
         self.tokens.append(token)
         if logprob is not None:
             self.logprobs.append(logprob)

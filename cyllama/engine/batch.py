@@ -98,8 +98,8 @@ class Batch:
             followers: Requests that sample from the outputs of the row as well; all have started.
         """
         request, tokens, outputs = row
-        sequence = request.sequence
-        assert sequence is not None
+        assert request.lease is not None
+        sequence = request.lease.sequence
         assert sequence.seq_id is not None
         for output in outputs:
             for owner in (request, *followers):

@@ -261,8 +261,8 @@ class Engine(Worker[Message]):
         """Note what was evaluated, and give requests what was sampled."""
         self._scheduler.pace.note(batch.n_generating, batch.n_tokens - batch.n_generating, batch.seconds)
         for request, tokens, _ in batch.rows:
-            sequence = request.sequence
-            assert sequence is not None
+            assert request.lease is not None
+            sequence = request.lease.sequence
             of_prompt = min(len(tokens), max(0, len(request.prompt) - len(sequence.tokens)))
             self._stats.prompt_tokens_evaluated += of_prompt
             self._kv_cache.append(sequence, tokens)
