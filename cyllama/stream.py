@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from queue import SimpleQueue
 
 from typing_extensions import Self
 
@@ -13,6 +14,9 @@ from .errors import ConfigTypeError, EventLoopError, StreamNotFinishedError
 from .grammar import ResponseFormat
 from .response import Response, TextChunk
 from .runtime import Runtime
+
+Chunks = SimpleQueue[TextChunk | None]
+"""The queue that a :class:`Stream` takes its chunks from; ``None`` ends it."""
 
 
 def check_synchronous(on_token: Callable[[str], object] | None) -> None:
@@ -106,12 +110,23 @@ class Stream(_Generation, Iterator[TextChunk]):
     (True, 'length')
     """
 
+    def __init__(
+        self,
+        runtime: Runtime,
+        request: Request,
+        chunks: Chunks,
+        on_token: Callable[[str], object] | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> None:
+        super().__init__(runtime, request, on_token, response_format)
+        self._chunks = chunks
+
     def __next__(self) -> TextChunk:
         if self._response is not None:
             raise StopIteration
         self._runtime.check_process()
         try:
-            chunk = self._request.queue.get()
+            chunk = self._chunks.get()
             if chunk is not None and self._on_token is not None:
                 outcome = self._on_token(chunk)
                 if inspect.isawaitable(outcome):
@@ -153,7 +168,7 @@ class Stream(_Generation, Iterator[TextChunk]):
         """
         self.cancel()
         while self._response is None and self._runtime.in_own_process:
-            if self._request.queue.get() is None:
+            if self._chunks.get() is None:
                 self._end(raise_error=False)
 
     def __enter__(self) -> Self:

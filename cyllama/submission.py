@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from .attempts import MAX_SEED, AnyResponse, Attempts
@@ -12,7 +13,7 @@ from .calls import Task, check_callable
 from .engine import Conversation, Request, context_size, sampler_maker
 from .response import Response
 from .runtime import Runtime
-from .stream import AsyncStream, LoopOutlet, Stream, check_synchronous
+from .stream import AsyncStream, Chunks, LoopOutlet, Stream, check_synchronous
 
 ReadT = TypeVar("ReadT", covariant=True)
 
@@ -42,10 +43,12 @@ def start(
     """
     check_callable("on_token", on_token)
     check_synchronous(on_token)
-    make = _maker(runtime, task, None, streaming=streaming)
+    queue: Chunks = SimpleQueue()
+    make = _maker(runtime, task, queue, streaming=streaming)
     with runtime.lock:
         request = make(_conversation(runtime, session))
-        stream = Stream(runtime, request, on_token, task.response_format)  # dropping it cancels: Ctrl-C leaves nothing
+        # Dropping the stream cancels the request: Ctrl-C leaves nothing.
+        stream = Stream(runtime, request, queue, on_token, task.response_format)
         runtime.submit([request])
     return stream
 
@@ -73,7 +76,7 @@ def _conversation(runtime: Runtime, session: str | None) -> Conversation | None:
 
 
 def _maker(
-    runtime: Runtime, task: Task, outlet: LoopOutlet | None, *, streaming: bool
+    runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, streaming: bool
 ) -> Callable[[Conversation | None], Request]:
     """Do all preparation of a request that takes time; return what makes it one of a conversation.
 
@@ -86,11 +89,11 @@ def _maker(
         task.prompt,
         config,
         conversation=conversation,
+        outlet=outlet,
         streaming=streaming,
         size_for=size_for,
         make_sampler=make_sampler,
         preserved=task.preserved,
-        outlet=outlet,
         adapters=task.adapters,
     )
 
@@ -100,8 +103,10 @@ def _maker(
 
 def generate_all(runtime: Runtime, task: Task, n: int) -> list[Response]:
     """Return ``n`` continuations of one prompt, which is evaluated once."""
-    requests = _group(runtime, task, [None] * n)
-    streams = [Stream(runtime, request, response_format=task.response_format) for request in requests]
+    queues: list[Chunks] = [SimpleQueue() for _ in range(n)]
+    requests = _group(runtime, task, queues)
+    pairs = zip(requests, queues, strict=True)
+    streams = [Stream(runtime, *pair, response_format=task.response_format) for pair in pairs]
     try:
         with runtime.lock:
             runtime.submit(requests)
@@ -128,7 +133,7 @@ async def generate_all_async(runtime: Runtime, task: Task, n: int) -> list[Respo
         raise
 
 
-def _group(runtime: Runtime, task: Task, outlets: Sequence[LoopOutlet | None]) -> list[Request]:
+def _group(runtime: Runtime, task: Task, outlets: Sequence[Chunks | LoopOutlet]) -> list[Request]:
     """Return a generation for each outlet, all of the same prompt, to be submitted together."""
     first = task.first_samplers()  # compiled once
     seed = task.config.seed

@@ -166,7 +166,7 @@ def test_a_slow_reader_finds_every_chunk_and_they_take_little_memory(llm: LLM):
         stream = llm(STORY, stream=True, max_tokens=1500, ignore_eos=True)
         while stream._request.finish_reason is None:
             settled(llm)
-        unread = stream._request.queue.qsize()
+        unread = stream._chunks.qsize()
         gc.collect()
         size = sum(trace.size for trace in tracemalloc.take_snapshot().traces)
         text = "".join(stream)

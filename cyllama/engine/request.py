@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from queue import SimpleQueue
 
 from ..config import GenerationConfig
 from ..errors import DecodeError, GrammarError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
-from ..response import FinishReason, TextChunk, TokenLogprob, Usage
+from ..response import FinishReason, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
 from .answer import Answer, Outlet
 from .context_params import ContextSize
@@ -89,11 +88,11 @@ class Request:
         config: GenerationConfig,
         *,
         conversation: Conversation | None = None,
+        outlet: Outlet,
         streaming: bool,
         size_for: Callable[[int], ContextSize],
         make_sampler: Callable[[Sequence[int]], LlamaSampler],
         preserved: frozenset[int] = frozenset(),
-        outlet: Outlet | None = None,
         adapters: AdapterSet = NO_ADAPTERS,
     ) -> None:
         """Make a request.
@@ -102,11 +101,11 @@ class Request:
             prompt: What to continue.
             config: How to generate.
             conversation: What it belongs to, if anything.
+            outlet: Where the text goes.
             streaming: Whether text is wanted before the end.
             size_for: Returns the sizes for a prompt of so many tokens, or raises.
             make_sampler: Returns the sampler, after penalties have seen the tokens of a prompt.
             preserved: Control tokens that have a text here.
-            outlet: Where the text goes; by default a queue.
             adapters: What to compute with besides the model.
         """
         self.config = config
@@ -114,9 +113,8 @@ class Request:
         self.adapters = adapters
         self.prompt: list[int] = []
         self.reservation = Reservation()
-        self.queue: SimpleQueue[TextChunk | None] = SimpleQueue()
         self.answer = Answer(
-            self.queue if outlet is None else outlet,
+            outlet,
             streaming=streaming,
             stop_sequences=config.stop_sequences,
             preserved=preserved,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -34,6 +35,7 @@ def request_of(n_prompt: int, conversation: Conversation | None = None, n_batch:
         Prompt(tokens, None, None, lambda text, *, parse_special=False: []),
         GenerationConfig(n_batch=n_batch),
         conversation=conversation,
+        outlet=SimpleQueue(),
         streaming=False,
         size_for=lambda n: ContextSize(100_000, n),
         make_sampler=lambda prompt: LlamaSampler.greedy(),
