@@ -35,3 +35,17 @@ def test_the_files_that_it_names_exist():
     named = re.findall(r"`((?:tests|benchmarks|examples|ext|llama\.cpp|cyllama|tools)/[\w/.-]+\.\w+)`", PAGE)
     assert len(named) > 3
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def walks() -> list[list[str]]:
+    """Return the modules that each walk names, in order."""
+    section = PAGE.split("## Three walks\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return [re.findall(r"^ *([\w/]+\.py)\b", block, re.MULTILINE) for block in blocks]
+
+
+def test_a_walk_enters_each_module_once():
+    assert len(walks()) == 4, "three walks, and what the engine's thread does meanwhile"
+    for modules in walks():
+        assert len(modules) == len(set(modules)) > 5
+        assert [name for name in modules if not (ROOT / "cyllama" / name).exists()] == []
