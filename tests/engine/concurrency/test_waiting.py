@@ -50,9 +50,8 @@ def test_a_short_request_joins_and_ends_while_a_long_one_runs(eight: LLM, steps:
         check(reference, short)
         assert len(long._request.tokens) >= 20
         assert long._request.finish_reason is None
-    steps = [step for step in steps if short._request in step.requests]
-    assert len(steps) == 20
-    assert all(long._request in step.generated for step in steps)
+    assert sum(short._request in step.generated for step in steps) == 19  # the prompt gave the first of 20 tokens
+    assert all(long._request in step.generated for step in steps if short._request in step.requests)
 
 
 def test_no_request_starves_behind_those_that_arrive_later(steps: list[Step], reference: Reference):
