@@ -17,7 +17,8 @@ CTRL_C, CTRL_D, UP, ENTER = "\x03", "\x04", "\x1b[A", "\r"
 
 _SECONDS = 120  # after which something hangs
 _TAKE_TERMINAL = """\
-import fcntl, runpy, termios
+import fcntl, runpy, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, a shell ignores it
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
 runpy.run_module("cyllama", run_name="__main__", alter_sys=True)
 """
