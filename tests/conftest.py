@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
@@ -15,6 +16,10 @@ from cyllama.models import TINY_CHAT
 
 from .support.harness import Step
 from .support.processors import computes
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("cyllama", deadline=None)
+settings.load_profile("cyllama")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
