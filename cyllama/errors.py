@@ -19,7 +19,7 @@ class CyllamaError(Exception):
 
 
 class ModelNotFoundError(CyllamaError, FileNotFoundError):
-    """There is no file at the model's path.
+    """There is no file at the model's path, or no such model on the hub or in its cache.
 
     >>> LLM("missing.gguf")
     Traceback (most recent call last):
@@ -38,11 +38,18 @@ class ModelLoadError(CyllamaError, RuntimeError):
 
 
 class ModelAccessError(ModelLoadError, OSError):
-    """The model's path is a directory, or a file that may not be read.
+    """The model's path is a directory, or a file that may not be read, or its repository on the hub is private.
 
     >>> LLM(".")
     Traceback (most recent call last):
     cyllama.errors.ModelAccessError: cannot read the model at '.': Is a directory
+    """
+
+
+class ModelDownloadError(ModelLoadError, OSError):
+    """A model cannot be downloaded: no network, a connection that broke, no space on the disk, or damaged data.
+
+    What has arrived is kept: the next try continues there.
     """
 
 

@@ -32,7 +32,7 @@ from .errors import ConfigError
 from .grammar import ResponseFormatLike
 from .llama.llama_cpp import LlamaModel
 from .loading import show_log, split_overrides
-from .models import resolve_model_path
+from .models import Place, find_file, resolve_model_path
 from .options import ChatOptions, GenerationOptions, RenderOptions, TextOptions
 from .response import Response
 from .runtime import Runtime
@@ -58,7 +58,7 @@ class LLM(Embeddings):
     32
 
     Args:
-        model_path: A GGUF file; ``None`` for the embedded tiny-chat.
+        model_path: A GGUF file, or a model on the hub, "owner/repo:Q4_K_M"; ``None`` for the embedded tiny-chat.
         config: Defaults for every generation, a :class:`GenerationConfig` or a dict of its options. For options that it
             leaves out, the model's file may recommend others than llama.cpp's (:attr:`recommended_sampling`).
         model_config: How to load the model, a :class:`ModelConfig` or a dict of its options.
@@ -67,8 +67,9 @@ class LLM(Embeddings):
         **overrides: Options of :class:`GenerationConfig` and :class:`ModelConfig` by name.
 
     Raises:
-        ModelNotFoundError: There is no such file.
+        ModelNotFoundError: There is no such file, nor a model of that name.
         ModelAccessError: It is a directory, or it may not be read.
+        ModelDownloadError: It cannot be downloaded.
         ModelLoadError: It is not a model, or damaged, or does not fit into memory.
         ContextMemoryError: The KV cache of ``kv_cells`` tokens does not fit into memory.
         ConfigError: An option has a value out of its range, or this machine does not have what it asks for.
@@ -93,6 +94,35 @@ class LLM(Embeddings):
             show_log()
         calls.check_callable("progress_callback", progress_callback)
         super().__init__(Runtime(resolve_model_path(model_path), how, given, progress_callback))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        filename: str | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: PathLike | None = None,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Return a model of the hub, downloaded if it is not in the cache, and loaded. It raises what ``LLM()`` does.
+
+        >>> LLM.from_pretrained("owner/repo", "*Q8_0.gguf", local_files_only=True)
+        Traceback (most recent call last):
+        cyllama.errors.ModelNotFoundError: 'hf:owner/repo/*Q8_0.gguf' is not in the cache at ...
+
+        Args:
+            repo_id: The repository, "owner/repo", or "owner/repo:Q4_K_M" for a quantization.
+            filename: A file of it, or a pattern that fits one model.
+            revision: A branch, a tag or a commit; by default the main branch.
+            token: An access token; by default ``HF_TOKEN`` or that of the log-in.
+            cache_dir: Another folder for downloads than the one that all tools share.
+            local_files_only: Download nothing: use what is in the cache.
+            **options: Everything else that ``LLM(...)`` takes.
+        """
+        return cls(find_file(repo_id, filename, Place(revision, token, cache_dir, local_files_only)), **options)
 
     # -------------------- text
 

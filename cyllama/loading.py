@@ -30,6 +30,7 @@ from .llama.llama_cpp import (
     max_devices,
 )
 from .models.identity import file_digest
+from .models.parts import check_parts
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,19 +51,20 @@ def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool 
     """Load a model.
 
     Args:
-        path: Its file.
+        path: Its file; of a split model, the first one.
         config: How to load it.
         progress: Called with 0.0 to 1.0; returning ``False`` stops it.
 
     Raises:
-        ModelNotFoundError: There is no such file.
+        ModelNotFoundError: There is no such file, or it is one of a split model, and another one is missing.
         ModelAccessError: It is a directory, or it may not be read.
-        ModelLoadError: It is not a model, or damaged, or does not fit into memory.
+        ModelLoadError: It is not a model, or damaged, or not the first part of one, or does not fit into memory.
         ConfigError: An option asks for what this build or this machine does not have.
         ContextMemoryError: ``kv_cells`` do not fit into memory.
     """
     _check_devices(config)
     _check_host_cache(config)
+    check_parts(path)
     params = LlamaModelParams()
     params.n_gpu_layers = config.n_gpu_layers
     params.main_gpu = config.main_gpu

@@ -13,9 +13,17 @@ from .chat import chat
 from .embed import embed
 from .generate import generate
 from .info import info
+from .models import models, pull, rm
 from .terminal import EXIT_ERROR, print_error
 
-COMMANDS: dict[str, Callable[..., None]] = {"chat": chat, "embed": embed, "info": info}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "chat": chat,
+    "embed": embed,
+    "info": info,
+    "pull": pull,
+    "models": models,
+    "rm": rm,
+}
 _OTHERS = "\n\n".join(
     [
         "Other commands:",

@@ -16,7 +16,10 @@ from ..options import find_option
 _PANEL = "Answer"  # the part of the help that lists them
 
 ModelOption: TypeAlias = Annotated[
-    str | None, typer.Option("-m", "--model", help="GGUF file; the embedded tiny-chat by default.")
+    str | None,
+    typer.Option(
+        "-m", "--model", help="GGUF file, or a model on the hub: owner/repo:Q4_K_M. The embedded tiny-chat by default."
+    ),
 ]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")]
 PrefillOption: TypeAlias = Annotated[

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from ..chat import ChatDelta, ChatResponse
 from ..errors import PromptError
 from ..llm import LLM
+from ..models import resolve_model_path
 from ..response import Response
 
 EXIT_ERROR = 2
@@ -25,11 +26,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 @contextmanager
 def load(model: str | None, *, verbose: bool = False, **options: Any) -> Iterator[LLM]:
     """Load a model behind a progress bar, which is shown on a terminal only. Options that are ``None`` are left out."""
+    path = resolve_model_path(model)  # a download has a bar of its own
     given = {name: value for name, value in options.items() if value is not None}
     columns = (TextColumn("loading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or verbose) as progress:
         task = progress.add_task("load", total=1.0)
-        llm = LLM(model, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **given)
+        llm = LLM(path, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **given)
     with llm:
         yield llm
 

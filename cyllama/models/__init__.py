@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 from ..errors import ConfigTypeError, ModelNotFoundError
+from .hub import find_file, find_model
+from .names import parse_name
+from .place import Place
+
+__all__ = ["TINY_CHAT", "Place", "find_file", "find_model", "resolve_model_path"]
 
 TINY_CHAT = Path(__file__).parent / "tiny-chat.gguf"
 
@@ -13,9 +18,14 @@ TINY_CHAT = Path(__file__).parent / "tiny-chat.gguf"
 def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
     """Return the file to load: ``None`` stands for the embedded model, ``~`` for the home folder.
 
+    A ``str`` that is not the path of anything may name a model on the hub, which is downloaded if it is not in
+    the cache.
+
     Raises:
         ConfigTypeError: It is not a path.
-        ModelNotFoundError: The path is empty, or not valid text for a file system.
+        ModelNotFoundError: The path is empty, or not valid text for a file system, or no model has that name.
+        ModelAccessError: The model's repository is private.
+        ModelDownloadError: The model cannot be downloaded.
     """
     if model_path is None:
         return TINY_CHAT
@@ -29,4 +39,9 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
         path = ""
     if not path:
         raise ModelNotFoundError(f"there is no model file at {model_path!r}")
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    expanded = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    if not isinstance(model_path, str) or expanded.exists():
+        return expanded
+    if path.startswith("hf:") or parse_name(path) is not None:
+        return find_model(path)
+    return expanded

@@ -36,7 +36,7 @@ class CyllamaModel(LoadingFields):
     """A loaded `cyllama.LLM` to use. The caller closes it: `close()` of this object does not."""
 
     model_path: FilePath | None = None
-    """A GGUF file; `None` for tiny-chat, the embedded model. The absolute path is stored."""
+    """A GGUF file (its absolute path is stored), or a model on the hub: "owner/repo:Q4_K_M"; `None` for tiny-chat."""
 
     model: FilePath | None = None
     """Another name for `model_path`."""
@@ -67,7 +67,8 @@ class CyllamaModel(LoadingFields):
         """Check the arguments and load the model.
 
         Raises:
-            ModelNotFoundError: There is no such file.
+            ModelNotFoundError: There is no such file, nor a model of that name.
+            ModelDownloadError: It cannot be downloaded.
             ModelLoadError: The file is not a model, or cannot be read.
             ConfigError: An argument has a value out of its range, or two arguments contradict each other.
             ConfigTypeError: There is no such argument.

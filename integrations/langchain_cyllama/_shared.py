@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cyllama import LLM, ModelConfig
+from cyllama.models import resolve_model_path
 
 
 class SharedLLM:
@@ -64,7 +65,13 @@ _lock = threading.Lock()
 
 
 def share(model_path: str | None, config: ModelConfig) -> SharedLLM:
-    """Return the model that other objects of this process use with this file and these options, or a new one."""
+    """Return the model that other objects of this process use with this file and these options, or a new one.
+
+    Raises:
+        CyllamaError: There is no such file, nor a model of that name.
+    """
+    if model_path is not None:
+        model_path = os.fspath(resolve_model_path(model_path))
     key = (os.getpid(), _identity(model_path), config.model_dump_json())
     with _lock:
         shared = _shared.get(key)
@@ -75,9 +82,9 @@ def share(model_path: str | None, config: ModelConfig) -> SharedLLM:
 
 def _identity(model_path: str | None) -> object:
     """Return a value that is equal for all paths of one file, and different after the file was replaced."""
-    if not model_path:
+    if model_path is None:
         return model_path
-    path = os.path.realpath(os.path.expanduser(model_path))  # noqa: PTH111 - as cyllama does
+    path = os.path.realpath(model_path)
     try:
         status = Path(path).stat()
     except (OSError, ValueError):  # loading it raises an error that says why

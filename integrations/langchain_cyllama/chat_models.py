@@ -41,7 +41,7 @@ class ChatCyllama(ChatBase, BaseChatModel):
 
     Key init args — completion params:
         model_path: str | None
-            A GGUF file; also as `model`.
+            A GGUF file, or a model on the hub: "owner/repo:Q4_K_M"; also as `model`.
         temperature: float | None
             0 always takes the most likely token.
         max_tokens: int | None

@@ -28,7 +28,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
 
     Key init args:
         model_path: str | None
-            A GGUF file; `None` for tiny-chat, the embedded model.
+            A GGUF file, or a model on the hub: "owner/repo:Q4_K_M"; `None` for tiny-chat, the embedded model.
         normalize: bool
             Whether every vector is scaled to the length 1.
         truncate: bool
@@ -66,7 +66,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
         ```
 
     Raises:
-        cyllama.ModelNotFoundError: There is no such file.
+        cyllama.ModelNotFoundError: There is no such file, nor a model of that name.
         cyllama.ConfigError: An argument has a value out of its range.
         cyllama.ConfigTypeError: There is no such argument.
     """

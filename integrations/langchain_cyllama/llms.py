@@ -55,7 +55,7 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
 
     Key init args — model params:
         model_path: str | None
-            A GGUF file; `None` for tiny-chat, the embedded model.
+            A GGUF file, or a model on the hub: "owner/repo:Q4_K_M"; `None` for tiny-chat, the embedded model.
         n_ctx: int | None
             Size of the context in tokens; by default as large as the generations need.
         n_gpu_layers: int | None
@@ -109,7 +109,7 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
         ```
 
     Raises:
-        cyllama.ModelNotFoundError: There is no such file.
+        cyllama.ModelNotFoundError: There is no such file, nor a model of that name.
         cyllama.ConfigError: An argument has a value out of its range.
         cyllama.ConfigTypeError: There is no such argument.
     """

@@ -28,7 +28,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
 
     Key init args:
         model_path: str | None
-            A GGUF file; `None` for tiny-chat, the embedded model.
+            A GGUF file, or a model on the hub: "owner/repo:Q4_K_M"; `None` for tiny-chat, the embedded model.
         top_n: int | None
             How many documents to return; `None` for all.
         n_ctx: int | None
@@ -59,7 +59,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         ```
 
     Raises:
-        cyllama.ModelNotFoundError: There is no such file.
+        cyllama.ModelNotFoundError: There is no such file, nor a model of that name.
         cyllama.ConfigError: An argument has a value out of its range.
         cyllama.ConfigTypeError: There is no such argument.
     """

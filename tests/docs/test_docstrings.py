@@ -37,6 +37,7 @@ PACKAGES = (cyllama, langchain_cyllama)
 CALLS = ("__call__",)  # the only methods with underscores that users know by their docstrings
 #: What users call, but no example can show: the reason is beside each.
 NO_EXAMPLE = {
+    "ModelDownloadError",  # a hub
     "ForkedError",  # a fork of the process that runs the tests
 }
 SAME_AS = re.compile(r"\bare those of\s+:(?:meth|func):")

@@ -20,6 +20,7 @@ COMPUTING = {
         *("test_in_graph", "test_large_vocabulary", "test_mathematics", "test_memory", "test_outputs"),
         *("test_products", "test_state", "test_variant"),
     ),
+    "models": (),
     "quality": (),
     "training": (),
 }
