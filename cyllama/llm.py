@@ -32,7 +32,7 @@ from .errors import ConfigError
 from .grammar import ResponseFormatLike
 from .llama.llama_cpp import LlamaModel
 from .loading import show_log, split_overrides
-from .models import Place, find_file, resolve_model_path
+from .models import HubFile, Place, resolve_model_path
 from .options import ChatOptions, GenerationOptions, RenderOptions, TextOptions
 from .response import Response
 from .runtime import Runtime
@@ -122,7 +122,7 @@ class LLM(Embeddings):
             local_files_only: Download nothing: use what is in the cache.
             **options: Everything else that ``LLM(...)`` takes.
         """
-        return cls(find_file(repo_id, filename, Place(revision, token, cache_dir, local_files_only)), **options)
+        return cls(HubFile(repo_id, filename, Place(revision, token, cache_dir, local_files_only)), **options)
 
     # -------------------- text
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from ..errors import ConfigTypeError, ModelNotFoundError
-from .hub import find_file, find_model
+from ..errors import ConfigTypeError, CyllamaError, ModelNotFoundError
+from .hub import HubFile, find_file, find_model
 from .names import parse_name
 from .place import Place
 
-__all__ = ["TINY_CHAT", "Place", "find_file", "find_model", "resolve_model_path"]
+__all__ = ["TINY_CHAT", "HubFile", "Place", "find_file", "find_model", "resolve_model_path"]
 
+#: Texts for which an error says how names look: "hf:...", addresses, and names as other programs have them, "name:tag".
+_MEANT_AS_A_NAME = re.compile(r"hf:|\w+://|[\w.-]{2,}:[\w.-]+$")
 TINY_CHAT = Path(__file__).parent / "tiny-chat.gguf"
 
 
@@ -31,6 +34,8 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
         return TINY_CHAT
     try:
         path = os.fsdecode(model_path)
+    except CyllamaError:  # of a HubFile
+        raise
     except TypeError:
         raise ConfigTypeError(f"a model path is a str or a Path, not {type(model_path).__name__}") from None
     try:
@@ -42,6 +47,6 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
     expanded = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if not isinstance(model_path, str) or expanded.exists():
         return expanded
-    if path.startswith("hf:") or parse_name(path) is not None:
+    if parse_name(path) is not None or _MEANT_AS_A_NAME.match(path):
         return find_model(path)
     return expanded

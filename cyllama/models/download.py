@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -39,11 +39,11 @@ class File(NamedTuple):
     """A file of a repository.
 
     Attributes:
-        size: Bytes.
+        size: Bytes; ``None`` if the hub does not say.
         etag: The name of its content in the cache: its SHA-256, or git's SHA-1 for a file that git itself stores.
     """
 
-    size: int
+    size: int | None
     etag: str
 
 
@@ -78,14 +78,18 @@ def list_files(repo: str, place: Place) -> Repository:
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 files_metadata=True,
             )
+        except HFValidationError:
+            raise
         except HfHubHTTPError as error:
-            if error.response is None or error.response.status_code < 500:
+            if not _is_busy(error):
                 raise
-            raise UnreachableError(f"the hub has an error of its own ({_reason(error)})") from error
+            raise UnreachableError(f"the hub does not answer now ({_reason(error)})") from error
         except (HTTPError, ConnectionError, TimeoutError) as error:
             raise UnreachableError(f"the hub cannot be reached ({_reason(error)})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # such as the page of a proxy
+            raise UnreachableError(f"what answers at {constants.ENDPOINT} is not a hub ({_reason(error)})") from error
     files = {
-        each.rfilename: File(each.size or 0, each.lfs.sha256 if each.lfs else each.blob_id or "")
+        each.rfilename: File(each.size, each.lfs.sha256 if each.lfs else each.blob_id or "")
         for each in info.siblings or ()
     }
     return Repository(repo, info.sha or "", files)
@@ -128,12 +132,17 @@ def _is_there(path: Path, repository: Repository, name: str) -> bool:
     if not path.exists():
         return False
     size, wanted = path.stat().st_size, repository.files[name].size
-    if size != wanted:
+    if wanted is not None and size != wanted:
         raise ModelDownloadError(
             f"{str(path)!r} is damaged: it has {size:,} bytes, and {wanted:,} on the hub. Delete it with `cyllama rm "
             f"hf:{repository.name}/{name}`, and download it again"
         )
     return True
+
+
+def _needs_xet(file: File) -> bool:
+    """Whether a file is too large for HTTP. The hub has it in its Xet storage only, which huggingface_hub reads."""
+    return (file.size or 0) > constants.MAX_HTTP_DOWNLOAD_SIZE
 
 
 def _check_space(folder: Path, files: Sequence[File]) -> None:
@@ -144,7 +153,7 @@ def _check_space(folder: Path, files: Sequence[File]) -> None:
     partial = [_partial(folder, file) for file in files]
     blobs = [folder / "blobs" / file.etag for file in files]
     needed = sum(
-        file.size - (path.stat().st_size if path.exists() else 0)
+        (file.size or 0) - (path.stat().st_size if path.exists() else 0)
         for file, path, blob in zip(files, partial, blobs, strict=True)
         if not blob.exists()
     )
@@ -162,24 +171,35 @@ def _fetch(repository: Repository, name: str, place: Place, transfers: Transfer)
         if blob.exists():
             return
         with partial.open("ab") as target:
-            done = target.tell()
-            if done > file.size:
-                target.truncate(done := 0)
-            try:
-                http_get(
-                    hf_hub_url(repository.name, name, revision=repository.commit),
-                    target,
-                    resume_size=done,
-                    headers=build_hf_headers(token=place.token),
-                    expected_size=file.size,
-                    tqdm_class=transfers.of_file(name, file.size),
-                )
-            except HTTPError as error:
-                if isinstance(error, HfHubHTTPError):
-                    raise
-                raise _broken(repository, name, target.tell(), error) from error
+            if file.size is not None and target.tell() > file.size:
+                target.truncate(target.seek(0))
+            _receive(repository, name, target, place, transfers)
         _check_content(partial, repository, name)
         partial.replace(blob)
+
+
+def _receive(repository: Repository, name: str, target: BinaryIO, place: Place, transfers: Transfer) -> None:
+    """Write what is missing of a file behind what is there. A connection that breaks is made again while that helps."""
+    size = repository.files[name].size
+    bar = transfers.of_file(name, size)
+    while True:
+        done = target.tell()
+        try:
+            http_get(
+                hf_hub_url(repository.name, name, revision=repository.commit),
+                target,
+                resume_size=done,
+                headers=build_hf_headers(token=place.token),
+                expected_size=size,
+                tqdm_class=bar,
+            )
+        except HfHubHTTPError:
+            raise
+        except HTTPError as error:
+            if target.tell() <= done:
+                raise _broken(repository, name, done, error) from error
+        else:
+            return
 
 
 def _partial(folder: Path, file: File) -> Path:
@@ -196,7 +216,8 @@ def _check_content(path: Path, repository: Repository, name: str) -> None:
         while chunk := content.read(2**20):
             digest.update(chunk)
     if digest.hexdigest() != file.etag:
-        path.unlink()
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
         raise ModelDownloadError(
             f"the download of {name!r} from {repository.name!r} is damaged: its {digest.name.upper()} is "
             f"{digest.hexdigest()}, and {file.etag} on the hub. It was deleted: download it again"
@@ -205,16 +226,21 @@ def _check_content(path: Path, repository: Repository, name: str) -> None:
 
 def _remember(folder: Path, revision: str, commit: str) -> None:
     """Note which commit a branch or a tag stands for, for when there is no network."""
-    if revision != commit:
-        path = folder / "refs" / revision
+    path = folder / "refs" / revision
+    if revision == commit or (path.is_file() and path.read_text(encoding="utf-8") == commit):
+        return
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(commit, encoding="utf-8")
+    except OSError:  # a cache that can only be read is used as it is
+        return
 
 
 def _broken(repository: Repository, name: str, done: int, error: Exception) -> ModelDownloadError:
-    total = repository.files[name].size
+    size = repository.files[name].size
+    total = "" if size is None else f" of {size:,}"
     return ModelDownloadError(
-        f"the download of {name!r} from {repository.name!r} ended after {done:,} of {total:,} bytes "
+        f"the download of {name!r} from {repository.name!r} ended after {done:,}{total} bytes "
         f"({_reason(error)}): try again, and it continues there"
     )
 
@@ -248,6 +274,8 @@ def _explained(repo: str, place: Place) -> Iterator[None]:
                 f"the hub refuses access to {repo!r} ({_reason(error)}): {_log_in(place)}"
             ) from error
         raise ModelDownloadError(f"the hub does not serve {repo!r} ({_reason(error)}): try again later") from error
+    except ValueError as error:  # a file that needs a package which is not installed
+        raise ModelDownloadError(f"cannot download from {repo!r}: {_reason(error)}") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise ModelDownloadError(f"cannot download from {repo!r}: {_reason(error)}") from error
@@ -257,6 +285,12 @@ def _explained(repo: str, place: Place) -> Iterator[None]:
             f"{free / 1e9:,.1f} GB are free. Delete something, as `cyllama rm` does with models, or set HF_HOME or "
             "cache_dir to a folder on another disk"
         ) from error
+
+
+def _is_busy(error: HfHubHTTPError) -> bool:
+    """Whether the hub could answer the same request later."""
+    status = getattr(error.response, "status_code", 0)
+    return status in (408, 429) or status >= 500
 
 
 def _log_in(place: Place) -> str:

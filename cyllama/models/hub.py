@@ -7,6 +7,7 @@ environment variables (``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFL
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from ..errors import ConfigError, ConfigTypeError, ModelDownloadError, ModelNotFoundError
@@ -46,8 +47,25 @@ def find_model(text: str, place: Place | None = None) -> Path:
         ) from error.__cause__
 
 
+class HubFile(os.PathLike[str]):
+    """The path of a file of a repository. It is downloaded when the path is asked for: after all arguments are checked.
+
+    Args:
+        repo_id: The repository.
+        filename: The file's name or a pattern; ``None`` to choose by the quantization.
+        place: Where to look for it.
+    """
+
+    def __init__(self, repo_id: str, filename: str | None, place: Place) -> None:
+        self._arguments = repo_id, filename, place
+
+    def __fspath__(self) -> str:
+        return os.fspath(find_file(*self._arguments))
+
+
 def find_file(repo_id: str, filename: str | None, place: Place) -> Path:
     """Return a file of a repository as :func:`find_model` does, given the file's name or a pattern."""
+    place.check()
     for what, value in (("repo_id", repo_id), ("filename", filename)):
         if not isinstance(value, str) and (what == "repo_id" or value is not None):
             raise ConfigTypeError(f"{what} is a str, not {type(value).__name__}: {value!r:.80}")

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import ConfigError, ConfigTypeError
+
 
 class Place(NamedTuple):
     """Where a model is looked for.
@@ -21,6 +23,20 @@ class Place(NamedTuple):
     token: str | None = None
     cache_dir: str | os.PathLike[str] | None = None
     local_files_only: bool = False
+
+    def check(self) -> None:
+        """Check the types, and that the token can be sent: it is in no message.
+
+        Raises:
+            ConfigTypeError: A value has the wrong type.
+            ConfigError: The token has characters that no token has.
+        """
+        for name, types in (("revision", str), ("token", str), ("cache_dir", (str, os.PathLike))):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, types):
+                raise ConfigTypeError(f"{name} is a str or None, not {type(value).__name__}")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError("token has a line break or another character that no token has: pass the token alone")
 
     @property
     def cache(self) -> Path:

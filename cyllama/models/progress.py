@@ -20,7 +20,7 @@ class Transfer(NamedTuple):
 
     progress: Progress
 
-    def of_file(self, name: str, size: int) -> Any:
+    def of_file(self, name: str, size: int | None) -> Any:
         """Add the bar of a file; return what ``huggingface_hub`` calls for a bar, as if it were a class of tqdm."""
         task = self.progress.add_task(name, total=size)
         return lambda **given: _Bar(self.progress, task, given.get("initial", 0))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from huggingface_hub import constants, try_to_load_from_cache
 
@@ -22,9 +25,10 @@ from cyllama import (
 )
 from cyllama.models import TINY_CHAT, Place, find_file, find_model, resolve_model_path
 from cyllama.models.cache import PARTIAL, cached_models
-from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM
+from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM, CyllamaReranker
 
 from ..support.hub_server import TOKEN, Hub, Repository
+from ..support.random_models import write_random_bert
 from ..support.split_models import write_split_model
 
 OPTIONS: dict[str, Any] = {"temperature": 0, "n_threads": 1}
@@ -110,6 +114,12 @@ def test_langchain_takes_names(hub: Hub, make: Callable[..., ChatCyllama]):
     assert named.model == "ada/tiny", "a name stays a name when the object is serialized"
 
 
+def test_a_reranker_takes_names(hub: Hub, tmp_path: Path):
+    data = write_random_bert(tmp_path / "rank.gguf", pooling=gguf.PoolingType.RANK).read_bytes()
+    hub.repositories["ada/rank"] = Repository({"rank-F32.gguf": data})
+    assert len(CyllamaReranker(model="ada/rank", n_threads=1).client.rerank("Who?", ["A fox.", "An owl."])) == 2
+
+
 @pytest.mark.parametrize(
     ("repo_id", "filename", "error", "message"),
     [
@@ -124,6 +134,25 @@ def test_langchain_takes_names(hub: Hub, make: Callable[..., ChatCyllama]):
 def test_wrong_arguments_are_explained(hub: Hub, repo_id: str, filename: str, error: type[CyllamaError], message: str):
     with pytest.raises(error, match=re.escape(message)):
         LLM.from_pretrained(repo_id, filename)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_paralel": 2}, ConfigTypeError, "did you mean 'n_parallel'?"),
+        ({"revision": 7}, ConfigTypeError, "revision is a str or None, not int"),
+        ({"cache_dir": 7}, ConfigTypeError, "cache_dir is a str or None, not int"),
+        ({"token": 7}, ConfigTypeError, "token is a str or None, not int"),
+        ({"token": "secret\n"}, ConfigError, "token has a line break or another character that no token has"),
+    ],
+)
+def test_nothing_is_downloaded_for_wrong_options(
+    hub: Hub, options: dict[str, Any], error: type[CyllamaError], message: str
+):
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        LLM.from_pretrained("ada/tiny", **options)
+    assert "secret" not in str(caught.value)
+    assert hub.requests == []
 
 
 # --- what there is
@@ -149,7 +178,9 @@ def test_a_repository_without_gguf_says_what_it_has(hub: Hub):
         LLM("ada/tiny")
 
 
-@pytest.mark.parametrize("name", ["hf:ada", "hf:ada/tiny/model.bin", "hf:ada/tiny/.."])
+@pytest.mark.parametrize(
+    "name", ["hf:ada", "hf:ada/tiny/model.bin", "hf:ada/tiny/..", "tiny:135m", "http://127.0.0.1/ada/tiny/model.gguf"]
+)
 def test_what_is_not_a_name_says_how_they_look(hub: Hub, name: str):
     with pytest.raises(ModelNotFoundError, match="models on the hub are named 'owner/repo', 'owner/repo:QUANTIZATION'"):
         LLM(name)
@@ -284,12 +315,44 @@ def test_a_disk_that_gets_full_is_explained(hub: Hub, cache: Path):
         LLM("ada/tiny")
 
 
-def test_a_hub_with_an_error_of_its_own_says_so(hub: Hub):
-    hub.refuses = 500
-    with pytest.raises(ModelDownloadError, match=r"the hub has an error of its own .*500.*not in the cache"):
+def test_a_file_that_is_too_large_for_http_says_what_to_install(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 1_000_000)
+    with pytest.raises(ModelDownloadError, match=r"cannot download from 'ada/tiny': .* Install `hf_xet`"):
         LLM("ada/tiny")
-    hub.refuses = 429
-    with pytest.raises(ModelDownloadError, match=r"the hub does not serve 'ada/tiny' .*429.*try again later"):
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_hub_that_does_not_answer_now_is_done_without(hub: Hub, status: int):
+    path = find_model("ada/tiny")
+    hub.refuses = status
+    assert find_model("ada/tiny") == path
+    with pytest.raises(ModelDownloadError, match=rf"the hub does not answer now .*{status}.*not in the cache"):
+        LLM("ada/tiny:Q8_0")
+
+
+def test_a_download_that_the_hub_refuses_says_so(hub: Hub):
+    hub.refuses_downloads = 410
+    with pytest.raises(ModelDownloadError, match=r"the hub does not serve 'ada/tiny' .*410.*try again later"):
+        LLM("ada/tiny")
+
+
+def test_what_is_not_a_hub_is_named(hub: Hub):
+    hub.not_a_hub = True
+    with pytest.raises(ModelDownloadError, match=r"what answers at http://127.0.0.1:\d+ is not a hub"):
+        LLM("ada/tiny")
+
+
+def test_a_cache_that_can_only_be_read_is_used(hub: Hub, cache: Path):
+    path = find_model("ada/tiny")
+    shutil.rmtree(cache / "models--ada--tiny/refs")
+    (cache / "models--ada--tiny/refs").write_text("where no folder can be")
+    assert find_model("ada/tiny") == path
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub: Hub, cache: Path):
+    cache.parent.mkdir()
+    cache.write_text("where no folder can be")
+    with pytest.raises(ModelDownloadError, match=rf"cannot download from 'ada/tiny': .*{cache}"):
         LLM("ada/tiny")
 
 
@@ -375,3 +438,9 @@ def test_without_the_library_the_error_says_what_to_install(hub: Hub, monkeypatc
         "there is no model file at 'ada/tiny', and models are found by name with huggingface_hub, which is missing: "
         "`pip install huggingface_hub`, or install cyllama with its extra `hub`"
     )
+
+
+def test_the_library_is_imported_for_names_only():
+    program = "import sys, cyllama; cyllama.LLM(); print(sys.modules.keys() & {'huggingface_hub', 'rich'})"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    assert ran.stdout == "set()\n"

@@ -62,6 +62,8 @@ class Hub:
         requests: What it was asked for.
         broken_at: Of downloads to come, after how many bytes each one breaks.
         refuses: The HTTP status of every answer; 0 where it answers.
+        refuses_downloads: The same for downloads only.
+        not_a_hub: Whether it answers everything with a page, as a proxy does before a log-in.
         stall_at: After how many bytes a download waits until ``go_on`` is set; ``stalled`` is set then.
     """
 
@@ -69,7 +71,8 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self.broken_at: list[int] = []
-        self.refuses = 0
+        self.refuses = self.refuses_downloads = 0
+        self.not_a_hub = False
         self.stall_at: int | None = None
         self.stalled, self.go_on = threading.Event(), threading.Event()
         self.address = ""
@@ -124,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, path, self.headers["Range"]))
         if self.hub.refuses:
             return self._send(self.hub.refuses)
+        if self.hub.refuses_downloads and "/resolve/" in path:
+            return self._send(self.hub.refuses_downloads)
+        if self.hub.not_a_hub:
+            return self._send(200, {"Content-Type": "text/html"}, b"<p>Log in first.</p>")
         name = "/".join(path.removeprefix("/api/models").split("/")[1:3])
         repository = self._visible(name)
         if repository is None:
