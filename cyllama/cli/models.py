@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,10 +15,10 @@ from ..models import Place, find_model
 from ..models.cache import CachedModel, cached_models, remove_cached
 from ..models.hub import require_library
 from ..models.names import ModelName, choose, models_in, parse_name
-from .terminal import err, note, out
+from .terminal import err, note
 
 _NAME = "owner/repo, owner/repo:Q4_K_M or hf:owner/repo/file.gguf"
-_WIDE = 1000  # columns, so that no name is broken into lines in a file or a pipe
+_WIDE = 1000  # columns: a name is never cut, so that it can be copied
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=f"{_NAME}.")]
 
 
@@ -46,7 +47,7 @@ def models() -> None:
         table.add_row(
             escape(_name_of(model, siblings)), f"{model.size / 1e6:,.1f} MB", _context_of(model), model.quantization
         )
-    out.print(table, width=None if out.is_terminal else _WIDE)
+    Console(highlight=False, width=_WIDE).print(table)
 
 
 def rm(name: NameArgument) -> None:

@@ -146,9 +146,11 @@ def _not_there(name: ModelName, models: list[str], files: list[str]) -> ModelNot
         )
     if name.file is not None:
         return ModelNotFoundError(f"{name.repo!r} has no file {name.file!r}: there is {_some(models)}")
-    there = list(dict.fromkeys(filter(None, map(quantization_of, models))))
+    there = list(dict.fromkeys(filter(None, map(quantization_of, models)))) or models
+    example = ModelName(name.repo, there[0]) if there is not models else ModelName(name.repo, file=there[0])
     return ModelNotFoundError(
-        f"{name.repo!r} has no quantization {name.quantization!r}: there is {_some(there or models)}"
+        f"{name.repo!r} has no quantization {name.quantization!r}: there is {_some(there)}; take one as "
+        f"{str(example)!r}"
     )
 
 

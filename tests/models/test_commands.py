@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from cyllama.cli import main
 from cyllama.models import TINY_CHAT, find_model
 from cyllama.models.cache import PARTIAL
 
-from ..support.command import Terminal, run
+from ..support.command import CTRL_C, Terminal, run
 from ..support.hub_server import Hub, Repository
 from ..support.split_models import write_split_model
 
@@ -37,6 +38,12 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
     out, err = capsys.readouterr()
     assert isinstance(caught.value.code, int)
     return out, err, caught.value.code
+
+
+def wait_for_first_chunk(cache: Path) -> None:
+    """Wait until the first piece of a download is on the disk."""
+    while not [path for path in cache.rglob(f"*{PARTIAL}") if path.stat().st_size == CHUNK]:
+        time.sleep(0.01)
 
 
 def rows(table: str) -> list[list[str]]:
@@ -64,13 +71,21 @@ def test_a_terminal_shows_how_far_a_download_is(hub: Hub, large: bytes):
         assert terminal.wait() == 0
 
 
-def test_an_interrupted_download_continues(hub: Hub, large: bytes, cache: Path):
+def test_ctrl_c_ends_a_download(hub: Hub, large: bytes, cache: Path):
+    hub.stall_at = CHUNK + 5
+    with Terminal("pull", "ada/large") as terminal:
+        wait_for_first_chunk(cache)
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+    assert [path.stat().st_size for path in cache.rglob(f"*{PARTIAL}")] == [CHUNK]
+
+
+def test_a_download_that_was_killed_continues(hub: Hub, large: bytes, cache: Path):
     hub.stall_at = CHUNK + 5
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     first = subprocess.Popen([sys.executable, "-m", "cyllama", "pull", "ada/large"], env=environment)
     assert hub.stalled.wait(timeout=120)
-    while not [path for path in cache.rglob(f"*{PARTIAL}") if path.stat().st_size == CHUNK]:
-        os.sched_yield()
+    wait_for_first_chunk(cache)
     first.send_signal(signal.SIGKILL)
     first.wait()
     hub.stall_at, hub.requests = None, []
@@ -94,6 +109,14 @@ def test_models_shows_what_is_cached(hub: Hub, tmp_path: Path, capsys: pytest.Ca
         ["bob/split:BF16", "3.2", "MB", "2,048", "BF16"],
         ["hf:bob/split/small.gguf", "0.0", "MB", "damaged"],
     ]
+
+
+def test_models_shows_names_that_can_be_copied(hub: Hub, capsys: pytest.CaptureFixture[str]):
+    name = f"ada/{'a-long-name-' * 7}GGUF"
+    hub.repositories[name] = Repository({f"{'a-long-name-' * 7}UD-Q4_K_XL.gguf": TINY_CHAT.read_bytes()})
+    find_model(name)
+    out, _, _ = command(capsys, "models")
+    assert rows(out)[1][0] == f"{name}:Q4_K_XL"
 
 
 def test_an_empty_cache_says_how_to_fill_it(hub: Hub, cache: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from cyllama import (
     LLM,
@@ -168,7 +169,12 @@ def test_a_missing_repository_is_named(hub: Hub):
 
 
 def test_an_unknown_quantization_lists_those_that_exist(hub: Hub):
-    with pytest.raises(ModelNotFoundError, match="'ada/tiny' has no quantization 'Q5_0': there is Q8_0, Q4_K_M"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"no quantization 'Q5_0': there is Q8_0, Q4_K_M; take one as 'ada/tiny:Q8_0'"
+    ):
+        LLM("ada/tiny:Q5_0")
+    hub.repositories["ada/tiny"] = Repository({"chat.gguf": b""})
+    with pytest.raises(ModelNotFoundError, match=r"'Q5_0': there is chat.gguf; take one as 'hf:ada/tiny/chat.gguf'"):
         LLM("ada/tiny:Q5_0")
 
 
@@ -224,7 +230,22 @@ def test_the_cache_is_that_of_every_other_tool(hub: Hub, cache: Path):
 
 
 def test_a_model_is_downloaded_once(hub: Hub):
-    assert find_model("ada/tiny") == find_model("ada/tiny:Q4_K_M")
+    path = find_model("ada/tiny")
+    assert find_model("ada/tiny:Q4_K_M") == path
+    hub.repositories["ada/tiny"].commit = "2" * 40
+    assert find_model("ada/tiny").parent.name == "2" * 40, "a new commit with the same file"
+    assert len(hub.downloads) == 1
+
+
+def test_what_another_tool_has_downloaded_is_used(hub: Hub):
+    path = hf_hub_download("ada/tiny", "tiny-Q8_0.gguf")
+    assert str(find_model("ada/tiny:Q8_0")) == path
+    assert len(hub.downloads) == 1
+
+
+def test_threads_that_ask_for_one_model_download_it_once(hub: Hub):
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(find_model, ["ada/tiny"] * 4))) == 1
     assert len(hub.downloads) == 1
 
 
