@@ -691,9 +691,7 @@ class LLM(Embeddings):
 
     @property
     def recommended_sampling(self) -> dict[str, Any]:
-        """The options of a generation that the model's file recommends, ``general.sampling.*``.
-
-        They are the defaults where neither ``LLM(...)`` nor a call gives others.
+        """The options that the model's file recommends, ``general.sampling.*``: defaults under those of ``LLM(...)``.
 
         >>> llm.recommended_sampling
         {}

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from .algebra import matches
 from .formats import PATTERNS
 
 if TYPE_CHECKING:
@@ -17,8 +16,10 @@ if TYPE_CHECKING:
 
 def validator(schema: Mapping[str, Any]) -> Validator:
     """Return what validates under a normalized schema, with the formats that grammars enforce."""
-    import jsonschema
+    import jsonschema  # here, since `import cyllama` is faster without
     from jsonschema import validators
+
+    from .algebra import matches
 
     checker = jsonschema.FormatChecker(formats=())
     for name, pattern in PATTERNS.items():
@@ -70,11 +71,15 @@ def check_json(text: str, schema: Mapping[str, Any], what: str) -> Any:
 def _pattern(_validator: Validator, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
     from jsonschema import ValidationError
 
+    from .algebra import matches
+
     if isinstance(value, str) and not matches(pattern, value):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def _properties(validator: Any, patterns: Mapping[str, Any], value: Any, _schema: Any) -> Iterator[Any]:
+    from .algebra import matches
+
     if not isinstance(value, dict):
         return
     for pattern, schema in patterns.items():

@@ -13,17 +13,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ..errors import SchemaError
 from . import gbnf
-from .converter import Converter
-from .models import SchemaGenerator
-from .normalize import Normalizer, Schema
-from .stand_ins import words
+
+if TYPE_CHECKING:
+    from .normalize import Schema
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +106,10 @@ def _remember(cache: dict[Any, Any], key: object, value: object, most: int) -> N
 
 
 def _convert(schema: object, name: str, number: int, *, tolerant: bool) -> Conversion:
+    from .converter import Converter  # here, since `import cyllama` is faster without
+    from .normalize import Normalizer
+    from .stand_ins import words
+
     normalized = Normalizer(schema, name, tolerant=tolerant).run()
     converter = Converter(normalized, name, f"schema-{number}-", tolerant=tolerant)
     root = converter.run()
@@ -138,6 +141,8 @@ def model_schema(model: Any) -> dict[str, Any]:
         SchemaError: Pydantic has no schema for it.
     """
     try:
+        from .models import SchemaGenerator
+
         return TypeAdapter(model).json_schema(schema_generator=SchemaGenerator)
     except (PydanticUserError, PydanticSchemaGenerationError) as error:
         raise SchemaError(f"there is no JSON schema of {getattr(model, '__name__', model)!s:.80}: {error}") from error

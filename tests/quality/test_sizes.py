@@ -19,7 +19,7 @@ from ..support.source_tree import (
 )
 
 MOST_LINES = 500
-MOST_LINES_OF = {"cyllama/llm.py": 760}  # mostly documentation: every option of every call
+MOST_LINES_OF = {"cyllama/llm.py": 750}  # mostly documentation: every option of every call
 MOST_LINES_OF_A_FUNCTION = 40  # without its docstring
 
 
