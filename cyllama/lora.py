@@ -10,6 +10,7 @@ from .engine import NO_ADAPTERS, Adapter, AdapterSet
 from .errors import ConfigError, ConfigTypeError
 from .llama.llama_cpp import LlamaModel
 from .loading import load_adapter
+from .models import expand_user
 
 
 class LoadedAdapters:
@@ -40,7 +41,7 @@ class LoadedAdapters:
         if not isinstance(path, (str, os.PathLike)):
             raise ConfigTypeError(f"the path of an adapter is a str or a Path, not {type(path).__name__}")
         self._check_free(name)  # before the file is read
-        return load_adapter(name, os.path.expanduser(os.fsdecode(path)), self._model)  # noqa: PTH111 - as for models
+        return load_adapter(name, expand_user(os.fsdecode(path)), self._model)
 
     def add(self, adapter: Adapter) -> None:
         """Let generations use an adapter by its name.

@@ -9,9 +9,19 @@ from pathlib import Path
 from ..errors import ConfigTypeError, CyllamaError, ModelNotFoundError
 from .hub import HubFile, find_file, find_model
 from .names import parse_name
+from .paths import expand_user, path_exists
 from .place import Place
 
-__all__ = ["TINY_CHAT", "HubFile", "Place", "find_file", "find_model", "resolve_model_path"]
+__all__ = [
+    "TINY_CHAT",
+    "HubFile",
+    "Place",
+    "expand_user",
+    "find_file",
+    "find_model",
+    "path_exists",
+    "resolve_model_path",
+]
 
 #: Texts for which an error says how names look: "hf:...", addresses, and names as other programs have them, "name:tag".
 _MEANT_AS_A_NAME = re.compile(r"hf:|\w+://|[\w.-]{2,}:[\w.-]+$")
@@ -44,8 +54,8 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
         path = ""
     if not path:
         raise ModelNotFoundError(f"there is no model file at {model_path!r}")
-    expanded = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
-    if not isinstance(model_path, str) or expanded.exists():
+    expanded = Path(expand_user(path))
+    if not isinstance(model_path, str) or path_exists(expanded):
         return expanded
     if parse_name(path) is not None or _MEANT_AS_A_NAME.match(path):
         return find_model(path)

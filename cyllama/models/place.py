@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError, ConfigTypeError
+from .paths import expand_user
 
 
 class Place(NamedTuple):
@@ -43,7 +44,7 @@ class Place(NamedTuple):
         """The folder of the cache."""
         from huggingface_hub import constants
 
-        return Path(os.path.expanduser(self.cache_dir or constants.HF_HUB_CACHE))  # noqa: PTH111 - raises for no user
+        return Path(expand_user(self.cache_dir or constants.HF_HUB_CACHE))
 
     @property
     def offline(self) -> bool:

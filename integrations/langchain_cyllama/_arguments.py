@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cyllama import ConfigError, GenerationConfig, ModelConfig
+from cyllama.models import expand_user, path_exists
 
 from ._fields import ChatFields
 
@@ -57,11 +58,8 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
 
     A path without a file is returned unchanged.
     """
-    full = Path(os.path.expanduser(os.fspath(path))).absolute()  # noqa: PTH111 - Path.expanduser raises for unknown users
-    try:
-        return str(full) if full.exists() else os.fspath(path)
-    except (OSError, ValueError):  # too long, or with a null byte
-        return os.fspath(path)
+    full = Path(expand_user(path)).absolute()
+    return str(full) if path_exists(full) else os.fspath(path)
 
 
 def absolute_paths(arguments: Mapping[str, Any]) -> dict[str, Any]:

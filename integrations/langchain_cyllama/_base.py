@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationE
 from typing_extensions import Self
 
 from cyllama import LLM, ConfigError, ConfigTypeError, GenerationConfig, ModelConfig
+from cyllama.models import expand_user
 
 from ._arguments import ARGUMENTS, CALL_OPTIONS, LOADING, absolute_paths, translate
 from ._fields import LoadingFields
@@ -209,7 +210,7 @@ class CyllamaModel(LoadingFields):
 
 
 def _same_file(one: str, other: str) -> bool:
-    return os.path.realpath(os.path.expanduser(one)) == os.path.realpath(other)  # noqa: PTH111
+    return os.path.realpath(expand_user(one)) == os.path.realpath(other)
 
 
 def _describe(owner: str, error: ValidationError) -> str:

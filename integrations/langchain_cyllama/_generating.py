@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import PrivateAttr
 
 from cyllama import LLM, ConfigError, SessionPool
+from cyllama.models import expand_user, path_exists
 
 from ._arguments import LOADING, absolute_paths, override, read_grammar, translate
 from ._base import CyllamaModel, FilePath
@@ -220,7 +220,7 @@ def _flat(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_path(name: object) -> bool:
     """Whether the name of an adapter is a path."""
-    return isinstance(name, str) and (name.endswith(".gguf") or os.path.exists(os.path.expanduser(name)))  # noqa: PTH110, PTH111
+    return isinstance(name, str) and (name.endswith(".gguf") or path_exists(expand_user(name)))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -198,6 +198,12 @@ def test_a_repository_that_cannot_be_is_not_found(hub: Hub, name: str):
         LLM(name)
 
 
+@pytest.mark.parametrize(("name", "error"), [("a" * 5000, ModelAccessError), ("ada/" + "a" * 5000, ModelNotFoundError)])
+def test_a_text_that_is_too_long_for_a_path_is_refused(hub: Hub, name: str, error: type[Exception]):
+    with pytest.raises(error, match="aaa"):
+        LLM(name)
+
+
 # --- access
 
 
