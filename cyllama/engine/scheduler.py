@@ -145,7 +145,8 @@ class Scheduler:
         for request in generating:
             yield Row(request, request.next_tokens(1), (0,) if request.wants_tokens else ())
         n_generating = sum(request.pending == 1 for request in self.running)
-        budget = min(n_batch - len(generating), self._prefill_budget(prompts, n_generating))
+        n_last = sum(not request.tokens for request in generating)  # last tokens of prompts, a part of the chunk too
+        budget = min(n_batch - len(generating), self._prefill_budget(prompts, n_generating) - n_last)
         if budget < sum(request.pending for request in prompts):  # there is a rest for another step anyway
             budget = _whole_rows(len(generating), budget)
         n_prompt = 0

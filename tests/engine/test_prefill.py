@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import cyllama
@@ -130,6 +130,17 @@ def test_beside_streams_a_chunk_takes_no_longer_than_some_of_their_steps(llm: LL
     assert len(beside) > 1
     assert all(stream._request in step.generated for step in beside)
     assert all(sum(step.prompts.values()) <= step.chunk for step in beside)
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=5), st.integers(ROWS, 200))
+@example([500, 400, 24], 62)  # of the third one, a single token is left
+def test_beside_a_stream_prompts_have_a_chunk_of_each_step_at_most(sizes: list[int], chunk: int):
+    steps = Steps(1.0, CHUNK_STEPS / (chunk + 0.5))
+    steps.generating()
+    requests = [steps.add(request_of(n)) for n in sizes]
+    while any(request not in steps.done for request in requests):
+        n_short = sum(len(request.prompt) <= CHUNK for request in requests if request not in steps.done)
+        assert sum(steps.next().values()) <= (chunk if n_short < 2 else GATHER * chunk)
 
 
 def test_a_prompt_alone_has_the_same_steps_every_time(llm: LLM, steps: list[Step]):
