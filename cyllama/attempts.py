@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .chat import ChatResponse
 from .config import GenerationConfig
 from .errors import ConfigError, OutputError
 from .response import Response
+
+if TYPE_CHECKING:
+    from .chat import ChatResponse
 
 MAX_ATTEMPTS = 100
 MAX_SEED = 2**32 - 1  # llama.cpp draws a random seed for this value
 _TEMPERATURE = 0.7  # of later attempts if it was 0, because the first answer would be repeated
 
-AnyResponse = TypeVar("AnyResponse", Response, ChatResponse)
+AnyResponse = TypeVar("AnyResponse", Response, "ChatResponse")
 
 
 def check_attempts(max_attempts: object, **excluding: bool) -> int:

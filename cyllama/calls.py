@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .chat import ChatPlan, MessageLike, plan_samplers, preserved_token_ids, spec_samplers
 from .config import ConfigLike, GenerationConfig, check_option_names
 from .control_text import RenderedChat
 from .engine import AdapterSet, Prompt
 from .errors import ConfigError, ConfigTypeError
-from .grammar import GrammarSpec, ResponseFormat, ResponseFormatLike, check_constraint
 from .llama.llama_cpp import LlamaSampler
-from .options import RenderOptions, split_chat_options
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from .chat import ChatPlan, MessageLike
+    from .grammar import ResponseFormat, ResponseFormatLike
 
 MAX_CONTINUATIONS = 1024
 
@@ -57,10 +58,22 @@ def text_task(
         CyllamaError: What :meth:`LLM.__call__` raises for its arguments.
     """
     merged = runtime.defaults.merge(config, overrides)
-    text, expected = check_constraint(grammar, response_format, runtime.vocab)
-    first_samplers = tuple if text is None else partial(spec_samplers, runtime.vocab, GrammarSpec(text))
+    first_samplers, expected = _constraint(runtime, grammar, response_format)
     given, adapters = _prompt_and_adapters(runtime, prompt, merged, append=append)
     return Task(given, merged, adapters, first_samplers, response_format=expected)
+
+
+def _constraint(
+    runtime: Runtime, grammar: str | None, response_format: ResponseFormatLike
+) -> tuple[Callable[[], Sequence[LlamaSampler]], ResponseFormat | None]:
+    """Return what makes the sampler of a text's grammar, and what the text's value is."""
+    if grammar is None and response_format is None:
+        return tuple, None
+    from .chat import spec_samplers  # here, since most completions do without
+    from .grammar import GrammarSpec, check_constraint
+
+    text, expected = check_constraint(grammar, response_format, runtime.vocab)
+    return tuple if text is None else partial(spec_samplers, runtime.vocab, GrammarSpec(text)), expected
 
 
 def chat_task(
@@ -71,6 +84,9 @@ def chat_task(
     Raises:
         CyllamaError: What :meth:`LLM.chat` raises for its arguments.
     """
+    from .chat import plan_samplers, preserved_token_ids  # here, since a completion does without
+    from .options import split_chat_options
+
     runtime.check_process()
     of_chat, overrides = split_chat_options(options)
     plan = runtime.chat.prepare(messages, **of_chat)
@@ -96,6 +112,8 @@ def rendered(runtime: Runtime, messages: Sequence[MessageLike], options: Mapping
     Raises:
         CyllamaError: What :meth:`LLM.render` raises.
     """
+    from .options import RenderOptions  # here, since a completion does without
+
     runtime.check_process()
     check_option_names("LLM.render", options, sorted(RenderOptions.__optional_keys__))
     return runtime.chat.render(messages, **options)

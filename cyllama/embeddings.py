@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import overload
 
-from .embedding_texts import max_text_tokens, pair_tokens, pooling_of, text_tokens
-from .engine import EmbeddingJob
-from .errors import UnsupportedModelError
-from .llama.llama_cpp import LlamaPoolingType
 from .runtime import Runtime
 
 
@@ -92,8 +87,10 @@ class Embeddings:
         >>> len(asyncio.run(llm.aembed("A fox sleeps."))) == llm.model.n_embd
         True
         """
+        from asyncio import wrap_future  # here, since calls of threads do without
+
         future = self._submit_texts(texts, normalize=normalize, truncate=truncate, n_ctx=n_ctx)
-        vectors = await asyncio.wrap_future(future)
+        vectors = await wrap_future(future)
         return vectors[0] if isinstance(texts, str) else vectors
 
     def rerank(
@@ -133,40 +130,24 @@ class Embeddings:
         ...     len(asyncio.run(ranker.arerank("What do foxes eat?", ["Foxes eat mice."])))
         1
         """
+        from asyncio import wrap_future  # here, since calls of threads do without
+
         future = self._submit_pairs(query, documents, truncate=truncate, n_ctx=n_ctx)
-        return [score for score, *_ in await asyncio.wrap_future(future)]
+        return [score for score, *_ in await wrap_future(future)]
 
     def _submit_texts(
         self, texts: str | Iterable[str], *, normalize: bool, truncate: bool, n_ctx: int | None
     ) -> Future[list[list[float]]]:
-        """Begin to compute embeddings; cancelling the result ends that."""
-        pooling = self._pooling()
-        if pooling == LlamaPoolingType.RANK:
-            raise UnsupportedModelError(f"{self._runtime.name} makes no embeddings, it ranks: use rerank()")
-        tokens = text_tokens(self._runtime.tokenizer, texts, self._max_text_tokens(n_ctx), truncate=truncate)
-        return self._submit(EmbeddingJob(tokens, normalize=normalize), pooling)
+        from .embedding_calls import submit_texts  # here, since generations do without
+
+        return submit_texts(self._runtime, texts, normalize=normalize, truncate=truncate, n_ctx=n_ctx)
 
     def _submit_pairs(
         self, query: str, documents: Iterable[str], *, truncate: bool, n_ctx: int | None
     ) -> Future[list[list[float]]]:
-        """Begin to compute scores, each a vector of one or more values; cancelling the result ends that."""
-        pooling = self._pooling()
-        if pooling != LlamaPoolingType.RANK:
-            raise UnsupportedModelError(f"{self._runtime.name} does not rank: compare what embed() returns")
-        pairs = pair_tokens(self._runtime.model, query, documents, self._max_text_tokens(n_ctx), truncate=truncate)
-        return self._submit(EmbeddingJob(pairs, normalize=False), pooling)
+        from .embedding_calls import submit_pairs  # here, since generations do without
 
-    def _pooling(self) -> LlamaPoolingType:
-        self._runtime.check_process()
-        return pooling_of(self._runtime.model, self._runtime.config, self._runtime.name)
-
-    def _max_text_tokens(self, n_ctx: int | None) -> int:
-        merged = self._runtime.defaults.merge(None, {} if n_ctx is None else {"n_ctx": n_ctx})
-        return max_text_tokens(self._runtime.model, merged.n_ctx)
-
-    def _submit(self, job: EmbeddingJob, pooling: LlamaPoolingType) -> Future[list[list[float]]]:
-        self._runtime.submit_embedding(job, pooling)
-        return job.future
+        return submit_pairs(self._runtime, query, documents, truncate=truncate, n_ctx=n_ctx)
 
 
 def _wait_for(future: Future[list[list[float]]]) -> list[list[float]]:

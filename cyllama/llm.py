@@ -5,39 +5,41 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from typing_extensions import Self, Unpack
 
 from . import calls, submission
 from .attempts import check_attempts
-from .call_types import (
-    AttemptCall,
-    ChatCall,
-    ChatStreamCall,
-    MessagesLike,
-    OnToken,
-    PathLike,
-    Progress,
-    PromptLike,
-    StreamCall,
-    TextCall,
-)
-from .chat import ChatResponse
-from .chat_stream import AsyncChatStream, ChatStream
 from .config import ConfigLike, GenerationConfig, ModelConfig, as_config
 from .embeddings import Embeddings
-from .engine import Stats
 from .errors import ConfigError
-from .grammar import ResponseFormatLike
-from .llama.llama_cpp import LlamaModel
 from .loading import show_log, split_overrides
-from .models import HubFile, Place, resolve_model_path
-from .options import ChatOptions, GenerationOptions, RenderOptions, TextOptions
-from .response import Response
+from .models import hub_file, resolve_model_path
 from .runtime import Runtime
 from .session import Session
-from .stream import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from .call_types import (
+        AttemptCall,
+        ChatCall,
+        ChatStreamCall,
+        MessagesLike,
+        OnToken,
+        PathLike,
+        Progress,
+        PromptLike,
+        StreamCall,
+        TextCall,
+    )
+    from .chat import ChatResponse
+    from .chat_stream import AsyncChatStream, ChatStream
+    from .engine import Stats
+    from .grammar import ResponseFormatLike
+    from .llama.llama_cpp import LlamaModel
+    from .options import ChatOptions, GenerationOptions, RenderOptions, TextOptions
+    from .response import Response
+    from .stream import AsyncStream, Stream
 
 
 class LLM(Embeddings):
@@ -122,7 +124,7 @@ class LLM(Embeddings):
             local_files_only: Download nothing: use what is in the cache.
             **options: Everything else that ``LLM(...)`` takes.
         """
-        return cls(HubFile(repo_id, filename, Place(revision, token, cache_dir, local_files_only)), **options)
+        return cls(hub_file(repo_id, filename, revision, token, cache_dir, local_files_only), **options)
 
     # -------------------- text
 
@@ -358,10 +360,7 @@ class LLM(Embeddings):
         """
         max_attempts = check_attempts(options.pop("max_attempts", 1), stream=stream)
         plan, task = calls.chat_task(self._runtime, messages, config, options)
-
-        def begin(attempt: calls.Task) -> ChatStream:
-            return ChatStream(submission.start(self._runtime, attempt, session=session), plan)
-
+        begin = partial(submission.start_chat, self._runtime, plan, session=session)
         return begin(task) if stream else submission.first_valid(task, max_attempts, begin)
 
     async def achat(
@@ -381,10 +380,7 @@ class LLM(Embeddings):
         """
         max_attempts = check_attempts(options.pop("max_attempts", 1))
         plan, task = calls.chat_task(self._runtime, messages, config, options)
-
-        def begin(attempt: calls.Task) -> AsyncChatStream:
-            return AsyncChatStream(submission.start_async(self._runtime, attempt, session=session), plan)
-
+        begin = partial(submission.start_chat_async, self._runtime, plan, session=session)
         return await submission.first_valid_async(task, max_attempts, begin)
 
     def astream_chat(
@@ -407,7 +403,7 @@ class LLM(Embeddings):
         """
         check_attempts(options.pop("max_attempts", 1), stream=True)
         plan, task = calls.chat_task(self._runtime, messages, config, options)
-        return AsyncChatStream(submission.start_async(self._runtime, task, session=session), plan)
+        return submission.start_chat_async(self._runtime, plan, task, session=session)
 
     # -------------------- LoRA adapters
 

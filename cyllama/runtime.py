@@ -7,10 +7,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .chat import ChatTemplates
 from .config import GenerationConfig, ModelConfig
 from .engine import (
     Adapter,
@@ -18,8 +18,6 @@ from .engine import (
     AdapterSet,
     Conversation,
     Conversations,
-    Embedder,
-    EmbeddingJob,
     Engine,
     History,
     Reply,
@@ -32,10 +30,14 @@ from .loading import load_model
 from .lora import LoadedAdapters
 from .models.identity import model_identity
 from .recommended import Defaults, RecommendedSampling
-from .session_file import SavedSession
 from .tokenizer import Tokenizer
 
-WorkerT = TypeVar("WorkerT", Engine, Embedder)
+if TYPE_CHECKING:
+    from .chat import ChatTemplates
+    from .engine.embedding import Embedder, EmbeddingJob
+    from .session_file import SavedSession
+
+WorkerT = TypeVar("WorkerT", Engine, "Embedder")
 
 
 class _Slot(Generic[WorkerT]):
@@ -83,7 +85,6 @@ class Runtime:
         name: The model's name: what its file says, else the file's own.
         defaults: The options that a call does not give.
         tokenizer: Text to token ids, and back.
-        chat: The chat templates in use.
         conversations: The conversations that are remembered. To be used with the lock held.
         lock: Held around changes of the engine, the conversations and the adapters. It is re-entrant, since a signal
             handler may stop the engine.
@@ -103,7 +104,6 @@ class Runtime:
         self.name = self.model.metadata.get("general.name") or self.path.stem
         self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
         self.tokenizer = Tokenizer(self.model)
-        self.chat = ChatTemplates(self.model, self.tokenizer.control_text)
         self.conversations = Conversations(config.max_sessions)
         self.lock = threading.RLock()
         self._identity = model_identity(self.path)
@@ -111,9 +111,16 @@ class Runtime:
         self._adapters = LoadedAdapters(self.model)
         self._stats = Stats()
         self._engine = _Slot[Engine]()
-        self._embedder = _Slot[Embedder]()
+        self._embedder: _Slot[Embedder] = _Slot()
         self._process = os.getpid()
         _alive.add(self)
+
+    @cached_property
+    def chat(self) -> ChatTemplates:
+        """The chat templates in use."""
+        from .chat import ChatTemplates  # here, since a completion does without
+
+        return ChatTemplates(self.model, self.tokenizer.control_text)
 
     # -------------------- the process
 
@@ -222,6 +229,8 @@ class Runtime:
 
     def submit_embedding(self, job: EmbeddingJob, pooling: LlamaPoolingType) -> None:
         """Hand texts over to the embedder, started if it does not run."""
+        from .engine.embedding import Embedder  # here, since generations do without
+
         with self.lock:
             embedder = self._embedder.started(
                 lambda before: Embedder(self.model, self.config, pooling, self._stats, before)
@@ -359,6 +368,8 @@ class Runtime:
         Raises:
             OSError: It cannot be written.
         """
+        from .session_file import SavedSession  # here, since generations do without
+
         self.check_process()
         with self.lock:
             conversation, engine = self.conversation(name), self.engine
@@ -384,6 +395,8 @@ class Runtime:
             SessionFileError: The file is damaged, or of another model or version.
             OSError: The file cannot be read.
         """
+        from .session_file import SavedSession  # here, since generations do without
+
         self.check_process()
         saved = SavedSession.read(path)
         if saved.model != self._identity:

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from typing_extensions import Self, Unpack
 
-from .call_types import MessagesLike, OnToken, PathLike, PromptLike, SessionCall, SessionChatCall, SessionStreamCall
 from .calls import Task, text_task
-from .chat import ChatResponse
-from .chat_stream import AsyncChatStream, ChatStream
-from .config import ConfigLike
 from .errors import SessionError
-from .grammar import ResponseFormatLike
-from .options import ChatOptions, GenerationOptions, TextOptions
-from .response import Response
 from .runtime import Runtime
-from .stream import AsyncStream, Stream
 from .submission import start, start_async
 
-if TYPE_CHECKING:  # what `Session.llm` returns
+if TYPE_CHECKING:
+    from .call_types import MessagesLike, OnToken, PathLike, PromptLike, SessionCall, SessionChatCall, SessionStreamCall
+    from .chat import ChatResponse
+    from .chat_stream import AsyncChatStream, ChatStream
+    from .config import ConfigLike
+    from .grammar import ResponseFormatLike
     from .llm import LLM
+    from .options import ChatOptions, GenerationOptions, TextOptions
+    from .response import Response
+    from .stream import AsyncStream, Stream
 
 
 class Session:

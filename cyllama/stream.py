@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
 from .engine import Request
 from .errors import ConfigTypeError, EventLoopError, StreamNotFinishedError
-from .grammar import ResponseFormat
 from .response import Response, TextChunk
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .grammar import ResponseFormat
 
 Chunks = SimpleQueue[TextChunk | None]
 """The queue that a :class:`Stream` takes its chunks from; ``None`` ends it."""
@@ -186,11 +190,15 @@ class LoopOutlet:
     """
 
     def __init__(self) -> None:
+        import asyncio  # here, since calls of threads do without
+
         self._loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
     def check_loop(self) -> None:
         """Raise :class:`EventLoopError` in another event loop: no chunk arrives there."""
+        import asyncio
+
         if asyncio.get_running_loop() is not self._loop:
             raise EventLoopError(
                 "this stream was made in another event loop, and only code that runs there can read it: call astream() "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .attempts import MAX_SEED, AnyResponse, Attempts
 from .calls import Task, check_callable
@@ -14,6 +14,10 @@ from .engine import Conversation, Request, context_size, sampler_maker
 from .response import Response
 from .runtime import Runtime
 from .stream import AsyncStream, Chunks, LoopOutlet, Stream, check_synchronous
+
+if TYPE_CHECKING:
+    from .chat import ChatPlan
+    from .chat_stream import AsyncChatStream, ChatStream
 
 ReadT = TypeVar("ReadT", covariant=True)
 
@@ -69,6 +73,20 @@ def start_async(
         stream = AsyncStream(runtime, request, outlet, on_token, task.response_format)
         runtime.submit([request])
     return stream
+
+
+def start_chat(runtime: Runtime, plan: ChatPlan, task: Task, *, session: str | None = None) -> ChatStream:
+    """Begin the answer to a chat for a thread, which is read as ``plan`` says. Errors are those of :func:`start`."""
+    from .chat_stream import ChatStream  # here, since completions do without
+
+    return ChatStream(start(runtime, task, session=session), plan)
+
+
+def start_chat_async(runtime: Runtime, plan: ChatPlan, task: Task, *, session: str | None = None) -> AsyncChatStream:
+    """Do the same as :func:`start_chat` for the running event loop."""
+    from .chat_stream import AsyncChatStream  # here, since completions do without
+
+    return AsyncChatStream(start_async(runtime, task, session=session), plan)
 
 
 def _conversation(runtime: Runtime, session: str | None) -> Conversation | None:

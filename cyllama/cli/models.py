@@ -11,10 +11,10 @@ from rich.table import Table
 
 from ..errors import ModelNotFoundError
 from ..llama.llama_cpp import LlamaModel, LlamaModelParams
-from ..models import Place, find_model
 from ..models.cache import CachedModel, cached_models, remove_cached
-from ..models.hub import require_library
+from ..models.hub import find_model, require_library
 from ..models.names import ModelName, choose, models_in, parse_name
+from ..models.place import Place
 from .terminal import err, note
 
 _NAME = "owner/repo, owner/repo:Q4_K_M or hf:owner/repo/file.gguf"

@@ -9,7 +9,6 @@ thread of its own.
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
 from .context_params import check_kv_memory, context_size
 from .conversation import Conversation, Conversations, History, Reply
-from .embedding import Embedder, EmbeddingJob
 from .engine import Engine
 from .request import Prompt, Request
 from .sampling import sampler_maker
@@ -22,8 +21,6 @@ __all__ = [
     "AdapterSet",
     "Conversation",
     "Conversations",
-    "Embedder",
-    "EmbeddingJob",
     "Engine",
     "History",
     "Prompt",

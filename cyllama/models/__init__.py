@@ -7,18 +7,12 @@ import re
 from pathlib import Path
 
 from ..errors import ConfigTypeError, CyllamaError, ModelNotFoundError
-from .hub import HubFile, find_file, find_model
-from .names import parse_name
 from .paths import expand_user, path_exists
-from .place import Place
 
 __all__ = [
     "TINY_CHAT",
-    "HubFile",
-    "Place",
     "expand_user",
-    "find_file",
-    "find_model",
+    "hub_file",
     "path_exists",
     "resolve_model_path",
 ]
@@ -26,6 +20,20 @@ __all__ = [
 #: Texts for which an error says how names look: "hf:...", addresses, and names as other programs have them, "name:tag".
 _MEANT_AS_A_NAME = re.compile(r"hf:|\w+://|[\w.-]{2,}:[\w.-]+$")
 TINY_CHAT = Path(__file__).parent / "tiny-chat.gguf"
+
+
+def hub_file(
+    repo_id: str,
+    filename: str | None,
+    revision: str | None,
+    token: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> os.PathLike[str]:
+    """Return the path of a file on the hub; the arguments are those of :class:`HubFile` and :class:`Place`."""
+    from .hub import HubFile, Place  # here, since the path of a file on the disk does without
+
+    return HubFile(repo_id, filename, Place(revision, token, cache_dir, local_files_only))
 
 
 def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
@@ -57,6 +65,9 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
     expanded = Path(expand_user(path))
     if not isinstance(model_path, str) or path_exists(expanded):
         return expanded
+    from .hub import find_model  # here, since a path does without
+    from .names import parse_name
+
     if parse_name(path) is not None or _MEANT_AS_A_NAME.match(path):
         return find_model(path)
     return expanded

@@ -13,8 +13,9 @@ import pytest
 from huggingface_hub import constants
 
 from cyllama.cli import main
-from cyllama.models import TINY_CHAT, find_model
+from cyllama.models import TINY_CHAT
 from cyllama.models.cache import PARTIAL
+from cyllama.models.hub import find_model
 
 from ..support.command import CTRL_C, Terminal, run
 from ..support.hub_server import Hub, Repository

@@ -24,8 +24,10 @@ from cyllama import (
     ModelDownloadError,
     ModelNotFoundError,
 )
-from cyllama.models import TINY_CHAT, Place, find_file, find_model, resolve_model_path
+from cyllama.models import TINY_CHAT, resolve_model_path
 from cyllama.models.cache import PARTIAL, cached_models
+from cyllama.models.hub import find_file, find_model
+from cyllama.models.place import Place
 from langchain_cyllama import ChatCyllama, CyllamaEmbeddings, CyllamaLLM, CyllamaReranker
 
 from ..support.hub_server import TOKEN, Hub, Repository

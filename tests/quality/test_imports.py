@@ -9,7 +9,7 @@ from ..support.source_tree import Module, circle, modules
 
 #: A module imports from its own layer and those below, the first of which know nothing of the others.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("llama", "errors"),
+    ("llama", "errors", "version"),
     ("config", "declaration", "response", "models", "control_text"),  # plain values, and text that is made of tokens
     ("grammar",),
     ("chat", "engine"),  # neither knows the other one
@@ -18,7 +18,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lora", "call_types"),
     ("runtime",),
     ("calls", "stream"),
-    ("submission", "chat_stream", "embeddings"),
+    ("submission", "chat_stream", "embedding_calls"),
+    ("embeddings",),
     ("llm", "session", "exclusivity", "session_choice", "session_pool"),  # what callers use
     ("",),  # the package itself
     ("cli", "__main__", "langchain_cyllama"),
