@@ -32,6 +32,8 @@ class Task:
         first_samplers: Makes samplers that come before those of the config, such as one of a grammar.
         preserved: Control tokens whose text is part of the answer's.
         response_format: What the value of the text is; that of a chat is its plan's.
+        is_retry: Whether it is a later attempt of a call, which is not refused where too many wait: the call had a
+            place, and has an answer already.
     """
 
     prompt: Prompt
@@ -40,6 +42,7 @@ class Task:
     first_samplers: Callable[[], Sequence[LlamaSampler]] = tuple
     preserved: frozenset[int] = frozenset()
     response_format: ResponseFormat | None = None
+    is_retry: bool = False
 
 
 def text_task(

@@ -329,6 +329,12 @@ class ModelConfig(Config):
     n_parallel: Annotated[int, Field(ge=1, le=MAX_PARALLEL)] = option(
         4, "Most generations that take part in a step; others wait in line.", unit="generations"
     )
+    max_waiting: Count | None = option(
+        None,
+        "Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`.",
+        none="any number",
+        unit="generations",
+    )
     max_sessions: PositiveCount = option(
         256,
         "Most conversations that are remembered; the one unused for the longest is forgotten.",

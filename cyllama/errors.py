@@ -244,6 +244,17 @@ class DecodeError(CyllamaError, RuntimeError):
         self.partial_text = partial_text
 
 
+class BusyError(CyllamaError, RuntimeError):
+    """As many generations wait in line as ``max_waiting`` allows.
+
+    >>> with LLM(n_parallel=1, max_waiting=0) as llm:
+    ...     stream = llm("Once upon a time", stream=True)
+    ...     llm("Hello")
+    Traceback (most recent call last):
+    cyllama.errors.BusyError: unfinished generations: 1, and at most 1 are allowed, ...
+    """
+
+
 class EmbeddingCancelledError(CyllamaError, RuntimeError):
     """``close()`` or ``reset_context()`` was called before all embeddings were computed.
 

@@ -24,7 +24,7 @@ from .engine import (
     Request,
     Stats,
 )
-from .errors import ForkedError, PromptTypeError, SessionError, SessionFileError, UnsupportedModelError
+from .errors import BusyError, ForkedError, PromptTypeError, SessionError, SessionFileError, UnsupportedModelError
 from .llama.llama_cpp import LlamaPoolingType
 from .loading import load_model
 from .lora import LoadedAdapters
@@ -198,8 +198,14 @@ class Runtime:
 
     # -------------------- generations
 
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Hand generations over to the engine, all or none of them. To be called with the lock held."""
+    def submit(self, requests: Sequence[Request], *, limited: bool = True) -> None:
+        """Hand generations over to the engine, all or none of them. To be called with the lock held.
+
+        Raises:
+            BusyError: ``max_waiting`` generations wait already, and ``limited`` is true.
+        """
+        if limited:
+            self._check_waiting()
         try:
             for request in requests:
                 if request.conversation is not None:
@@ -209,6 +215,16 @@ class Runtime:
             for request in requests:
                 self._withdraw(request)
             raise
+
+    def _check_waiting(self) -> None:
+        n_parallel, max_waiting = self.config.n_parallel, self.config.max_waiting
+        n_unfinished = 0 if self.engine is None else self.engine.n_unfinished
+        if max_waiting is not None and n_unfinished >= n_parallel + max_waiting:
+            raise BusyError(
+                f"unfinished generations: {n_unfinished}, and at most {n_parallel + max_waiting} are allowed, "
+                f"n_parallel={n_parallel} that run and max_waiting={max_waiting} that wait: try again when one has "
+                f"ended, or raise max_waiting or n_parallel in ModelConfig"
+            )
 
     def _withdraw(self, request: Request) -> None:
         """End a request that the engine may or may not have seen. To be called with the lock held."""

@@ -53,7 +53,7 @@ def start(
         request = make(_conversation(runtime, session))
         # Dropping the stream cancels the request: Ctrl-C leaves nothing.
         stream = Stream(runtime, request, queue, on_token, task.response_format)
-        runtime.submit([request])
+        runtime.submit([request], limited=not task.is_retry)
     return stream
 
 
@@ -71,7 +71,7 @@ def start_async(
     with runtime.lock:
         request = make(_conversation(runtime, session))
         stream = AsyncStream(runtime, request, outlet, on_token, task.response_format)
-        runtime.submit([request])
+        runtime.submit([request], limited=not task.is_retry)
     return stream
 
 
@@ -186,9 +186,9 @@ def first_valid(task: Task, max_attempts: int, begin: Callable[[Task], _Readable
         OutputError: The last answer has a call of a strict tool that is not valid.
     """
     tries = Attempts[AnyResponse](task.config, max_attempts)
-    for config in tries:
+    for i, config in enumerate(tries):
         with tries.attempt():
-            tries.answer = begin(replace(task, config=config)).read()
+            tries.answer = begin(replace(task, config=config, is_retry=i > 0)).read()
     return tries.answer
 
 
@@ -197,7 +197,7 @@ async def first_valid_async(
 ) -> AnyResponse:
     """Do the same as :func:`first_valid` for an event loop."""
     tries = Attempts[AnyResponse](task.config, max_attempts)
-    for config in tries:
+    for i, config in enumerate(tries):
         with tries.attempt():
-            tries.answer = await begin(replace(task, config=config)).read()
+            tries.answer = await begin(replace(task, config=config, is_retry=i > 0)).read()
     return tries.answer

@@ -46,7 +46,7 @@ class Engine(Worker[Message]):
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
         self._stats = stats
-        self._incoming: dict[Request, None] = {}  # requests in the inbox
+        self._unfinished: dict[Request, None] = {}  # requests that were submitted and have not ended
         self._cancelled: SimpleQueue[Request] = SimpleQueue()
         self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config) else config.n_ubatch)
         self._groups = Groups()
@@ -67,7 +67,7 @@ class Engine(Worker[Message]):
         Args:
             *requests: One request, or several with the same prompt, which the first one evaluates for all.
         """
-        self._incoming |= dict.fromkeys(requests)
+        self._unfinished |= dict.fromkeys(requests)
         self._inbox.put(Submit(requests))
 
     def cancel(self, request: Request) -> None:
@@ -116,11 +116,17 @@ class Engine(Worker[Message]):
             message.resume.set()
 
     @property
+    def n_unfinished(self) -> int:
+        """How many requests have not ended, of those that a caller still waits for."""
+        return sum(not request.cancelled for request in list(self._unfinished))
+
+    @property
     def occupancy(self) -> dict[str, int]:
         """What of :class:`Stats` is true at this moment only."""
+        statuses = [request.status for request in list(self._unfinished)]
         return {
-            "running": sum(request.status is Status.RUNNING for request in list(self._scheduler.running)),
-            "waiting": self._scheduler.n_waiting + len(self._incoming),
+            "running": sum(status is Status.RUNNING for status in statuses),
+            "waiting": sum(status in (Status.NEW, Status.WAITING) for status in statuses),
             "kv_cells_used": self._kv_cache.used_cells,
             "host_bytes": self._kv_cache.host_bytes,
         }
@@ -181,8 +187,9 @@ class Engine(Worker[Message]):
         for request in new:
             self._scheduler.add(request, has_leader=self._groups.has_leader(request))
         for request in requests:
-            self._incoming.pop(request, None)
-            if request.cancelled:  # perhaps before it arrived
+            if request.status is Status.FINISHED:  # it was submitted twice, and ended meanwhile
+                self._unfinished.pop(request, None)
+            elif request.cancelled:  # perhaps before it arrived
                 self._cancelled.put(request)
 
     def _save(self, conversation: Conversation) -> CachedState:
@@ -211,6 +218,7 @@ class Engine(Worker[Message]):
     def _end(self) -> None:
         for request in self._scheduler.drain():
             request.finish("cancelled")
+            self._unfinished.pop(request, None)
             request.close(self._vocab)
         self._context.release()
 
@@ -329,6 +337,7 @@ class Engine(Worker[Message]):
             self._scheduler.release(promoted)
         request.release_sequence()
         self._scheduler.remove(request)
+        self._unfinished.pop(request, None)  # first, so that its caller finds the place free
         request.close(self._vocab)
 
     def _is_unwanted(self) -> bool:

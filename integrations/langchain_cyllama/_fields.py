@@ -57,6 +57,10 @@ class LoadingFields(BaseModel):
     n_parallel: int | None = None
     """Most generations that take part in a step; others wait in line. (Default: `16`)"""
 
+    max_waiting: int | None = None
+    """Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`. `None`:
+    any number."""
+
     max_sessions: int | None = None
     """Most conversations that are remembered; the one unused for the longest is forgotten. (Default: `256`)"""
 
