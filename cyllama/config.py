@@ -7,13 +7,15 @@ generated from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
-from .declaration import documented, option
+from .declaration import declaration, documented, option
 from .errors import ConfigError, ConfigTypeError
+from .option_names import hint_for
 
 MAX_TOKENS_LIMIT = 2**31 - 1024  # llama.cpp counts tokens in int32
 MAX_PARALLEL = 120  # llama.cpp has 256 sequences, and idle ones need some
@@ -65,7 +67,11 @@ class Config(BaseModel):
             ConfigError: A value is out of range.
             ConfigTypeError: There is no such option.
         """
+        options = by_own_names(options)
         check_option_names(type(self).__name__, options, type(self).model_fields)
+        for name, values in _none_values(type(self)).items():
+            if type(options.get(name)) is int and options[name] in values:
+                options[name] = None
         try:
             super().__init__(**options)
         except ValidationError as error:
@@ -89,7 +95,7 @@ class Config(BaseModel):
         """
         if not overrides:
             return self
-        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | overrides)
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | by_own_names(overrides))
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show the options that were given.
@@ -113,7 +119,11 @@ class GenerationConfig(Config):
     """
 
     max_tokens: Count | None = option(
-        512, "Most tokens to generate.", none="generation goes on to the end of the context", unit="tokens"
+        512,
+        "Most tokens to generate.",
+        none="generation goes on to the end of the context",
+        none_values=(-1,),
+        unit="tokens",
     )
     temperature: NonNegative = option(
         0.8,
@@ -209,9 +219,10 @@ class GenerationConfig(Config):
         None,
         "Seed of the random numbers, which makes a generation reproducible.",
         none="a new seed for every generation",
+        none_values=(-1,),
         source="llama_sampler_init_dist",
     )
-    stop_sequences: Sequence[Text] = option((), "Generation ends before the first of these.")
+    stop_sequences: Sequence[Text] = option((), "Generation ends before the first of these.", other_name="stop")
     logit_bias: dict[Annotated[int, Field(ge=0, strict=False)], float] = option(
         {},
         "Added to the logits of tokens, by token id; `-inf` forbids a token.",
@@ -229,6 +240,7 @@ class GenerationConfig(Config):
         None,
         "Size of the context in tokens, prompt and answer together.",
         none="as large as the generation needs, up to what the model was trained for",
+        none_values=(0,),
         unit="tokens",
         source=_CONTEXT,
     )
@@ -314,11 +326,17 @@ class ModelConfig(Config):
         None,
         "Threads that evaluate single tokens.",
         none="the physical cores that the process may use",
+        none_values=(-1, 0),
         unit="threads",
         source=_CONTEXT,
     )
     n_threads_batch: Threads | None = option(
-        None, "Threads that evaluate prompts.", none="the same number as `n_threads`", unit="threads", source=_CONTEXT
+        None,
+        "Threads that evaluate prompts.",
+        none="the same number as `n_threads`",
+        none_values=(-1, 0),
+        unit="threads",
+        source=_CONTEXT,
     )
     threadpool_poll: Annotated[int, Field(ge=0, le=100)] = option(
         50,
@@ -423,13 +441,43 @@ def check_option_names(owner: str, names: Iterable[str], known: Iterable[str]) -
     known = list(known)
     for name in names:
         if name not in known:
-            import difflib  # here, because it takes a millisecond, and only errors need it
+            of_model = name in ModelConfig.model_fields
+            hint = "it belongs to ModelConfig, and to LLM(...)" if of_model else hint_for(name, known)
+            raise ConfigTypeError(f"{owner} has no option {name!r}{f': {hint}' if hint else ''}")
 
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
-            if name in ModelConfig.model_fields:
-                hint = ": it belongs to ModelConfig, and to LLM(...)"
-            raise ConfigTypeError(f"{owner} has no option {name!r}{hint}")
+
+def by_own_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the own name of each that has two.
+
+    >>> by_own_names({"stop": ".", "top_k": 20})
+    {'stop_sequences': '.', 'top_k': 20}
+
+    Raises:
+        ConfigTypeError: An option is given by both of its names.
+    """
+    result = dict(options)
+    for name, own in OTHER_NAMES.items():
+        if name in result:
+            if own in result:
+                raise ConfigTypeError(f"{name} and {own} are the same option: pass one of them")
+            result[own] = result.pop(name)
+    return result
+
+
+@cache
+def _none_values(config: type[Config]) -> dict[str, tuple[int, ...]]:
+    """Return the values that stand for ``None``, by the name of the option."""
+    said = {name: declaration(field) for name, field in config.model_fields.items()}
+    return {name: option.none_values for name, option in said.items() if option.none_values}
+
+
+#: The own names of options that have another name as well.
+OTHER_NAMES = {
+    said.other_name: name
+    for config in (GenerationConfig, ModelConfig)
+    for name, said in ((name, declaration(field)) for name, field in config.model_fields.items())
+    if said.other_name
+}
 
 
 def _to_tuple(value: Any) -> Any:

@@ -19,6 +19,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _COLUMNS = 100  # of the lists in docstrings, which a terminal shows indented
 
 
+_IN_SCHEMAS = ("none", "none_values", "unit", "source", "other_name")
+
+
 class Option(NamedTuple):
     """What is said of an option besides its name and type.
 
@@ -29,6 +32,8 @@ class Option(NamedTuple):
         source: The paper, or the function or parameter of llama.cpp, that it is taken from.
         default: What a call uses that does not give it. Options of a config have it as the default of their field.
         bounds: The smallest and the largest value. Options of a config have them in their type.
+        none_values: Numbers that stand for ``None``, because they do in other programs.
+        other_name: Another name of the same option.
     """
 
     text: str
@@ -37,34 +42,46 @@ class Option(NamedTuple):
     source: str = ""
     default: Any = None
     bounds: tuple[float, float] | None = None
+    none_values: tuple[int, ...] = ()
+    other_name: str = ""
 
     @property
     def description(self) -> str:
-        """The text, followed by what ``None`` means."""
-        return f"{self.text}{_none_sentence(self.none)}"
+        """The text, followed by what ``None`` means, and by the other name."""
+        return f"{self.text}{self._rest}"
+
+    @property
+    def _rest(self) -> str:
+        values = "".join(f" or {value}" for value in self.none_values)
+        none = f" `None`{values}: {self.none}." if self.none else ""
+        return none + (f" `{self.other_name}` is another name of it." if self.other_name else "")
 
 
-def option(default: Any, text: str, *, none: str = "", unit: str = "", source: str = "") -> Any:
+def option(
+    default: Any,
+    text: str,
+    *,
+    none: str = "",
+    none_values: tuple[int, ...] = (),
+    unit: str = "",
+    source: str = "",
+    other_name: str = "",
+) -> Any:
     """Return the field of an option. The arguments are the attributes of :class:`Option`.
 
-    Pydantic shows them in the JSON schema of the config: ``description``, ``unit``, ``source`` and ``none``.
+    Pydantic shows them in the JSON schema of the config: ``description``, ``unit``, ``source``, ``none``, ...
     """
-    extra: dict[str, Any] = {
-        name: value for name, value in (("unit", unit), ("source", source), ("none", none)) if value
-    }
-    return Field(default, description=f"{text}{_none_sentence(none)}", json_schema_extra=extra)
+    said = Option(text, none, unit, source, none_values=none_values, other_name=other_name)
+    extra: dict[str, Any] = {name: getattr(said, name) for name in _IN_SCHEMAS if getattr(said, name)}
+    return Field(default, description=said.description, json_schema_extra=extra)
 
 
 def declaration(field: FieldInfo) -> Option:
     """Return what :func:`option` was given for a field."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    none, unit, source = (str(extra.get(name, "")) for name in ("none", "unit", "source"))
-    text = (field.description or "").removesuffix(_none_sentence(none))
-    return Option(text, none, unit, source, default=field.get_default(call_default_factory=True))
-
-
-def _none_sentence(none: str) -> str:
-    return f" `None`: {none}." if none else ""
+    said = Option("", **{name: extra[name] for name in _IN_SCHEMAS if name in extra})  # pyright: ignore[reportArgumentType]
+    text = (field.description or "").removesuffix(said.description)
+    return said._replace(text=text, default=field.get_default(call_default_factory=True))
 
 
 def documented(config: type[ModelT]) -> type[ModelT]:

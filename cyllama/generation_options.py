@@ -40,6 +40,7 @@ class GenerationOptions(TypedDict, total=False):
     mirostat_eta: float
     seed: int | None
     stop_sequences: str | Sequence[str]
+    stop: str | Sequence[str]
     logit_bias: Mapping[int, float]
     ignore_eos: bool
     logprobs: int | None

@@ -325,7 +325,7 @@ class LLM(Embeddings):
             stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
             **options: Options of :class:`GenerationConfig` by name, and those of chats:
 
-                tools: Tools that the model may call: OpenAI's dicts.
+                tools: Tools that the model may call: OpenAI's dicts, pydantic models, or functions.
                 tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
                 parallel_tool_calls: Whether one answer may call several tools.
                 response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.

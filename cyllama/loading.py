@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .config import GenerationConfig, ModelConfig, check_option_names
+from .config import GenerationConfig, ModelConfig, by_own_names, check_option_names
 from .engine import Adapter, check_kv_memory
 from .engine.hardware import total_memory
 from .errors import (
@@ -40,6 +40,7 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         ConfigTypeError: There is no such option.
     """
     generation, loading = GenerationConfig.model_fields, ModelConfig.model_fields
+    overrides = by_own_names(overrides)
     check_option_names("LLM", overrides, [*generation, *loading])
     return (
         {name: value for name, value in overrides.items() if name in generation},

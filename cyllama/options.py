@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from .attempts import MAX_ATTEMPTS
 from .chat import ReasoningEffort, ToolChoiceLike, ToolLike
-from .config import GenerationConfig, check_option_names
+from .config import OTHER_NAMES, GenerationConfig, by_own_names, check_option_names
 from .declaration import Option, declaration
 from .generation_options import GenerationOptions
 from .grammar import ResponseFormatLike
@@ -68,7 +68,11 @@ class RenderOptions(TypedDict, total=False):
 
     tools: Annotated[
         Sequence[ToolLike] | None,
-        Option("What the model may call: OpenAI's dicts, or pydantic models of the arguments.", none="no tools"),
+        Option(
+            "What the model may call: OpenAI's dicts, pydantic models of the arguments, or functions whose arguments "
+            "have annotations.",
+            none="no tools",
+        ),
     ]
     chat_template: Annotated[
         str | None,
@@ -143,6 +147,7 @@ def split_chat_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     Raises:
         ConfigTypeError: There is no such option.
     """
+    options = by_own_names(options)
     check_option_names("LLM.chat", options, sorted(ChatOptions.__optional_keys__))
     return (
         {name: value for name, value in options.items() if name in CHAT_OPTIONS},
@@ -167,5 +172,6 @@ def find_option(name: str) -> Option:
         ConfigTypeError: There is no such option.
     """
     check_option_names("LLM.chat", [name], sorted(ChatOptions.__optional_keys__))
+    name = OTHER_NAMES.get(name, name)
     field = GenerationConfig.model_fields.get(name)
     return call_options()[name][1] if field is None else declaration(field)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .config import SAMPLERS, ConfigLike, GenerationConfig, as_config
+from .config import SAMPLERS, ConfigLike, GenerationConfig, as_config, by_own_names
 from .errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Defaults:
             return self.config
         given = as_config(GenerationConfig, config)
         options = {name: getattr(given, name) for name in given.model_fields_set}
-        return self._recommended.under(self._given.merge(**(options | dict(overrides))))
+        return self._recommended.under(self._given.merge(**(options | by_own_names(overrides))))
 
 
 def _number(option: str, value: object) -> float | int | None:

@@ -101,6 +101,8 @@ def source_of(kind: Any, *, mapping: str = "Mapping", literals: bool = True) -> 
     if origin is not None:
         name = mapping if origin in (dict, Mapping) else origin.__name__
         return f"{name}[{', '.join(inner(each) for each in args)}]"
+    if kind is ...:
+        return "..."
     return "None" if kind in (None, NoneType) else kind.__name__
 
 
@@ -141,7 +143,8 @@ def typed_dict(options: Iterable[Declared]) -> str:
     lines = []
     for option in options:
         also = f"{ALSO[option.name]} | " if option.name == "stop_sequences" else ""
-        lines.append(f"    {option.name}: {also}{source_of(option.kind)}\n")
+        names = [option.name, option.said.other_name] if option.said.other_name else [option.name]
+        lines += [f"    {name}: {also}{source_of(option.kind)}\n" for name in names]
     return _TYPED_DICT + "".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -126,8 +126,14 @@ class Message(_Part):
         return cls(**_normalize(message, "the message"))
 
 
+class HasMessage(Protocol):
+    """What stands for a message, as :class:`ChatResponse` does."""
+
+    message: Message
+
+
 #: What is accepted as a message.
-MessageLike: TypeAlias = Message | Mapping[str, Any]
+MessageLike: TypeAlias = Message | HasMessage | Mapping[str, Any]
 
 
 def check_messages(messages: Sequence[MessageLike]) -> list[dict[str, Any]]:
@@ -177,6 +183,8 @@ def _assign_result(message: dict[str, Any], unanswered: list[str], where: str) -
 
 
 def _normalize(message: object, where: str) -> dict[str, Any]:
+    if isinstance(of_answer := getattr(message, "message", None), Message):
+        message = of_answer
     if isinstance(message, Message):
         message = message.to_dict()
     if not isinstance(message, Mapping):

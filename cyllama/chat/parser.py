@@ -79,6 +79,10 @@ class ChatDelta:
         """Whether it adds anything."""
         return bool(self.content or self.reasoning_content or self.tool_calls or self.logprobs)
 
+    def __str__(self) -> str:
+        """Return its text, so that ``print(delta, end="")`` shows the answer."""
+        return self.content
+
 
 @dataclass
 class _Call:

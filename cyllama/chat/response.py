@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from typing_extensions import Self
 
 from ..grammar import ResponseFormat
 from ..response import Timings, TokenLogprob, Usage
@@ -12,13 +13,19 @@ from .messages import Message
 ChatFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
-@dataclass(frozen=True)
-class ChatResponse:
-    """The answer to a chat.
+class ChatResponse(str):
+    """The answer to a chat: the text of its message, a ``str``, with what is known of its generation.
 
-    >>> response = llm.chat([{"role": "user", "content": "What is the capital of France?"}])
-    >>> response.text, response.finish_reason
-    ('The capital of France is Paris.', 'stop')
+    It is true where the message says anything, be it a text or a call of a tool. As a message of the next call, it
+    stands for :attr:`message`.
+
+    >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
+    >>> response = llm.chat(messages)
+    >>> response
+    'The capital of France is Paris.'
+    >>> response.finish_reason
+    'stop'
+    >>> next_answer = llm.chat([*messages, response, {"role": "user", "content": "Who are you?"}])
 
     Attributes:
         message: The answer, to be appended to the messages.
@@ -39,15 +46,44 @@ class ChatResponse:
     usage: Usage
     timings: Timings
     model: str
-    response_format: ResponseFormat | None = None
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    prefill: str = ""
+    response_format: ResponseFormat | None
+    logprobs: tuple[TokenLogprob, ...] | None
+    prefill: str
+
+    def __new__(
+        cls,
+        message: Message,
+        finish_reason: ChatFinishReason = "stop",
+        usage: Usage | None = None,
+        timings: Timings | None = None,
+        model: str = "",
+        response_format: ResponseFormat | None = None,
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+        prefill: str = "",
+    ) -> Self:
+        """Make a response of a message; the rest has defaults, so that copies and pickles work."""
+        self = super().__new__(cls, message.content)
+        self.message = message
+        self.finish_reason = finish_reason
+        self.usage = usage or Usage()
+        self.timings = timings or Timings()
+        self.model = model
+        self.response_format = response_format
+        self.logprobs = logprobs
+        self.prefill = prefill
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Return what copies are made of, besides the attributes."""
+        return (self.message,)
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.message.tool_calls)
 
     @property
     def text(self) -> str:
-        """The content of the message; empty where it has none."""
-        content = self.message.content
-        return content if isinstance(content, str) else ""
+        """The content of the message as a plain ``str``; empty where it has none."""
+        return str.__str__(self)
 
     @property
     def parsed(self) -> Any:
@@ -62,6 +98,3 @@ class ChatResponse:
         if self.response_format is None or self.message.tool_calls:
             return None
         return self.response_format.parse(self.prefill + self.text)
-
-    def __str__(self) -> str:
-        return self.text

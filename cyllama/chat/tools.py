@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,14 @@ from pydantic import BaseModel
 
 from ..errors import ToolError
 from ..grammar import Conversion, convert, model_schema
+from .functions import describe_function
 
 MAX_TOOLS = 128
 MAX_TOOLS_SIZE = 16 * 2**20
 
-#: What is accepted as a tool: OpenAI's dict, the part of it below "function", or a pydantic model of the arguments.
-ToolLike: TypeAlias = Mapping[str, Any] | type[BaseModel]
+#: What is accepted as a tool: OpenAI's dict, the part of it below "function", a pydantic model of the arguments, or a
+#: function whose arguments have annotations.
+ToolLike: TypeAlias = Mapping[str, Any] | type[BaseModel] | Callable[..., Any]
 ToolChoiceLike: TypeAlias = str | Mapping[str, Any] | None
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII)
@@ -136,6 +139,9 @@ def _check_tool(tool: object, where: str) -> Tool:
     if isinstance(tool, type) and issubclass(tool, BaseModel):
         schema = model_schema(tool)
         return Tool(tool.__name__, schema.pop("description", ""), schema)
+    if inspect.isroutine(tool):
+        function_name, text, schema = describe_function(tool)
+        return _check_tool({"name": function_name, "description": text, "parameters": schema}, where)
     if not isinstance(tool, Mapping):
         raise ToolError(f"{where} is no dict with 'type' and 'function', but {type(tool).__name__}: {tool!r:.80}")
     function = tool

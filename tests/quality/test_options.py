@@ -116,7 +116,7 @@ def test_json_schemas_have_what_is_declared():
         "type": "number",
         "unit": "probability",
     }
-    assert schema["seed"]["description"].endswith("`None`: a new seed for every generation.")
+    assert schema["seed"]["description"].endswith("`None` or -1: a new seed for every generation.")
 
 
 @pytest.mark.parametrize("config", CONFIGS)
