@@ -450,7 +450,7 @@ def by_own_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with the own name of each that has two.
 
     >>> by_own_names({"stop": ".", "top_k": 20})
-    {'stop_sequences': '.', 'top_k': 20}
+    {'top_k': 20, 'stop_sequences': '.'}
 
     Raises:
         ConfigTypeError: An option is given by both of its names.

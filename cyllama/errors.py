@@ -255,6 +255,16 @@ class BusyError(CyllamaError, RuntimeError):
     """
 
 
+class CompatibilityError(CyllamaError, NotImplementedError):
+    """A program that was written for llama-cpp-python asks for something that :mod:`cyllama.compat` does not have.
+
+    >>> from cyllama.compat import Llama
+    >>> Llama(LLM().model_path)("Hello", logits_processor=[print])
+    Traceback (most recent call last):
+    cyllama.errors.CompatibilityError: logits_processor cannot be used with cyllama: grammar, ...
+    """
+
+
 class EmbeddingCancelledError(CyllamaError, RuntimeError):
     """``close()`` or ``reset_context()`` was called before all embeddings were computed.
 

@@ -164,11 +164,10 @@ def test_a_prompt_longer_than_n_ctx(llm: LLM):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n_ctx", 0),
         ("n_ctx", -1),
         ("n_ctx", 2**31),
         ("n_ctx", 2**70),
-        ("max_tokens", -1),
+        ("max_tokens", -2),
         ("max_tokens", 1.5),
         ("max_tokens", True),
         ("max_tokens", "5"),
@@ -186,7 +185,7 @@ def test_a_prompt_longer_than_n_ctx(llm: LLM):
         ("penalty_last_n", -2),
         ("penalty_last_n", 2**31),
         ("mirostat", 3),
-        ("seed", -1),
+        ("seed", -2),
         ("seed", 2**32 - 1),
         ("n_batch", 0),
         ("n_batch", 2**40),
@@ -209,7 +208,7 @@ def test_a_generation_option_out_of_range(llm: LLM, name: str, value: Any):
     ("name", "value"),
     [
         ("n_gpu_layers", -2),
-        ("n_threads", 0),
+        ("n_threads", -2),
         ("n_threads", 10_000),
         ("split_mode", "diagonal"),
         ("load_mode", "fast"),

@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from cyllama import GenerationConfig, ModelConfig
+from cyllama.config import OTHER_NAMES
 from cyllama.llama.llama_cpp import LlamaContextParams, LlamaModelParams
 from cyllama.options import GenerationOptions
 
@@ -61,4 +62,4 @@ def test_every_option_is_documented():
 
 
 def test_type_checkers_and_editors_know_every_option():
-    assert set(GenerationOptions.__annotations__) == set(GenerationConfig.model_fields)
+    assert set(GenerationOptions.__annotations__) == {*GenerationConfig.model_fields, *OTHER_NAMES}

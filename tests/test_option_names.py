@@ -24,7 +24,7 @@ def test_stop_is_another_name_of_stop_sequences(stop: Any):
     with LLM(temperature=0, stop=stop) as llm:
         assert llm.chat(MESSAGES).text == expected
         assert llm.chat(MESSAGES, stop="5").text == "3, 4, ", "a call's replaces that of the LLM"
-    assert GenerationConfig(stop=stop) == GenerationConfig(stop_sequences=stop)
+    assert GenerationConfig(**{"stop": stop}) == GenerationConfig(stop_sequences=stop)
     assert GenerationConfig(stop_sequences="x").merge(stop=stop).stop_sequences == (",",)
 
 
@@ -46,8 +46,9 @@ def test_numbers_that_mean_none_elsewhere_mean_it_here(llm: LLM):
 
 @pytest.mark.parametrize(("name", "value"), [("seed", -2), ("max_tokens", -3), ("n_ctx", -1), ("seed", -1.0)])
 def test_other_numbers_are_out_of_range(name: str, value: float):
+    options: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=name):
-        GenerationConfig(**{name: value})
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +64,16 @@ def test_other_numbers_are_out_of_range(name: str, value: float):
     ],
 )
 def test_other_programs_names_get_a_hint_of_ours(name: str, hint: str):
+    options: dict[str, Any] = {name: 1}
     with pytest.raises(ConfigTypeError, match=hint):
-        LLM(**{name: 1})
+        LLM(**options)
 
 
 @pytest.mark.parametrize("name", ["user", "cache", "pipelining", "mode"])
 def test_a_name_that_nothing_is_near_to_gets_no_hint(name: str):
+    options: dict[str, Any] = {name: 1}
     with pytest.raises(ConfigTypeError, match=f"'{name}'$"):
-        GenerationConfig(**{name: 1})
+        GenerationConfig(**options)
 
 
 def test_no_hint_is_for_an_option_that_exists_and_each_suggests_one():

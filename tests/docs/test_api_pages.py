@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import cyllama
+import cyllama.compat
 import cyllama.errors
 import langchain_cyllama
 
@@ -19,6 +20,7 @@ SHOWN = [path for page in (DOCS / "api").glob("*.md") for path in re.findall(r"^
 def test_every_public_name_is_shown_once():
     public = {f"cyllama.{name}" for name in cyllama.__all__}
     public |= {f"langchain_cyllama.{name}" for name in langchain_cyllama.__all__}
+    public |= {f"cyllama.compat.{name}" for name in cyllama.compat.__all__}
     errors = {name for name, value in vars(cyllama.errors).items() if isinstance(value, type)}
     assert sorted(SHOWN) == sorted(public | {f"cyllama.{name}" for name in errors})
 

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("embeddings",),
     ("llm", "session", "exclusivity", "session_choice", "session_pool"),  # what callers use
     ("",),  # the package itself
-    ("cli", "__main__", "langchain_cyllama"),
+    ("cli", "__main__", "compat", "langchain_cyllama"),
 )
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 
