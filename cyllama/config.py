@@ -7,13 +7,12 @@ generated from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
-from .declaration import declaration, documented, option
+from .declaration import documented, none_values, option, other_names
 from .errors import ConfigError, ConfigTypeError
 from .option_names import hint_for
 
@@ -69,7 +68,7 @@ class Config(BaseModel):
         """
         options = by_own_names(options)
         check_option_names(type(self).__name__, options, type(self).model_fields)
-        for name, values in _none_values(type(self)).items():
+        for name, values in none_values(type(self)).items():
             if type(options.get(name)) is int and options[name] in values:
                 options[name] = None
         try:
@@ -464,20 +463,8 @@ def by_own_names(options: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-@cache
-def _none_values(config: type[Config]) -> dict[str, tuple[int, ...]]:
-    """Return the values that stand for ``None``, by the name of the option."""
-    said = {name: declaration(field) for name, field in config.model_fields.items()}
-    return {name: option.none_values for name, option in said.items() if option.none_values}
-
-
 #: The own names of options that have another name as well.
-OTHER_NAMES = {
-    said.other_name: name
-    for config in (GenerationConfig, ModelConfig)
-    for name, said in ((name, declaration(field)) for name, field in config.model_fields.items())
-    if said.other_name
-}
+OTHER_NAMES = other_names(GenerationConfig, ModelConfig)
 
 
 def _to_tuple(value: Any) -> Any:

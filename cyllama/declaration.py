@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from functools import cache
 from inspect import cleandoc
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,6 +83,19 @@ def declaration(field: FieldInfo) -> Option:
     said = Option("", **{name: extra[name] for name in _IN_SCHEMAS if name in extra})  # pyright: ignore[reportArgumentType]
     text = (field.description or "").removesuffix(said.description)
     return said._replace(text=text, default=field.get_default(call_default_factory=True))
+
+
+@cache
+def none_values(config: type[BaseModel]) -> dict[str, tuple[int, ...]]:
+    """Return the numbers that stand for ``None``, by the name of the option."""
+    said = {name: declaration(field) for name, field in config.model_fields.items()}
+    return {name: option.none_values for name, option in said.items() if option.none_values}
+
+
+def other_names(*configs: type[BaseModel]) -> dict[str, str]:
+    """Return the own names of options that have another name as well, by that."""
+    said = ((name, declaration(field)) for config in configs for name, field in config.model_fields.items())
+    return {option.other_name: name for name, option in said if option.other_name}
 
 
 def documented(config: type[ModelT]) -> type[ModelT]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 CPU = Path("/sys/devices/system/cpu")
 
 
@@ -29,10 +31,11 @@ def available_memory() -> int | None:
         available = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    limit, used = _read_int(CGROUP / "memory.max"), _read_int(CGROUP / "memory.current")
-    if limit is None or used is None:
-        return available
-    return min(available, max(0, limit - used + _reclaimable()))
+    for folder in _cgroups("memory"):
+        limit, used = _memory_limit(folder), _memory_used(folder)
+        if limit is not None and used is not None:
+            available = min(available, max(0, limit - used + _reclaimable(folder)))
+    return available
 
 
 def total_memory() -> int | None:
@@ -41,7 +44,7 @@ def total_memory() -> int | None:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
-    return min(total, _read_int(CGROUP / "memory.max") or total)
+    return min(total, *(_memory_limit(folder) or total for folder in _cgroups("memory")))
 
 
 def _core_of(cpu: int) -> tuple[str, str]:
@@ -54,22 +57,56 @@ def _core_of(cpu: int) -> tuple[str, str]:
 
 
 def _cpu_quota() -> int | None:
-    """Return the whole cores that a cgroup grants, rounded up, or ``None`` for no limit."""
+    """Return the whole cores that all cgroups of the process grant, rounded up, or ``None`` for no limit."""
+    quotas = [quota for folder in _cgroups("cpu") if (quota := _cpu_quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _cpu_quota_of(folder: Path) -> int | None:
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
-        quota = _read_int(CGROUP / "cpu" / "cpu.cfs_quota_us") or -1
-        period = _read_int(CGROUP / "cpu" / "cpu.cfs_period_us") or 100_000
+        quota = _read_int(folder / "cpu.cfs_quota_us") or -1
+        period = _read_int(folder / "cpu.cfs_period_us") or 100_000
     if quota == "max" or int(quota) <= 0:
         return None
     return max(1, -(-int(quota) // int(period)))
 
 
-def _reclaimable() -> int:
+def _cgroups(controller: str) -> Iterator[Path]:
+    """Yield the folders of the process's cgroups for "cpu" or "memory", of both versions of cgroups.
+
+    A limit of any of them holds: that of a container is at the mount's root, that of a systemd unit far below it.
+    """
+    try:
+        lines = [line.split(":", 2) for line in OWN_CGROUPS.read_text().splitlines()]
+    except OSError:
+        lines = []
+    own = {names: path for _, names, path in (line for line in lines if len(line) == 3)}
+    by_version = (("", CGROUP), (next((n for n in own if controller in n.split(",")), controller), CGROUP / controller))
+    for names, root in by_version:
+        yield root
+        folder = root
+        for part in Path(own.get(names, "/")).parts[1:]:  # not found in a container that sees its own cgroups only
+            folder = folder / part
+            yield folder
+
+
+def _memory_limit(folder: Path) -> int | None:
+    limit = _read_int(folder / "memory.max")
+    return _read_int(folder / "memory.limit_in_bytes") if limit is None else limit
+
+
+def _memory_used(folder: Path) -> int | None:
+    used = _read_int(folder / "memory.current")
+    return _read_int(folder / "memory.usage_in_bytes") if used is None else used
+
+
+def _reclaimable(folder: Path) -> int:
     """Return the bytes of a cgroup's file cache that the kernel would drop first, such as pages of a mapped model."""
     try:
-        fields = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        return int(fields["inactive_file"])
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(fields.get("total_inactive_file") or fields["inactive_file"])
     except (OSError, KeyError, ValueError):
         return 0
 
