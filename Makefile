@@ -4,6 +4,7 @@
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
+# make wheels  build the source distribution and a wheel for other machines in dist/, and test them in new environments
 # make lint    ruff, pyright, clang-format, and whether generated files are up to date
 # make stubs   write cyllama/llama/llama_cpp.pyi
 # make options write what is generated from the declarations of options: types, LangChain's fields, docs/options.md
@@ -18,6 +19,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
 CPU ?=
+WHEELS_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamps
@@ -25,7 +27,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test fuzz models gpu bench lint format stubs options docs clean check FORCE
+.PHONY: demo test fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -46,6 +48,10 @@ fuzz: $(STAMP)/test
 
 bench: $(STAMP)/bench $(STAMP)/peers
 	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
+
+# With WHEELS_ARGS, tests against the wheel: "--computing", or "--no-build tests/engine" for the wheel that there is.
+wheels: | check
+	@$(PYTHON) tools/wheels.py $(WHEELS_ARGS)
 
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .

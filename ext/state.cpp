@@ -38,7 +38,7 @@ nb::bytes get_data(const LlamaContext & self, llama_seq_id seq_id, uint32_t flag
     {
         WithoutGil release;
         size = save_state(use.get(), use->model->weights, seq_id, {}, flags,
-                          reinterpret_cast<uint8_t *>(PyBytes_AS_STRING(bytes)), capacity);
+                          reinterpret_cast<uint8_t *>(PyBytes_AsString(bytes)), capacity);
     }
     if (size < capacity) {
         return nb::bytes(result.c_str(), size);
@@ -64,7 +64,7 @@ LlamaState copy_sequence(const LlamaContext & self, llama_seq_id seq_id, uint32_
 
 nb::bytes to_bytes(const LlamaState & self) {
     nb::bytes result(self.pages->data(), self.size);
-    add_checksum(reinterpret_cast<uint8_t *>(PyBytes_AS_STRING(result.ptr())), self.size);
+    add_checksum(reinterpret_cast<uint8_t *>(PyBytes_AsString(result.ptr())), self.size);
     return result;
 }
 

@@ -1,7 +1,7 @@
 """The binding to llama.cpp: :mod:`cyllama.llama.llama_cpp`, compiled from ``ext/``.
 
-Where the extension was built for several processors (CMake's ``CYLLAMA_CPU_VARIANTS``), the environment variable
-``CYLLAMA_CPU`` names the one to load: "avx2" or "sse42".
+A wheel has an extension module for each of several processors, and the fastest that this one can run is loaded. The
+environment variable ``CYLLAMA_CPU`` names another one to load, such as "avx2".
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import os
 
 from ._variant import load_variant
 
-if variant := os.environ.get("CYLLAMA_CPU"):
-    load_variant(variant)
+load_variant(os.environ.get("CYLLAMA_CPU") or None)
 
 try:
     from . import llama_cpp
