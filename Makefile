@@ -79,7 +79,7 @@ docs: $(STAMP)/docs
 	@echo "The site is in build/site: open build/site/index.html"
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
 
 # -------------------------------------------------------------------------------------------------------------- set-up
 

@@ -17,10 +17,11 @@ set(cyllama_cpu_flags_i8mm -march=armv8.2-a+dotprod+fp16+i8mm)
 
 set(known)
 set(least)
-if(NOT MSVC AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux") # the linker's options in ext/CMakeLists.txt are GNU's
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(known sse42 avx2 avxvnni avx512 avx512vnni avx512bf16)
   set(least avx2)
-elseif(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(known armv8 dotprod i8mm)
   set(least armv8)
 endif()
