@@ -294,11 +294,12 @@ class ModelConfig(Config):
     4
     """
 
-    n_gpu_layers: Annotated[int, Field(ge=-1, lt=2**31)] = option(
-        -1,
-        "Layers to keep on the GPU; -1 for all. Without a GPU in the build it has no effect.",
+    n_gpu_layers: Annotated[int, Field(ge=-1, lt=2**31)] | Literal["auto"] = option(
+        "auto",
+        'Layers to keep on GPUs; "auto" for as many as their free memory allows beside the context, -1 for all. '
+        "Without a GPU it has no effect.",
         unit="layers",
-        source=_MODEL,
+        source="llama_model_params, common_fit_params",
     )
     main_gpu: Annotated[int, Field(ge=0, lt=2**31)] = option(
         0, 'Index of the GPU to use when `split_mode` is "none".', source=_MODEL
@@ -472,9 +473,14 @@ def _to_tuple(value: Any) -> Any:
 
 
 def _describe(owner: str, error: ValidationError) -> str:
-    """One line for each wrong value, with the value itself."""
-    lines = []
-    for item in error.errors(include_url=False, include_context=False):
-        path = ".".join(str(part) for part in item["loc"])
-        lines.append(f"{owner}.{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r:.80}")
-    return "\n".join(lines)
+    """One line for each wrong value, with the value itself. A name or a number is one value, not two types of it."""
+    lines: dict[str, tuple[list[str], Any]] = {}
+    items = error.errors(include_url=False, include_context=False)
+    unions = {item["loc"][0] for item in items if str(item["loc"][-1]).startswith("literal[")}
+    for item in items:
+        loc = item["loc"][:1] if item["loc"][0] in unions else item["loc"]
+        messages, _ = lines.setdefault(".".join(str(part) for part in loc), ([], item["input"]))
+        messages.append(f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    return "\n".join(
+        f"{owner}.{path}: {', or '.join(messages)}, not {value!r:.80}" for path, (messages, value) in lines.items()
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from .config import GenerationConfig, ModelConfig, by_own_names, check_option_names
 from .engine import Adapter, check_kv_memory
 from .engine.hardware import total_memory
+from .engine.memory_needs import fit_gpus, gpus
 from .errors import (
     AdapterAccessError,
     AdapterLoadError,
@@ -28,9 +30,12 @@ from .llama.llama_cpp import (
     LlamaSplitMode,
     devices,
     max_devices,
+    supports_gpu_offload,
 )
 from .models.identity import file_digest
 from .models.parts import check_parts
+
+logger = logging.getLogger(__name__)
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -48,13 +53,16 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     )
 
 
-def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None) -> LlamaModel:
+def load_model(
+    path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None, n_ctx: int | None = None
+) -> LlamaModel:
     """Load a model.
 
     Args:
         path: Its file; of a split model, the first one.
         config: How to load it.
         progress: Called with 0.0 to 1.0; returning ``False`` stops it.
+        n_ctx: Tokens of a context for which a GPU that holds layers needs memory too, if that is known.
 
     Raises:
         ModelNotFoundError: There is no such file, or it is one of a split model, and another one is missing.
@@ -66,8 +74,42 @@ def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool 
     _check_devices(config)
     _check_host_cache(config)
     check_parts(path)
+    params = _model_params(config)
+    if config.n_gpu_layers == "auto":
+        params = _fitted(path, config, params, n_ctx)
+    elif config.n_gpu_layers > 0:
+        _warn_without_gpu(config.n_gpu_layers)
+    params.progress_callback = progress
+    model = _open(path, params)
+    if config.kv_cells is not None:
+        check_kv_memory(model, config, config.kv_cells)
+    return model
+
+
+def simulate_model(path: str, config: ModelConfig, n_ctx: int | None = None) -> LlamaModel:
+    """Load what a file says of a model, without its weights: enough to tell the memory that it needs.
+
+    Args:
+        path: Its file; of a split model, the first one.
+        config: How it would be loaded.
+        n_ctx: Tokens of a context for which a GPU that holds layers needs memory too, if that is known.
+
+    Raises:
+        ModelNotFoundError, ModelAccessError, ModelLoadError, ConfigError: As for :func:`load_model`.
+    """
+    _check_devices(config)
+    check_parts(path)
+    params = _model_params(config)
+    if config.n_gpu_layers == "auto":
+        params = _fitted(path, config, params, n_ctx)
+    return _open(path, _simulated(params))
+
+
+def _model_params(config: ModelConfig) -> LlamaModelParams:
+    """Return llama.cpp's parameters. "auto" keeps its default: as many layers on GPUs as there are."""
     params = LlamaModelParams()
-    params.n_gpu_layers = config.n_gpu_layers
+    if config.n_gpu_layers != "auto":
+        params.n_gpu_layers = config.n_gpu_layers
     params.main_gpu = config.main_gpu
     params.split_mode = LlamaSplitMode[config.split_mode.upper()]
     params.tensor_split = list(config.tensor_split)
@@ -75,18 +117,54 @@ def load_model(path: str, config: ModelConfig, progress: Callable[[float], bool 
     params.load_mode = LlamaLoadMode[config.load_mode.upper()]
     params.check_tensors = config.check_tensors
     params.kv_overrides = config.kv_overrides
-    params.progress_callback = progress
+    return params
+
+
+def _simulated(params: LlamaModelParams) -> LlamaModelParams:
+    params.no_alloc = True
+    params.load_mode = LlamaLoadMode.NONE
+    params.check_tensors = False
+    return params
+
+
+def _open(path: str, params: LlamaModelParams) -> LlamaModel:
     try:
-        model = LlamaModel(path, params)
+        return LlamaModel(path, params)
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no model file at {path!r}") from None
     except OSError as error:
         raise ModelAccessError(f"cannot read the model at {path!r}: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:
         raise ModelLoadError(str(error)) from error
-    if config.kv_cells is not None:
-        check_kv_memory(model, config, config.kv_cells)
-    return model
+
+
+def _fitted(path: str, config: ModelConfig, params: LlamaModelParams, n_ctx: int | None) -> LlamaModelParams:
+    """Return the parameters with as many layers on the GPUs as there is free memory for, a context included."""
+    chosen = [gpu.name for gpu in gpus() if not config.devices or gpu.name in config.devices]
+    if not chosen or len(chosen) < len(config.devices):  # no GPU, or computed on the CPU on purpose
+        return params
+    with _open(path, _simulated(_model_params(config))) as model:
+        try:
+            fitted = fit_gpus(model, config, params, n_ctx)
+            logger.info(
+                "layers on %s: %s", ", ".join(chosen), "all" if fitted.n_gpu_layers < 0 else fitted.n_gpu_layers
+            )
+            return fitted
+        except (RuntimeError, ValueError) as error:
+            logger.warning("cannot tell how many layers fit on %s, all are tried: %s", ", ".join(chosen), error)
+            return params
+
+
+def _warn_without_gpu(n_gpu_layers: int) -> None:
+    """Say once that layers cannot be on a GPU, where a number of them was asked for."""
+    if gpus():
+        return
+    why = "no GPU was found" if supports_gpu_offload() else "cyllama was built without a GPU backend such as GGML_CUDA"
+    warnings.warn(
+        f"n_gpu_layers={n_gpu_layers} has no effect: {why}, so the CPU computes all layers; leave n_gpu_layers out, or "
+        "see docs/guides/gpu.md",
+        stacklevel=5,  # where LLM() is called
+    )
 
 
 def load_adapter(name: str, path: str, model: LlamaModel) -> Adapter:

@@ -24,6 +24,7 @@ from .engine import (
     Request,
     Stats,
 )
+from .engine.memory_needs import stats_of
 from .errors import BusyError, ForkedError, PromptTypeError, SessionError, SessionFileError, UnsupportedModelError
 from .llama.llama_cpp import LlamaPoolingType
 from .loading import load_model
@@ -98,7 +99,7 @@ class Runtime:
         progress: Callable[[float], bool | None] | None = None,
     ) -> None:
         self.config = config
-        self.model = load_model(os.fspath(path), config, progress)
+        self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
         self.vocab = self.model.vocab
         self.path = path.absolute()
         self.name = self.model.metadata.get("general.name") or self.path.stem
@@ -109,7 +110,7 @@ class Runtime:
         self._identity = model_identity(self.path)
         self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal
         self._adapters = LoadedAdapters(self.model)
-        self._stats = Stats()
+        self._stats = stats_of(self.model)
         self._engine = _Slot[Engine]()
         self._embedder: _Slot[Embedder] = _Slot()
         self._process = os.getpid()

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <map>
 #include <mutex>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -17,6 +17,7 @@
 #include "backend.hpp"
 #include "errors.hpp"
 #include "ggml-cpu.h"
+#include "kv_cache_size.hpp"
 #include "model_internals.hpp"
 
 void check_n_threads(const char * name, int32_t n_threads) { check_range(name, n_threads, 1, GGML_MAX_N_THREADS); }
@@ -128,13 +129,16 @@ void check_context_memory(const llama_context_params & params, const llama_model
 #ifndef _WIN32
     // Fail early: Linux overcommits, and the OOM killer would end the process when llama.cpp fills the cache with zeros.
     const int64_t n_ctx = n_ctx_of(params, model);
-    const std::optional<int64_t> needed = kv_cache_bytes(model, n_ctx, params.type_k, params.type_v);
+    double needed = 0;
+    for (const auto & [device, bytes] : kv_cache_bytes(model, params).value_or(std::map<std::string, int64_t>())) {
+        needed += static_cast<double>(bytes);
+    }
     const int64_t host = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
     const int64_t total = host + gpu_memory();
-    if (needed && host > 0 && *needed > total) {
-        raise(ErrorType::kMemory, "n_ctx=" + std::to_string(n_ctx) + " needs about " + std::to_string(*needed >> 30) +
-                                      " GiB for its KV cache, more than the machine's memory of " +
-                                      std::to_string(total >> 30) + " GiB");
+    if (host > 0 && needed > static_cast<double>(total)) {
+        raise(ErrorType::kMemory,
+              "n_ctx=" + std::to_string(n_ctx) + " needs about " + std::to_string(static_cast<int64_t>(needed / 0x1p30)) +
+                  " GiB for its KV cache, more than the machine's memory of " + std::to_string(total >> 30) + " GiB");
     }
 #endif
 }

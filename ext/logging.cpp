@@ -36,6 +36,7 @@ thread_local std::string line;        // what this thread has logged since its l
 thread_local int line_level = kInfo;
 thread_local std::string errors;
 thread_local const std::atomic<bool> * quiet = nullptr; // see QuietWhile
+thread_local bool probing = false;                      // see ProbeLog
 
 int python_level(ggml_log_level level) {
     switch (level) {
@@ -56,6 +57,9 @@ void finish_line() {
     }
     if (line_level >= kError && errors.size() < kMaxErrors) {
         errors += (errors.empty() ? "" : "; ") + line;
+    }
+    if (probing) {
+        line_level = kDebug;
     }
     if (line_level >= threshold.load(std::memory_order_relaxed)) {
         std::lock_guard<std::mutex> lock(queue_mutex);
@@ -121,6 +125,10 @@ LogDelivery::~LogDelivery() {
 QuietWhile::QuietWhile(const std::atomic<bool> & flag) { quiet = &flag; }
 
 QuietWhile::~QuietWhile() { quiet = nullptr; }
+
+ProbeLog::ProbeLog() { probing = true; }
+
+ProbeLog::~ProbeLog() { probing = false; }
 
 void refresh_log_level() {
     call_python([] { threshold.store(nb::cast<int>(logger().attr("getEffectiveLevel")())); });

@@ -27,6 +27,16 @@ class QuietWhile {
     QuietWhile & operator=(const QuietWhile &) = delete;
 };
 
+/// For the length of a scope, records of this thread have level DEBUG: the memory of a model is measured by preparing it
+/// several times. Errors are remembered all the same: see logged_errors().
+class ProbeLog {
+  public:
+    ProbeLog();
+    ~ProbeLog();
+    ProbeLog(const ProbeLog &) = delete;
+    ProbeLog & operator=(const ProbeLog &) = delete;
+};
+
 /// Forgets the errors that llama.cpp has logged on this thread.
 void clear_logged_errors();
 /// Returns the errors logged since then, which are the reason of a failed call, or `otherwise` if there are none.

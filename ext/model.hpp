@@ -25,8 +25,9 @@ struct ModelDependent : Guarded {
 /// on, each use of them throws.
 class ModelHandle {
   public:
-    ModelHandle(llama_model * model, std::string path, uint64_t weights, bool has_weights, bool causal)
-        : weights(weights), has_weights(has_weights), causal(causal), model_(model), path_(std::move(path)) {}
+    ModelHandle(llama_model * model, std::string path, uint64_t weights, bool has_weights, bool simulated, bool causal)
+        : weights(weights), has_weights(has_weights), simulated(simulated), causal(causal), model_(model),
+          path_(std::move(path)) {}
     ~ModelHandle();
     ModelHandle(const ModelHandle &) = delete;
     ModelHandle & operator=(const ModelHandle &) = delete;
@@ -47,6 +48,7 @@ class ModelHandle {
 
     const uint64_t weights; // a hash of the weights: the same for each load of a file, and other than that of other models
     const bool has_weights; // false if the model was loaded with vocab_only or no_alloc
+    const bool simulated;   // true if it was loaded with no_alloc: contexts of it allocate nothing
     const bool causal;      // whether a token attends to earlier ones only
 
     /// Whether this process is a forked child of the one that loaded the model. A child reads the model as the parent left

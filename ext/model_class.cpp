@@ -1,12 +1,14 @@
 // The Python class LlamaModel.
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
 
 #include "conversion.hpp"
-#include "errors.hpp"
 #include "guard.hpp"
+#include "kv_cache_size.hpp"
 #include "model.hpp"
 #include "model_internals.hpp"
 #include "model_load.hpp"
@@ -48,11 +50,13 @@ nb::str description(const LlamaModel & self) {
     return to_str(read_string([&](char * buffer, size_t size) { return llama_model_desc(model.get(), buffer, size); }));
 }
 
-std::optional<int64_t> cache_bytes(const LlamaModel & self, int64_t n_ctx, enum ggml_type type_k, enum ggml_type type_v) {
-    if (n_ctx < 0) {
-        throw_value_error("n_ctx must not be negative: " + std::to_string(n_ctx));
+std::vector<std::string> layer_devices(const LlamaModel & self) {
+    ModelUse model(self.handle);
+    std::vector<std::string> result;
+    for (int32_t il = 0; il < n_layers(model.get()) && llama_model_n_layer(model.get()) > 0; ++il) {
+        result.emplace_back(ggml_backend_dev_name(device_of_layer(model.get(), il)));
     }
-    return kv_cache_bytes(ModelUse(self.handle).get(), n_ctx, type_k, type_v);
+    return result;
 }
 
 bool is_causal(const LlamaModel & self) {
@@ -145,21 +149,25 @@ void init_content(nb::class_<LlamaModel> & model) {
             "ftype",
             [](const LlamaModel & self) { return llama_ftype_name(llama_model_ftype(ModelUse(self.handle).get())); },
             "Quantization, such as \"Q4_0\".")
-        .def("kv_cache_bytes", &cache_bytes, nb::arg("n_ctx"), nb::arg("type_k") = GGML_TYPE_F16,
-             nb::arg("type_v") = GGML_TYPE_F16, R"doc(
-            Return the size of a KV cache.
+        .def(
+            "kv_cache_bytes",
+            [](const LlamaModel & self, const LlamaContextParams & params) {
+                return kv_cache_bytes(ModelUse(self.handle).get(), params);
+            },
+            nb::arg("params"), R"doc(
+            Return what the memory of a context takes: keys and values, sliding windows, recurrent states.
 
             Args:
-                n_ctx: Tokens in the cache.
-                type_k: Data type of the keys.
-                type_v: Data type of the values.
+                params: The parameters of the context. Its sizes, data types, `swa_full` and `offload_kqv` matter.
 
             Returns:
-                Bytes, at most 2**63 - 1. None if the memory is not simply keys and values of every layer for every
-                token: models with a sliding window or a recurrent state, and encoders.
+                Bytes by the name of the device, at most 2**63 - 1 each; no devices for a model without a memory. None for
+                the few architectures with a memory of their own kind (DeepSeek V3.2 and V4, MiniMax M3).
+            )doc")
+        .def_prop_ro("layer_devices", &layer_devices, R"doc(
+            The name of the device that each layer is on, the output as the last one.
 
-            Raises:
-                ValueError: `n_ctx` is negative.
+            Empty with vocab_only.
             )doc")
         .def_prop_ro("size", read<llama_model_size>(), "Size of all tensors, in bytes.")
         .def_prop_ro("n_params", read<llama_model_n_params>(), "Number of parameters.");

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <map>
 
 #include "llama.h"
 
@@ -22,7 +22,11 @@ int n_graph_nodes(llama_context * context);
 /// The most nodes of a graph of the context.
 size_t most_graph_nodes(llama_context * context);
 
-/// Bytes of a KV cache for `n_ctx` tokens. Nothing for a model whose memory is not simply keys and values of every layer
-/// for every token (sliding windows, recurrent states, encoders).
-std::optional<int64_t> kv_cache_bytes(const llama_model * model, int64_t n_ctx, enum ggml_type type_k,
-                                      enum ggml_type type_v);
+/// The device that a layer is computed on, and its weights are on. `il`: from 0 to n_layers(); the last one is the output.
+ggml_backend_dev_t device_of_layer(const llama_model * model, int32_t il);
+
+/// Layers of the model and the output, as n_gpu_layers counts them.
+int32_t n_layers(const llama_model * model);
+
+/// Bytes of the weights by the kind of buffer that they are in.
+std::map<ggml_backend_buffer_type_t, size_t> weights_by_buffer(const llama_model * model);

@@ -107,49 +107,6 @@ std::vector<llama_model_kv_override> to_overrides(const std::map<std::string, Me
     return overrides;
 }
 
-// llama_model_params, with the arrays that its pointers refer to.
-class Params {
-  public:
-    explicit Params(const LlamaModelParams & source)
-        : params_(source), devices_(find_devices(source.device_names)), split_(source.split),
-          overrides_(to_overrides(source.overrides)) {
-        add_buffers(source.buffer_overrides);
-        if (split_.size() > llama_max_devices()) {
-            throw_value_error("tensor_split has " + std::to_string(split_.size()) + " values, but at most " +
-                              std::to_string(llama_max_devices()) + " devices are possible");
-        }
-        split_.resize(split_.empty() ? 0 : llama_max_devices(), 0.0f);
-        params_.devices = devices_.empty() ? nullptr : devices_.data();
-        params_.tensor_buft_overrides = buffers_.empty() ? nullptr : buffers_.data();
-        params_.tensor_split = split_.empty() ? nullptr : split_.data();
-        params_.kv_overrides = overrides_.empty() ? nullptr : overrides_.data();
-    }
-    Params(const Params &) = delete;
-    Params & operator=(const Params &) = delete;
-
-    llama_model_params & get() { return params_; }
-
-  private:
-    void add_buffers(const std::vector<std::pair<std::string, std::string>> & overrides) {
-        constexpr size_t kMaxPattern = 1024; // bytes: std::regex recurses as deep as a pattern is long
-        for (const auto & [pattern, type] : overrides) {
-            if (pattern.size() > kMaxPattern) {
-                throw_value_error("a pattern of tensor_buft_overrides is longer than 1024 bytes");
-            }
-            buffers_.push_back({pattern.c_str(), find_buffer_type(type)});
-        }
-        if (!buffers_.empty()) {
-            buffers_.push_back({nullptr, nullptr});
-        }
-    }
-
-    llama_model_params params_;
-    std::vector<ggml_backend_dev_t> devices_;
-    std::vector<llama_model_tensor_buft_override> buffers_;
-    std::vector<float> split_;
-    std::vector<llama_model_kv_override> overrides_;
-};
-
 // Whether attention is causal, which llama.h does not tell.
 bool is_causal(const llama_model * model, const LlamaModelParams & params) {
     char architecture[128] = {}, value[16] = {};
@@ -168,6 +125,34 @@ bool is_causal(const llama_model * model, const LlamaModelParams & params) {
 
 } // namespace
 
+ModelParams::ModelParams(const LlamaModelParams & source)
+    : params_(source), devices_(find_devices(source.device_names)), split_(source.split),
+      overrides_(to_overrides(source.overrides)) {
+    add_buffers(source.buffer_overrides);
+    if (split_.size() > llama_max_devices()) {
+        throw_value_error("tensor_split has " + std::to_string(split_.size()) + " values, but at most " +
+                          std::to_string(llama_max_devices()) + " devices are possible");
+    }
+    split_.resize(split_.empty() ? 0 : llama_max_devices(), 0.0f);
+    params_.devices = devices_.empty() ? nullptr : devices_.data();
+    params_.tensor_buft_overrides = buffers_.empty() ? nullptr : buffers_.data();
+    params_.tensor_split = split_.empty() ? nullptr : split_.data();
+    params_.kv_overrides = overrides_.empty() ? nullptr : overrides_.data();
+}
+
+void ModelParams::add_buffers(const std::vector<std::pair<std::string, std::string>> & overrides) {
+    constexpr size_t kMaxPattern = 1024; // bytes: std::regex recurses as deep as a pattern is long
+    for (const auto & [pattern, type] : overrides) {
+        if (pattern.size() > kMaxPattern) {
+            throw_value_error("a pattern of tensor_buft_overrides is longer than 1024 bytes");
+        }
+        buffers_.push_back({pattern.c_str(), find_buffer_type(type)});
+    }
+    if (!buffers_.empty()) {
+        buffers_.push_back({nullptr, nullptr});
+    }
+}
+
 std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaModelParams & source) {
     LogDelivery delivery;
     check_gguf(path);
@@ -175,7 +160,7 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
     if (source.no_alloc && !source.vocab_only && source.load_mode != LLAMA_LOAD_MODE_NONE) {
         throw_value_error("no_alloc loads nothing: it needs load_mode=LlamaLoadMode.NONE");
     }
-    Params params(source);
+    ModelParams params(source);
     Load load{source.on_progress, std::nullopt, {}};
     params.get().progress_callback = on_progress;
     params.get().progress_callback_user_data = &load;
@@ -197,7 +182,7 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
         raise(ErrorType::kRuntime, "cannot load " + path + ": " + logged_errors("stopped by progress_callback"));
     }
     auto handle = std::make_shared<ModelHandle>(model, path, weights, !source.vocab_only && !source.no_alloc,
-                                                is_causal(model, source));
+                                                !source.vocab_only && source.no_alloc, is_causal(model, source));
     check_vocabulary(llama_model_get_vocab(model));
     return handle;
 }

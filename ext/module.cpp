@@ -19,6 +19,7 @@ void init_context_class(nb::module_ & m) {
     init_outputs(context);
     init_memory(context);
     init_context_adapters(context);
+    init_fit(m, context);
     init_state(m, context);
 }
 

@@ -24,6 +24,7 @@ void init_decode(nb::class_<LlamaContext> & context);
 void init_outputs(nb::class_<LlamaContext> & context);
 void init_memory(nb::class_<LlamaContext> & context);
 void init_context_adapters(nb::class_<LlamaContext> & context);
+void init_fit(nb::module_ & m, nb::class_<LlamaContext> & context);
 void init_state(nb::module_ & m, nb::class_<LlamaContext> & context);
 
 nb::class_<LlamaSampler> init_sampler(nb::module_ & m);

@@ -294,6 +294,6 @@ def test_every_error_is_ours_and_of_a_builtin_type():
 def test_a_context_larger_than_the_machine_is_a_memory_error_where_free_memory_cannot_be_told(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cyllama.engine.context_params.available_memory", lambda: None)
+    monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", lambda: None)
     with pytest.raises(ContextMemoryError, match=r"more than the machine's memory .* smaller n_ctx"):
         llm(CAPITAL, n_ctx=2_000_000_000)

@@ -14,7 +14,6 @@ from cyllama.options import GenerationOptions
 
 def test_defaults_of_models_and_contexts_are_llama_cpps():
     config, model, context = ModelConfig(), LlamaModelParams(), LlamaContextParams()
-    assert config.n_gpu_layers == model.n_gpu_layers
     assert config.split_mode.upper() == model.split_mode.name
     assert config.load_mode.upper() == model.load_mode.name
     assert config.n_ubatch == context.n_ubatch

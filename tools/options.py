@@ -284,7 +284,7 @@ def _kind_in_words(kind: Any) -> str:
         return _kind_in_words(args[0])
     if origin is Literal:
         *others, last = (f"`{shown(value)}`" for value in args)
-        return f"{', '.join(others)} or {last}"
+        return f"{', '.join(others)} or {last}" if others else last
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(_kind_in_words(each) for each in args))
     if origin is Sequence and get_origin(args[0]) is Literal:

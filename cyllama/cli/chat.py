@@ -19,7 +19,7 @@ from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptEr
 from ..llm import LLM
 from ..options import split_chat_options
 from .conversation import Conversation
-from .options import AnswerFlags, ModelOption, PrefillOption, VerboseOption, flag, with_flags
+from .options import AnswerFlags, GpuLayersOption, ModelOption, PrefillOption, VerboseOption, flag, with_flags
 from .terminal import EXIT_ERROR, decode, figures, load, note, out, print_answer, print_error
 
 with suppress(ImportError):  # with it, input() has line editing and a history
@@ -44,12 +44,13 @@ def chat(
     ] = None,
     prefill: PrefillOption = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
+    n_gpu_layers: GpuLayersOption = None,
     verbose: VerboseOption = False,
     **flags: Unpack[AnswerFlags],
 ) -> None:
     """Chat with a model: every line is a message. Type /help for what else there is."""
     of_chat, options = split_chat_options(flags)
-    with load(model, verbose=verbose, config={"max_tokens": max_tokens}, **options) as llm:
+    with load(model, verbose=verbose, n_gpu_layers=n_gpu_layers, config={"max_tokens": max_tokens}, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
         succeeded = _Chat(llm, Conversation(llm, system, of_chat, prefill), stats=stats).run()

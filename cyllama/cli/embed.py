@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PromptError
-from .options import ModelOption, VerboseOption
+from .options import GpuLayersOption, ModelOption, VerboseOption
 from .terminal import load, read_stdin
 
 _MISSING = "there are no texts: give them as arguments, or as lines on standard input"
@@ -23,11 +23,12 @@ def embed(
     normalize: Annotated[bool, typer.Option(help="Scale every vector to the length 1.")] = True,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut what is too long, instead of refusing it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one document, with the model's name.")] = False,
+    n_gpu_layers: GpuLayersOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Print the embeddings of texts, one JSON list per line."""
     texts = texts or _read_lines()
-    with load(model, verbose=verbose) as llm:
+    with load(model, verbose=verbose, n_gpu_layers=n_gpu_layers) as llm:
         vectors = llm.embed(texts, normalize=normalize, truncate=truncate)
         usage = {"prompt_tokens": llm.stats.tokens_embedded}
         name = llm.model_name

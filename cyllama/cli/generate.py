@@ -16,7 +16,7 @@ from ..llama import llama_cpp
 from ..llm import LLM
 from ..options import split_chat_options
 from ..response import Response
-from .options import AnswerFlags, ModelOption, PrefillOption, VerboseOption, flag, with_flags
+from .options import AnswerFlags, GpuLayersOption, ModelOption, PrefillOption, VerboseOption, flag, with_flags
 from .terminal import figures, load, note, print_answer, read_stdin
 
 
@@ -35,6 +35,7 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
+    n_gpu_layers: GpuLayersOption = None,
     verbose: VerboseOption = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
@@ -45,7 +46,7 @@ def generate(
     if prompt is None:
         prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
     of_chat, options = split_chat_options(flags)
-    with load(model, verbose=verbose, max_tokens=max_tokens, **options) as llm:
+    with load(model, verbose=verbose, n_gpu_layers=n_gpu_layers, max_tokens=max_tokens, **options) as llm:
         if not raw and llm.model.chat_template() is not None:
             response = _chat(llm, prompt, prefill, of_chat, shown=not as_json)
         else:

@@ -1,36 +1,160 @@
-"""`cyllama info`: this build, what it can run on, and a model's metadata."""
+"""`cyllama info`: this build, what it can run on, and what a model is, needs and has of memory here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__
+from ..config import GenerationConfig, ModelConfig, as_config
+from ..engine.hardware import available_memory, total_memory
+from ..engine.memory_needs import Needs, free_memory, largest_n_ctx, measure, token_bytes
+from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
 from ..llama import llama_cpp
-from .options import ModelOption
-from .terminal import load, out
+from ..llama.llama_cpp import LlamaModel
+from ..loading import simulate_model
+from ..models import Place, expand_user, path_exists, resolve_model_path
+from ..models.cache import find_cached
+from ..models.hub import require_library
+from ..models.names import parse_name
+from .options import GpuLayersOption, ModelOption, config_flag
+from .terminal import out
+
+_MIB = 2**20
+_DEFAULT_N_CTX = 4096  # tokens of the context that is shown without --n-ctx, unless the model was trained for fewer
 
 
-def info(model: ModelOption = None) -> None:
-    """Show this build, what it can run on, and a model's metadata."""
-    build = Table("build", "", show_header=False, box=None)
-    build.add_row("cyllama", __version__)
-    build.add_row("llama.cpp", f"b{llama_cpp.build_number()} ({llama_cpp.compiler()})")
-    build.add_row("backends", ", ".join(llama_cpp.backends()))
-    build.add_row("features", escape(llama_cpp.system_info().strip()))
+def info(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="As --model, whichever is shorter to write.", show_default=False),
+    ] = None,
+    model: ModelOption = None,
+    n_ctx: Annotated[
+        int | None, typer.Option("--n-ctx", help="Tokens of the context whose memory is shown.", show_default=False)
+    ] = None,
+    n_gpu_layers: GpuLayersOption = None,
+    n_parallel: Annotated[int | None, config_flag("n_parallel")] = None,
+    type_k: Annotated[str | None, config_flag("type_k")] = None,
+    type_v: Annotated[str | None, config_flag("type_v")] = None,
+) -> None:
+    """Show this build and its devices, what a model is, and what of it fits into the memory. It is not loaded."""
+    if name is not None and model is not None:
+        raise ConfigError(f"two models, {name!r} and {model!r}: give one of them")
+    path = _find(name or model)
+    options = {"n_gpu_layers": n_gpu_layers, "n_parallel": n_parallel, "type_k": type_k, "type_v": type_v}
+    config = as_config(ModelConfig, {key: value for key, value in options.items() if value is not None})
+    given = as_config(GenerationConfig, {} if n_ctx is None else {"n_ctx": n_ctx}).n_ctx
+    _print(_of_build())
+    with simulate_model(str(path), config, given) as simulated:
+        _print(_of_model(path, simulated))
+        _print(_of_memory(simulated, config, given))
+        _print((key, _shorten(value)) for key, value in sorted(simulated.metadata.items()))
+
+
+def _find(text: str | None) -> Path:
+    """Return the file of a model. Nothing is downloaded."""
+    named = None if text is None or path_exists(expand_user(text)) else parse_name(text)
+    if named is None:
+        return resolve_model_path(text)
+    require_library()
+    cache = Place().cache
+    found = find_cached(cache, named)
+    if found is None:
+        raise ModelNotFoundError(f"{text!r} is not in the cache at {str(cache)!r}: `cyllama pull {text}` downloads it")
+    return found.paths[0]
+
+
+def _of_build() -> Iterator[tuple[str, str]]:
+    yield "cyllama", __version__
+    yield "llama.cpp", f"b{llama_cpp.build_number()} ({llama_cpp.compiler()})"
+    yield "backends", ", ".join(llama_cpp.backends())
+    yield "features", llama_cpp.system_info().strip()
     for device in llama_cpp.devices():
-        memory = f"{device.memory_free / 2**30:.1f} of {device.memory_total / 2**30:.1f} GiB free"
-        build.add_row("device", escape(f"{device.name}: {device.description} ({device.type}), {memory}"))
-    out.print(build)
-    with load(model) as llm:
-        table = Table("key", "value", show_header=False, box=None)
-        table.add_row("file", escape(llm.model_path))
-        table.add_row("model", escape(f"{llm.model.desc}, {llm.model.n_params:,} parameters, {llm.model.size:,} bytes"))
-        table.add_row("chat template", "yes" if llm.model.chat_template() is not None else "no")
-        for key, value in sorted(llm.model.metadata.items()):
-            table.add_row(escape(key), escape(_shorten(value)))
-        out.print()
-        out.print(table)
+        free, total = device.memory_free, device.memory_total
+        if device.type == "cpu":  # ggml takes all host memory for free
+            free, total = available_memory() or free, total_memory() or total
+        yield "device", f"{device.name}: {device.description} ({device.type}), {_gib(free)} of {_gib(total)} GiB free"
+
+
+def _of_model(path: Path, model: LlamaModel) -> Iterator[tuple[str, str]]:
+    yield "file", str(path)
+    yield "architecture", model.metadata.get("general.architecture", "")
+    yield "parameters", f"{model.n_params:,}"
+    yield "quantization", model.ftype
+    yield "layers", f"{model.n_layer}"
+    yield "context length", f"{model.n_ctx_train:,} tokens, as trained"
+    yield "memory", _kind_of_memory(model)
+    yield "chat template", "yes" if model.chat_template() is not None else "no"
+
+
+def _kind_of_memory(model: LlamaModel) -> str:
+    attention = f"attention, in some layers of the last {model.n_swa:,} tokens" if model.n_swa else "attention"
+    if model.is_hybrid:
+        return f"{attention}, and recurrent states"
+    return "recurrent states" if model.is_recurrent else attention
+
+
+def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None) -> Iterator[tuple[str, str]]:
+    shown = n_ctx or min(model.n_ctx_train, _DEFAULT_N_CTX)
+    least = measure(model, config, min(shown, _DEFAULT_N_CTX))
+    yield "weights", _by_device(least, "weights")
+    names = model.layer_devices
+    for use in least.uses[1:]:
+        yield (
+            "offloaded",
+            f"{names.count(use.device)} of {len(names)} layers to {use.device}, the output counted as one",
+        )
+    yield "KV cache", f"{_mib(1000 * token_bytes(model, config))} per 1,000 tokens ({config.type_k}, {config.type_v})"
+    free = free_memory()
+    try:
+        needs = measure(model, config, shown)
+        kv_cache, compute = _by_device(needs, "kv_cache"), _by_device(needs, "compute")
+        yield f"n_ctx={shown}", f"{kv_cache} for the KV cache, {compute} to compute"
+        what = f"weights and a context of n_ctx={shown}"
+        fits = what if needs.fits(free) else f"no: {what} need {_mib(needs.total)}"
+    except ContextMemoryError as error:
+        fits = f"no: {error}"
+    if free:
+        margin = ", less 1 GiB of each GPU" if len(free) > 1 else ""
+        yield "free", ", ".join(f"{_mib(n)} on {device}" for device, n in free.items()) + margin
+        yield "fits", fits
+        yield "largest n_ctx", _largest(model, config, free)
+
+
+def _largest(model: LlamaModel, config: ModelConfig, free: dict[str, int]) -> str:
+    trained = model.n_ctx_train
+    largest = largest_n_ctx(model, config, trained, free)
+    if largest == trained:
+        return f"{trained:,}, all that the model was trained for"
+    return f"{largest:,} of {trained:,}" if largest else "none: the weights alone do not fit"
+
+
+def _by_device(needs: Needs, what: str) -> str:
+    sizes = [(use.device, getattr(use, what)) for use in needs.uses]
+    parts = [f"{_mib(n)} on {device}" for device, n in sizes if n]
+    return " and ".join(parts) or "nothing"
+
+
+def _print(rows: Iterator[tuple[str, str]]) -> None:
+    table = Table("key", "value", show_header=False, box=None)
+    for key, value in rows:
+        table.add_row(escape(key), escape(value))
+    out.print(table)
+    out.print()
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f}"
+
+
+def _mib(n_bytes: float) -> str:
+    return f"{n_bytes / _MIB:,.1f} MiB"
 
 
 def _shorten(value: str, limit: int = 100) -> str:

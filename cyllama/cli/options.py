@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 import typer
 from typing_extensions import TypedDict
 
+from ..config import ModelConfig
+from ..declaration import declaration
 from ..options import find_option
 
 _PANEL = "Answer"  # the part of the help that lists them
@@ -38,6 +40,28 @@ def flag(name: str, *flags: str, note: str = "", **settings: Any) -> Any:
     """
     text = f"{find_option(name).text} {note}".strip().replace("`", "")
     return typer.Option(*flags, help=text, rich_help_panel=_PANEL, **settings)
+
+
+def config_flag(name: str, **settings: Any) -> Any:
+    """Return the flag of an option of :class:`ModelConfig`: ``--`` and its name with hyphens.
+
+    Args:
+        name: The option.
+        **settings: More arguments of ``typer.Option``.
+    """
+    said = declaration(ModelConfig.model_fields[name])
+    text = f"{said.text} [default: {said.default}]".replace("`", "")
+    return typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False, **settings)
+
+
+def _parse_layers(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text  # ModelConfig checks it
+
+
+GpuLayersOption: TypeAlias = Annotated[Any, config_flag("n_gpu_layers", metavar="auto|N", parser=_parse_layers)]
 
 
 def _parse_variables(text: str | None) -> dict[str, Any] | None:

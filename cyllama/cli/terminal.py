@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +32,13 @@ def load(model: str | None, *, verbose: bool = False, **options: Any) -> Iterato
     columns = (TextColumn("loading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or verbose) as progress:
         task = progress.add_task("load", total=1.0)
-        llm = LLM(path, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **given)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            llm = LLM(
+                path, verbose=verbose, progress_callback=lambda done: progress.update(task, completed=done), **given
+            )
+    for each in caught:
+        note(f"{each.message}")
     with llm:
         yield llm
 

@@ -7,9 +7,10 @@ thread of its own.
 """
 
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
-from .context_params import check_kv_memory, context_size
+from .context_params import context_size
 from .conversation import Conversation, Conversations, History, Reply
 from .engine import Engine
+from .memory_needs import check_kv_memory
 from .request import Prompt, Request
 from .sampling import sampler_maker
 from .stats import Stats

@@ -8,19 +8,10 @@ from ..config import ModelConfig
 from ..errors import ContextError, ContextMemoryError, UnsupportedModelError
 from ..llama.llama_cpp import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel
 from .adapters import NO_ADAPTERS, AdapterSet
-from .context_params import (
-    PADDING,
-    WAY_OUT,
-    check_kv_memory,
-    context_params,
-    kv_cache_bytes,
-    max_idle_cells,
-    memory_during_replacement,
-    order_decides_rounding,
-    padded,
-)
+from .context_params import PADDING, context_params, max_idle_cells, order_decides_rounding, padded
 from .kv_cache import KVCache
 from .log import EngineLogger
+from .memory_needs import WAY_OUT, check_kv_memory, memory_during_replacement, token_bytes
 from .stats import Stats
 from .tuning import FIRST_RETRY, LAST_RETRY, MOST_SIZES
 
@@ -52,9 +43,9 @@ class GenerationContext:
         self.kv_cache = KVCache(
             model,
             config.host_cache_mb * 2**20,
-            max_idle_cells(config),
+            max_idle_cells(config, model),
             swa_full=config.swa_full,
-            token_bytes=(kv_cache_bytes(model, config, PADDING) or PADDING) / PADDING,
+            token_bytes=max(1, token_bytes(model, config)),
             order_decides_rounding=order_decides_rounding(config, model),
         )
 
@@ -158,6 +149,7 @@ class GenerationContext:
         self.context = None
         self._adapters = NO_ADAPTERS
         self.n_ctx = self._stats.n_ctx = self._stats.kv_cells = 0
+        self._stats.kv_cache_bytes, self._stats.compute_bytes = {}, {}
 
     def _create(self, n_ctx: int, n_batch: int) -> None:
         check_kv_memory(self._model, self._config, n_ctx)
@@ -172,6 +164,9 @@ class GenerationContext:
         self._stats.contexts_created += 1
         self.n_ctx = self._stats.n_ctx = n_ctx
         self._stats.kv_cells = context.n_ctx
+        uses = context.memory_use()
+        self._stats.kv_cache_bytes = {use.device: use.kv_cache for use in uses if use.kv_cache}
+        self._stats.compute_bytes = {use.device: use.compute for use in uses if use.compute}
         logger.debug("created a context of %d tokens", n_ctx)
 
 

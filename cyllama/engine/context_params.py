@@ -1,25 +1,24 @@
-"""What a context is created with: its sizes, llama.cpp's parameters, and the memory that it needs."""
+"""What a context is created with: its sizes, and llama.cpp's parameters."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ..config import GenerationConfig, ModelConfig
-from ..errors import ContextMemoryError, ContextSizeError
+from ..errors import ContextSizeError
 from ..llama.llama_cpp import (
     GGMLType,
     LlamaContextParams,
     LlamaFlashAttnType,
     LlamaModel,
     LlamaRopeScalingType,
-    devices,
 )
-from .hardware import available_memory, physical_cores
+from .hardware import physical_cores
 from .memory import memory_of
 from .tuning import DEFAULT_MAX_TOKENS, IDLE_CELLS, IDLE_CELLS_GGML
 
 PADDING = 256  # llama.cpp pads a context to this
-WAY_OUT = "Set a smaller n_ctx in GenerationConfig, or smaller kv_cells, type_k and type_v in ModelConfig"
+CPU = "CPU"  # the name of ggml's device whose memory is host memory
 # Architectures with attention sinks, soft caps or ALiBi, which flash_attention.cpp leaves to ggml.
 LEFT_TO_GGML = (
     *("baichuan", "bloom", "deepseek4", "dflash", "gemma2", "gpt-oss"),
@@ -83,69 +82,20 @@ def context_size(n_prompt: int, config: GenerationConfig, model: LlamaModel, kv_
     return ContextSize(limit, min(padded(n_prompt + max_tokens), limit))
 
 
-def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int = 0, moved: float = 0) -> None:
-    """Raise :class:`ContextMemoryError` if the KV cache of ``n_ctx`` tokens does not fit into the memory.
-
-    Fail early: Linux overcommits, and the OOM killer would end the process when the memory is used.
-
-    Args:
-        model: The model.
-        config: The options that the size depends on.
-        n_ctx: Tokens.
-        held: Tokens of the context that is replaced, whose memory becomes free; 0 for none.
-        moved: Bytes of host memory for what moves from the old context to the new one, needed beside either.
-    """
-    new, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
-    if new is None or available is None:
-        return
-    old = kv_cache_bytes(model, config, padded(held)) or 0
-    needed = max(new - old, 0) + moved if held else new
-    if needed > available:
-        raise ContextMemoryError(
-            f"a context of n_ctx={n_ctx} tokens needs {gib(new + moved)} for its KV cache, but "
-            f"{gib(available + old)} of memory are available. {WAY_OUT}"
-        )
-
-
-def memory_during_replacement(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held: int) -> float | None:
-    """Return how many bytes are available, at the least, while a context is replaced by another.
-
-    Args:
-        model: The model.
-        config: The options that the sizes depend on.
-        n_ctx: Tokens of the new context.
-        held: Tokens of the old one, which is given back first; 0 for none.
-
-    Returns:
-        ``None`` where that cannot be told. Negative if the new context does not fit.
-    """
-    new, available = kv_cache_bytes(model, config, padded(n_ctx)), available_memory()
-    if new is None or available is None:
-        return None
-    old = kv_cache_bytes(model, config, padded(held)) or 0
-    return min(available, available + old - new)
-
-
-def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
-    """Return the bytes of a KV cache in host memory, or ``None`` if it is elsewhere or its size is unknown."""
-    if not in_host_memory(config):
-        return None
-    return model.kv_cache_bytes(n_ctx, _ggml_type(config.type_k), _ggml_type(config.type_v))
-
-
-def in_host_memory(config: ModelConfig) -> bool:
+def in_host_memory(config: ModelConfig, model: LlamaModel) -> bool:
     """Return whether the KV cache is in host memory, and the CPU computes attention."""
-    return config.n_gpu_layers == 0 or not config.offload_kqv or all(device.type == "cpu" for device in devices())
+    return not config.offload_kqv or all(name == CPU for name in model.layer_devices)
 
 
-def max_idle_cells(config: ModelConfig) -> int:
+def max_idle_cells(config: ModelConfig, model: LlamaModel) -> int:
     """Return how many cells idle sequences may keep in the context while others run: attention passes over them."""
-    return IDLE_CELLS_GGML if in_host_memory(config) and not _gathers_cells(config) else IDLE_CELLS
+    return IDLE_CELLS_GGML if in_host_memory(config, model) and not _gathers_cells(config, model) else IDLE_CELLS
 
 
-def _gathers_cells(config: ModelConfig) -> bool:
+def _gathers_cells(config: ModelConfig, model: LlamaModel) -> bool:
     """Return whether llama.cpp/flash_attention.cpp, which reads a sequence's own cells only, computes attention."""
-    return config.flash_attn != "disabled" and config.type_k == config.type_v == "f16" and in_host_memory(config)
+    f16 = config.type_k == config.type_v == "f16"
+    return config.flash_attn != "disabled" and f16 and in_host_memory(config, model)
 
 
 def order_decides_rounding(config: ModelConfig, model: LlamaModel) -> bool:
@@ -156,7 +106,7 @@ def order_decides_rounding(config: ModelConfig, model: LlamaModel) -> bool:
     architecture = model.metadata.get("general.architecture", "")
     left = (f"{architecture}.attn_logit_softcapping", f"{architecture}.attention.max_alibi_bias")
     others = architecture in LEFT_TO_GGML or any(key in model.metadata for key in left)
-    return _gathers_cells(config) and not others
+    return _gathers_cells(config, model) and not others
 
 
 def _ggml_type(name: str) -> GGMLType:
@@ -194,8 +144,3 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
         setattr(params, name, getattr(config, name))
     params.no_perf = True
     return params
-
-
-def gib(n_bytes: float) -> str:
-    """Return a number of bytes in GiB, as text."""
-    return f"{n_bytes / 2**30:.1f} GiB"

@@ -26,10 +26,11 @@ from ..llama.llama_cpp import (
     LlamaPoolingType,
 )
 from .context import create_context
-from .context_params import context_params, gib, kv_cache_bytes, padded
+from .context_params import context_params, padded
 from .hardware import available_memory
 from .log import EngineLogger
 from .memory import memory_of
+from .memory_needs import gib, host_bytes
 from .stats import Stats
 from .tuning import LEAST_PIECE, LOGITS_BYTES
 from .worker import Worker
@@ -348,7 +349,7 @@ class Embedder(Worker[EmbeddingJob]):
         if available is None:
             return
         model = self._model
-        kv_cache = kv_cache_bytes(model, self._config.merge(type_k="f16", type_v="f16"), n_ctx) or 0
+        kv_cache = host_bytes(model, self._params(n_ctx)) or 0
         logits = (
             2 * 4 * model.vocab.n_tokens if model.is_causal else 4 * model.vocab.n_tokens
         )  # of a token, in the graph and as output

@@ -48,7 +48,7 @@ class Engine(Worker[Message]):
         self._stats = stats
         self._unfinished: dict[Request, None] = {}  # requests that were submitted and have not ended
         self._cancelled: SimpleQueue[Request] = SimpleQueue()
-        self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config) else config.n_ubatch)
+        self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config, model) else config.n_ubatch)
         self._groups = Groups()
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache

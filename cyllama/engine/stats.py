@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass
@@ -33,6 +35,11 @@ class Stats:
         kv_cells: Cells of the context; a cell holds one token.
         kv_cells_used: Cells that hold a token.
         host_bytes: Bytes of host memory that swapped sessions and checkpoints take.
+        n_layers: Layers of the model; the output counts as one, as in ``n_gpu_layers``.
+        n_gpu_layers: How many of them are on GPUs.
+        weights_bytes: Bytes of the model's weights, by the name of the device; "CPU" is host memory.
+        kv_cache_bytes: Bytes of the context for keys, values and states, by device; empty without a context.
+        compute_bytes: Bytes of its buffers for what is computed, by device; empty without a context.
         embedding_contexts_created: Contexts for embeddings that were created.
         embedding_context_reuses: Calls whose embeddings were computed in a context that existed already.
         embedding_n_ctx: Most tokens of one pass in that context; 0 without such a context.
@@ -58,6 +65,11 @@ class Stats:
     kv_cells: int = 0
     kv_cells_used: int = 0
     host_bytes: int = 0
+    n_layers: int = 0
+    n_gpu_layers: int = 0
+    weights_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    kv_cache_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    compute_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
     embedding_contexts_created: int = 0
     embedding_context_reuses: int = 0
     embedding_n_ctx: int = 0
@@ -70,7 +82,7 @@ class Stats:
         """Tokens per batch, on average; 0 before the first batch."""
         return self.tokens_decoded / self.steps if self.steps else 0.0
 
-    def snapshot(self, **changes: int) -> Stats:
+    def snapshot(self, **changes: Any) -> Stats:
         """Return a copy, which does not change any more, with some values replaced.
 
         >>> Stats().snapshot(running=1).running

@@ -119,6 +119,20 @@ IDLE_SEQUENCES = 4
 IDLE_STATES = 2
 """The same where each sequence has a recurrent state, for which llama.cpp allocates memory at once. Not measured."""
 
+# --- memory of GPUs
+
+GPU_MARGIN = 2**30
+"""Bytes that stay free on a GPU where ``n_gpu_layers="auto"`` chooses the layers: llama.cpp's own default.
+
+They are for embeddings, for adapters, and for what the driver and other programs take later.
+"""
+
+FIT_N_CTX = 4096
+"""Tokens of the context, at least, that get their memory on a GPU before further layers do, as in llama.cpp's tools.
+
+It counts where neither ``n_ctx`` nor ``kv_cells`` is given, and the model was trained for more. Not measured.
+"""
+
 # --- host memory
 
 COPY_COST = 1 / 32

@@ -915,21 +915,24 @@ class LlamaModel:
     def ftype(self) -> str:
         """Quantization, such as "Q4_0"."""
 
-    def kv_cache_bytes(self, n_ctx: int, type_k: GGMLType = GGMLType.F16, type_v: GGMLType = GGMLType.F16) -> int | None:
+    def kv_cache_bytes(self, params: LlamaContextParams) -> dict[str, int] | None:
         """
-        Return the size of a KV cache.
+        Return what the memory of a context takes: keys and values, sliding windows, recurrent states.
 
         Args:
-            n_ctx: Tokens in the cache.
-            type_k: Data type of the keys.
-            type_v: Data type of the values.
+            params: The parameters of the context. Its sizes, data types, `swa_full` and `offload_kqv` matter.
 
         Returns:
-            Bytes, at most 2**63 - 1. None if the memory is not simply keys and values of every layer for every
-            token: models with a sliding window or a recurrent state, and encoders.
+            Bytes by the name of the device, at most 2**63 - 1 each; no devices for a model without a memory. None for
+            the few architectures with a memory of their own kind (DeepSeek V3.2 and V4, MiniMax M3).
+        """
 
-        Raises:
-            ValueError: `n_ctx` is negative.
+    @property
+    def layer_devices(self) -> list[str]:
+        """
+        The name of the device that each layer is on, the output as the last one.
+
+        Empty with vocab_only.
         """
 
     @property
@@ -1497,6 +1500,9 @@ class LlamaContext:
             RuntimeError: An adapter is closed.
         """
 
+    def memory_use(self) -> list[LlamaMemoryUse]:
+        """Return the memory that the context and its model take, by device."""
+
     def state_get_data(self) -> bytes:
         """
         Save the state of all sequences (llama_state_get_data).
@@ -1626,6 +1632,70 @@ class LlamaContext:
             ValueError: The file is damaged, or was saved with another model; or the context has no such sequence.
             RuntimeError: The state does not fit this context. Then what it was to replace is gone.
         """
+
+class LlamaMemoryUse:
+    """The memory that a model and a context take on one device, in bytes."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device; that of the CPU stands for host memory."""
+
+    @property
+    def weights(self) -> int:
+        """Weights of the model."""
+
+    @property
+    def kv_cache(self) -> int:
+        """Memory of the context: keys, values, recurrent states."""
+
+    @property
+    def compute(self) -> int:
+        """Buffers for what is computed."""
+
+def weights_memory(model: LlamaModel) -> list[LlamaMemoryUse]:
+    """
+    Return the memory that the weights of a model take, by device.
+
+    Weights in a file that is mapped into memory are counted as host memory.
+    """
+
+def memory_needed(model: LlamaModel, params: LlamaContextParams) -> list[LlamaMemoryUse]:
+    """
+    Return the memory that a model and a context would take, by device, without loading or allocating them.
+
+    The recurrent states of a model are allocated for a moment. The GIL is released meanwhile.
+
+    Args:
+        model: A model that was loaded with no_alloc=True and load_mode=LlamaLoadMode.NONE.
+        params: The parameters of the context; callbacks and samplers are left out.
+
+    Raises:
+        ValueError: The model was loaded otherwise, or a parameter is out of range.
+        MemoryError: The KV cache is larger than the machine's memory.
+        RuntimeError: llama.cpp cannot create such a context, with the reason.
+    """
+
+def fit_params(model: LlamaModel, model_params: LlamaModelParams, context_params: LlamaContextParams, *, margin: int, n_ctx_min: int) -> tuple[LlamaModelParams, int]:
+    """
+    Return parameters with which a model fits into the free memory of the GPUs (common_fit_params).
+
+    Prepares the model and a context a few times, without allocating them. The GIL is released meanwhile.
+
+    Args:
+        model: The model, loaded with no_alloc=True and load_mode=LlamaLoadMode.NONE.
+        model_params: How it is to be loaded. `n_gpu_layers` has to be negative.
+        context_params: The context that has to fit too. With n_ctx=0, a smaller context is preferred to fewer layers.
+        margin: Bytes to leave free on each GPU.
+        n_ctx_min: Least tokens of the context with n_ctx=0.
+
+    Returns:
+        `model_params` with other layers, split and buffers if not all layers fit, and the `n_ctx` that fits; 0 for the
+        training length.
+
+    Raises:
+        ValueError: The model was loaded otherwise, a parameter is out of range, or a device is not a GPU.
+        RuntimeError: llama.cpp cannot fit these parameters, with the reason.
+    """
 
 class LlamaState:
     """

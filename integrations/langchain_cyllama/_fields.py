@@ -18,8 +18,9 @@ class LoadingFields(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    n_gpu_layers: int | None = None
-    """Layers to keep on the GPU; -1 for all. Without a GPU in the build it has no effect. (Default: `-1`)"""
+    n_gpu_layers: int | str | None = None
+    """Layers to keep on GPUs; "auto" for as many as their free memory allows beside the context, -1 for all. Without a
+    GPU it has no effect. (Default: `"auto"`)"""
 
     main_gpu: int | None = None
     """Index of the GPU to use when `split_mode` is "none". (Default: `0`)"""

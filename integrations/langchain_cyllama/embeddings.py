@@ -35,8 +35,8 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
             Whether a text that is too long is cut at its end.
         n_ctx: int | None
             Maximum number of tokens of a text.
-        n_gpu_layers: int | None
-            Layers to keep on the GPU; -1 for all.
+        n_gpu_layers: int | str | None
+            Layers to keep on GPUs; "auto", the default, for what fits, -1 for all.
         llm: cyllama.LLM | None
             A loaded model to use instead.
 

@@ -58,8 +58,8 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
             A GGUF file, or a model on the hub: "owner/repo:Q4_K_M"; `None` for tiny-chat, the embedded model.
         n_ctx: int | None
             Size of the context in tokens; by default as large as the generations need.
-        n_gpu_layers: int | None
-            Layers to keep on the GPU; -1 for all.
+        n_gpu_layers: int | str | None
+            Layers to keep on GPUs; "auto", the default, for what fits, -1 for all.
         llm: cyllama.LLM | None
             A loaded model to use instead.
 

@@ -16,7 +16,7 @@ from cyllama import LLM, ContextMemoryError, ContextSizeError
 from cyllama.config import ModelConfig
 from cyllama.engine import Request
 from cyllama.engine.context import create_context, sizes_between
-from cyllama.engine.context_params import check_kv_memory, kv_cache_bytes
+from cyllama.engine.memory_needs import check_kv_memory, kv_cache_bytes
 from cyllama.llama.llama_cpp import LlamaContext
 
 from ..support.cold_start import EXACT, NEARLY_TIED_EXACTLY, ColdStart
@@ -197,7 +197,7 @@ def test_growing_takes_the_memory_of_what_moves_into_account(path: Path, monkeyp
     with LLM(path) as llm:
         model, config = llm.model, ModelConfig()
         n_bytes = [kv_cache_bytes(model, config, n) or 0 for n in (1024, 2048)]
-        monkeypatch.setattr("cyllama.engine.context_params.available_memory", lambda: n_bytes[1] - n_bytes[0] + 100)
+        monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", lambda: n_bytes[1] - n_bytes[0] + 100)
         check_kv_memory(model, config, 2048, held=1024, moved=100)
         with pytest.raises(ContextMemoryError, match="n_ctx=2048"):
             check_kv_memory(model, config, 2048, held=1024, moved=101)
@@ -215,7 +215,7 @@ def test_idle_conversations_that_there_is_no_memory_to_move_are_evaluated_again(
     def available() -> int:
         return most - (kv_cache_bytes(llm.model, config, llm.stats.kv_cells) or 0) - llm.stats.host_bytes
 
-    monkeypatch.setattr("cyllama.engine.context_params.available_memory", available)
+    monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", available)
     llm(IDS[1000:3000], max_tokens=2, n_ctx=4096)
     monkeypatch.undo()
     assert llm.stats.dropped == 1

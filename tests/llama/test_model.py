@@ -16,6 +16,7 @@ import pytest
 
 from cyllama.llama.llama_cpp import GGMLType, LlamaContext, LlamaLoadMode, LlamaModel, LlamaModelParams
 
+from ..support.contexts import make_params
 from ..support.random_models import finish, write_one_layer, write_random_bert, write_random_model
 
 
@@ -331,14 +332,13 @@ print(rss() - before)
 
 def test_the_size_of_a_kv_cache_is_told_before_it_is_made(model: LlamaModel):
     # 4 layers, 2 key-value heads of width 32, keys and values of 2 bytes each
-    assert model.kv_cache_bytes(1000) == 1000 * 4 * 2 * (32 + 32) * 2
-    assert model.kv_cache_bytes(1024, GGMLType.Q8_0, GGMLType.F16) == 1024 * 4 * 2 * (34 + 64)
+    assert model.kv_cache_bytes(make_params(n_ctx=1024)) == {"CPU": 1024 * 4 * 2 * (32 + 32) * 2}
+    q8_0 = make_params(n_ctx=1024, type_k=GGMLType.Q8_0)
+    assert model.kv_cache_bytes(q8_0) == {"CPU": 1024 * 4 * 2 * (34 + 64)}
 
 
 def test_the_size_of_a_kv_cache_is_never_negative(model: LlamaModel):
-    assert model.kv_cache_bytes(2**62) == 2**63 - 1
-    with pytest.raises(ValueError, match="n_ctx must not be negative: -1"):
-        model.kv_cache_bytes(-1)
+    assert model.kv_cache_bytes(make_params(n_ctx=2**32 - 1)) == {"CPU": 2**32 * 4 * 2 * (32 + 32) * 2}
 
 
 def test_a_check_of_llama_cpp_that_fails_is_an_exception(in_process: Callable[..., str]):

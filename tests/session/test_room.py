@@ -180,7 +180,7 @@ def test_short_conversations_share_the_first_context(llm: LLM):
 
 def test_without_memory_for_a_larger_context_conversations_take_turns_in_it(llm: LLM, monkeypatch: pytest.MonkeyPatch):
     take_turns(llm, n_turns=1)
-    monkeypatch.setattr("cyllama.engine.context_params.available_memory", lambda: 0)
+    monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", lambda: 0)
     with counting(llm) as turns:
         take_turns(llm)
     assert (llm.stats.n_ctx, turns.contexts) == (256, 0)
