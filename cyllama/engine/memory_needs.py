@@ -48,8 +48,8 @@ def host_bytes(model: LlamaModel, params: LlamaContextParams) -> int | None:
 
 
 def kv_cache_bytes(model: LlamaModel, config: ModelConfig, n_ctx: int) -> int | None:
-    """Return the bytes of host memory that a context of ``n_ctx`` tokens takes for its KV cache, as `host_bytes`."""
-    return host_bytes(model, memory_params(model, config, n_ctx))
+    """Return the bytes of host memory that the KV cache of ``n_ctx`` tokens takes, or ``None`` if that is unknown."""
+    return host_bytes(model, memory_params(model, config, n_ctx)) if n_ctx else 0
 
 
 def token_bytes(model: LlamaModel, config: ModelConfig) -> float:
@@ -76,7 +76,7 @@ def check_kv_memory(model: LlamaModel, config: ModelConfig, n_ctx: int, *, held:
     new, available = kv_cache_bytes(model, config, n_ctx), available_memory()
     if new is None or available is None:
         return
-    old = (kv_cache_bytes(model, config, held) or 0) if held else 0
+    old = kv_cache_bytes(model, config, held) or 0
     needed = max(new - old, 0) + moved if held else new
     if needed > available:
         raise ContextMemoryError(
@@ -100,7 +100,7 @@ def memory_during_replacement(model: LlamaModel, config: ModelConfig, n_ctx: int
     new, available = kv_cache_bytes(model, config, n_ctx), available_memory()
     if new is None or available is None:
         return None
-    old = (kv_cache_bytes(model, config, held) or 0) if held else 0
+    old = kv_cache_bytes(model, config, held) or 0
     return min(available, available + old - new)
 
 

@@ -28,7 +28,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @given(type_k=TYPES, type_v=TYPES, n_parallel=st.integers(1, 9), n_ctx=st.integers(1, 5000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_memory_of_a_context_is_what_was_told(
     paths: dict[str, Path], architecture: str, type_k: CacheType, type_v: CacheType, n_parallel: int, n_ctx: int
 ):
@@ -51,7 +51,7 @@ def model_layers(architecture: str) -> int:
 
 
 @given(n_bytes=st.integers(0, 200 * 2**20), type_k=TYPES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "jamba"])
 def test_the_largest_context_fits_and_a_larger_one_does_not(
     paths: dict[str, Path], architecture: str, n_bytes: int, type_k: CacheType
@@ -61,6 +61,11 @@ def test_the_largest_context_fits_and_a_larger_one_does_not(
         n_ctx = largest_n_ctx(model, config, most, free)
         assert n_ctx == 0 or measure(model, config, n_ctx).fits(free)
         assert n_ctx == most or not measure(model, config, n_ctx + 256).fits(free)
+
+
+def test_no_context_takes_no_memory(paths: dict[str, Path]):
+    with simulate_model(str(paths["gemma3"]), ModelConfig()) as model:
+        assert kv_cache_bytes(model, ModelConfig(), 0) == 0
 
 
 def test_without_a_known_limit_everything_fits(paths: dict[str, Path]):

@@ -73,7 +73,7 @@ def params_of(**fields: Any) -> LlamaContextParams:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(fields=SIZES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_what_is_told_is_what_is_allocated(models: dict[str, Both], kind: str, fields: dict[str, Any]):
     model, params = models[kind], params_of(**fields)
     told = sizes_of(llama_cpp.memory_needed(model.simulated, params))
