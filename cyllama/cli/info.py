@@ -13,7 +13,7 @@ from rich.table import Table
 from .. import __version__
 from ..config import GenerationConfig, ModelConfig, as_config
 from ..engine.hardware import available_memory, total_memory
-from ..engine.memory_needs import Needs, free_memory, largest_n_ctx, measure, token_bytes
+from ..engine.memory_needs import Needs, free_memory, gpus, largest_n_ctx, measure, token_bytes
 from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
 from ..llama import llama_cpp
 from ..llama.llama_cpp import LlamaModel
@@ -105,11 +105,8 @@ def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None) -> Ite
     least = measure(model, config, min(shown, _DEFAULT_N_CTX))
     yield "weights", _by_device(least, "weights")
     names = model.layer_devices
-    for use in least.uses[1:]:
-        yield (
-            "offloaded",
-            f"{names.count(use.device)} of {len(names)} layers to {use.device}, the output counted as one",
-        )
+    for gpu in gpus():
+        yield "offloaded", f"{names.count(gpu.name)} of {len(names)} layers to {gpu.name}, the output counted as one"
     yield "KV cache", f"{_mib(1000 * token_bytes(model, config))} per 1,000 tokens ({config.type_k}, {config.type_v})"
     free = free_memory()
     try:

@@ -90,4 +90,4 @@ def test_layers_without_a_gpu_are_a_note_on_one_line(command: list[str]):
     assert run(*command, "--n-gpu-layers", "auto", stdin="").stderr == ""
     wrong = run(*command, "--n-gpu-layers", "some", stdin="")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert "ModelConfig.n_gpu_layers: input should be 'auto', or input should be a valid integer" in wrong.stderr
+    assert "ModelConfig.n_gpu_layers: input should be a valid integer, or input should be 'auto'" in wrong.stderr

@@ -32,7 +32,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_the_memory_of_a_context_is_what_was_told(
     paths: dict[str, Path], architecture: str, type_k: CacheType, type_v: CacheType, n_parallel: int, n_ctx: int
 ):
-    config = ModelConfig(type_k=type_k, type_v=type_v, n_parallel=n_parallel, load_mode="none")
+    config = ModelConfig(type_k=type_k, type_v=type_v, n_parallel=n_parallel, load_mode="none", n_gpu_layers=0)
     with simulate_model(str(paths[architecture]), config) as model:
         told = measure(model, config, n_ctx)
         assert told.kv_cache == kv_cache_bytes(model, config, n_ctx)
@@ -56,7 +56,7 @@ def model_layers(architecture: str) -> int:
 def test_the_largest_context_fits_and_a_larger_one_does_not(
     paths: dict[str, Path], architecture: str, n_bytes: int, type_k: CacheType
 ):
-    config, most, free = ModelConfig(type_k=type_k), 100_000, {"CPU": n_bytes}
+    config, most, free = ModelConfig(type_k=type_k, n_gpu_layers=0), 100_000, {"CPU": n_bytes}
     with simulate_model(str(paths[architecture]), config) as model:
         n_ctx = largest_n_ctx(model, config, most, free)
         assert n_ctx == 0 or measure(model, config, n_ctx).fits(free)
@@ -86,7 +86,7 @@ def test_a_token_takes_what_a_context_grows_by(paths: dict[str, Path], architect
 def test_a_context_of_any_memory_is_refused_before_it_does_not_fit(
     paths: dict[str, Path], architecture: str, monkeypatch: pytest.MonkeyPatch
 ):
-    with LLM(paths[architecture], temperature=0) as llm:
+    with LLM(paths[architecture], temperature=0, n_gpu_layers=0) as llm:
         needed = kv_cache_bytes(llm.model, llm.model_config, 512) or 0
         monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", lambda: needed - 1)
         with pytest.raises(ContextMemoryError, match=r"a context of n_ctx=512 tokens needs 0\.0 GiB"):
@@ -124,7 +124,7 @@ def test_without_a_context_there_is_no_kv_cache(tiny_chat: Path):
     ],
 )
 def test_real_models_take_what_was_told(name: str, n_ctx: int):
-    config = ModelConfig(load_mode="none")
+    config = ModelConfig(load_mode="none", n_gpu_layers=0)
     with simulate_model(str(path_of(name)), config) as model:
         told = measure(model, config, n_ctx)
     with LLM(path_of(name), model_config=config) as llm:

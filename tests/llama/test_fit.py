@@ -46,6 +46,7 @@ class Both:
 
     def __init__(self, path: Path) -> None:
         params = LlamaModelParams()
+        params.n_gpu_layers = 0
         params.load_mode = LlamaLoadMode.NONE
         self.loaded = LlamaModel(path, params)
         params.no_alloc = True
@@ -79,10 +80,10 @@ def test_what_is_told_is_what_is_allocated(models: dict[str, Both], kind: str, f
     told = sizes_of(llama_cpp.memory_needed(model.simulated, params))
     with LlamaContext(model.loaded, params) as context:
         assert told == sizes_of(context.memory_use())
-    (use,) = told
-    assert sum((model.loaded.kv_cache_bytes(params) or {}).values()) == use[2]
-    assert sum((model.simulated.kv_cache_bytes(params) or {}).values()) == use[2]
-    assert sizes_of(llama_cpp.weights_memory(model.loaded)) == [("CPU", use[1], 0, 0)]
+    device, weights, kv_cache, _ = told[0]
+    assert (model.loaded.kv_cache_bytes(params) or {}).get(device, 0) == kv_cache
+    assert (model.simulated.kv_cache_bytes(params) or {}).get(device, 0) == kv_cache
+    assert sizes_of(llama_cpp.weights_memory(model.loaded)) == [(device, weights, 0, 0)]
 
 
 @pytest.mark.parametrize("type_k", [GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.IQ4_NL])
