@@ -18,10 +18,11 @@ from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
 from ..llama import llama_cpp
 from ..llama.llama_cpp import LlamaModel
 from ..loading import simulate_model
-from ..models import Place, expand_user, path_exists, resolve_model_path
+from ..models import expand_user, path_exists, resolve_model_path
 from ..models.cache import find_cached
 from ..models.hub import require_library
 from ..models.names import parse_name
+from ..models.place import Place
 from .options import GpuLayersOption, ModelOption, config_flag
 from .terminal import out
 
