@@ -106,3 +106,14 @@ def test_low_level(tmp_path):
         "refused: not a usable state: it has 11 bytes, fewer than a header",
         "closed with the model: True",
     ]
+
+
+def test_chat(tmp_path):
+    assert run("chat.py", tmp_path) == [
+        "3, 4, 5, 6, 7.",
+        "Your name is Ada.",
+        "get_weather: It's sunny in Paris.",
+        "It is sunny in Paris.",
+        "Ada, 36",
+        "cosine of two equal texts: 1.000",
+    ]
