@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from typing_extensions import Self
 
 ChunkT = TypeVar("ChunkT")
+
+
+class Endable(Protocol):
+    """A stream of :class:`LLM`."""
+
+    def cancel(self) -> None:
+        """End the generation within one step."""
+
+    def close(self) -> None:
+        """End the generation, and wait until it has ended."""
 
 
 class ChunkStream(Iterator[ChunkT], Generic[ChunkT]):
@@ -15,15 +25,17 @@ class ChunkStream(Iterator[ChunkT], Generic[ChunkT]):
 
     Args:
         chunks: Yields them.
-        end: Ends the generation and gives back what it used. It is called once.
+        stream: What they are made of.
+        release: Gives back what the generation used. It is called once.
     """
 
-    def __init__(self, chunks: Iterator[ChunkT], end: Callable[[], None]) -> None:
+    def __init__(self, chunks: Iterator[ChunkT], stream: Endable, release: Callable[[], None]) -> None:
         self._chunks = chunks
-        self._end: Callable[[], None] | None = end
+        self._stream = stream
+        self._release: Callable[[], None] | None = release
 
     def __next__(self) -> ChunkT:
-        if self._end is None:
+        if self._release is None:
             raise StopIteration
         try:
             return next(self._chunks)
@@ -31,11 +43,18 @@ class ChunkStream(Iterator[ChunkT], Generic[ChunkT]):
             self.close()
             raise
 
+    def cancel(self) -> None:
+        """End the generation within one step. Chunks that were generated before can still be read."""
+        self._stream.cancel()
+
     def close(self) -> None:
-        """End the generation. A stream that has ended stays as it is."""
-        end, self._end = self._end, None
-        if end is not None:
-            end()
+        """End the generation, and wait until it has ended. A stream that has ended stays as it is."""
+        release, self._release = self._release, None
+        if release is not None:
+            try:
+                self._stream.close()
+            finally:
+                release()
 
     def __enter__(self) -> Self:
         return self
@@ -44,5 +63,9 @@ class ChunkStream(Iterator[ChunkT], Generic[ChunkT]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_end"):  # missing if Ctrl-C interrupted the constructor
-            self.close()
+        # On any thread, so also on the engine's, which nothing may wait for there.
+        release = getattr(self, "_release", None)  # missing if Ctrl-C interrupted the constructor
+        if release is not None:
+            self._release = None
+            self._stream.cancel()
+            release()

@@ -231,7 +231,7 @@ class Llama:
         if stream:
             _refuse_several(n)
             started = self._begin(lease, lambda session: llm(prompt, session=session, stream=True, **given))
-            return ChunkStream(writer.completion_chunks(started[0], **how), started[1])
+            return ChunkStream(writer.completion_chunks(started[0], **how), *started)
         if n != 1:
             return writer.completion(llm(prompt, n=n, **given), **how)
         with lease:
@@ -288,7 +288,7 @@ class Llama:
         if stream:
             _refuse_several(n)
             started = self._begin(lease, lambda session: llm.chat(messages, session=session, stream=True, **given))
-            return ChunkStream(writer.chat_chunks(started[0], self._ends), started[1])
+            return ChunkStream(writer.chat_chunks(started[0], self._ends), *started)
         if n != 1:
             responses = self._chat_several(messages, n, given)
         else:
@@ -312,7 +312,7 @@ class Llama:
             raise ImportError("objects of OpenAI's API need its package: pip install openai") from error
         if options.get("stream"):
             chunks = self.create_chat_completion(messages, **options)
-            return ChunkStream((ChatCompletionChunk(**chunk) for chunk in chunks), chunks.close)
+            return ChunkStream((ChatCompletionChunk(**chunk) for chunk in chunks), chunks, chunks.close)
         return ChatCompletion(**self.create_chat_completion(messages, **options))
 
     def _chat_several(self, messages: Sequence[Any], n: int, given: dict[str, Any]) -> list[ChatResponse]:
@@ -325,10 +325,9 @@ class Llama:
         return [stream.read() for stream in streams]
 
     def _begin(self, lease: SessionLease, start: Callable[[str | None], T]) -> tuple[T, Callable[[], None]]:
-        """Return the stream of a call, and what ends it and gives back its session."""
+        """Return the stream of a call, and what gives back its session."""
         with ExitStack() as stack:
             stream = stack.enter_context(lease).hand_over(start)
-            stack.callback(stream.close)  # type: ignore[attr-defined]
             return stream, stack.pop_all().close
         raise AssertionError("unreachable")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ from cyllama.compat.logprobs import CompletionTokens
 from cyllama.compat.types import CreateCompletionResponse
 from cyllama.models import TINY_CHAT
 
-from ..support.harness import in_threads
+from ..support.harness import held, in_threads
 
 GREEDY: Any = {"temperature": 0}
 PROMPT = "Once upon a time"
@@ -215,6 +216,20 @@ def test_a_stream_that_is_left_ends_its_generation():
         closed: Any = llama(PROMPT, **options)
         closed.close()
         assert list(closed) == []
+        cancelled: Any = llama(PROMPT, **options)
+        cancelled.cancel()
+        assert list(cancelled)[-1]["choices"][0]["finish_reason"] == "cancelled"
+
+
+def test_dropping_a_stream_does_not_wait_for_its_generation():
+    """It may happen on any thread: garbage is collected on the engine's thread, too."""
+    with Llama(str(TINY_CHAT), n_threads=1) as llama:
+        with held(llama.llm):  # a generation cannot end meanwhile
+            stream: Any = llama(PROMPT, stream=True)
+            stream.itself = stream
+            del stream
+            gc.collect()
+        assert llama(PROMPT, max_tokens=1)
 
 
 def test_threads_share_one_object(llama: Llama):
