@@ -1,0 +1,32 @@
+# Less to compile of llama.cpp than its targets have.
+
+# cyllama_parts(<result> <file> <begin> <end> ...)
+#
+# Writes a copy of a source file that has parts of it: each from where one text begins to where another one does. <result> is the
+# path of the copy. After an update of llama.cpp that has no such texts, configuring fails here.
+function(cyllama_parts result file)
+  file(READ "${file}" text)
+  set(copy "")
+  math(EXPR last "${ARGC} - 1")
+  foreach(i RANGE 2 ${last} 2)
+    math(EXPR next "${i} + 1")
+    string(FIND "${text}" "${ARGV${i}}" begin)
+    string(FIND "${text}" "${ARGV${next}}" end)
+    math(EXPR length "${end} - ${begin}")
+    if(begin EQUAL -1 OR length LESS 1)
+      message(FATAL_ERROR "llama.cpp has changed: ${file} has no part from\n${ARGV${i}}\nto\n${ARGV${next}}")
+    endif()
+    string(SUBSTRING "${text}" ${begin} ${length} part)
+    string(APPEND copy "${part}")
+  endforeach()
+  get_filename_component(name "${file}" NAME)
+  set(path "${CMAKE_CURRENT_BINARY_DIR}/${name}")
+  set(present "")
+  if(EXISTS "${path}")
+    file(READ "${path}" present)
+  endif()
+  if(NOT present STREQUAL copy)
+    file(WRITE "${path}" "${copy}")
+  endif()
+  set(${result} "${path}" PARENT_SCOPE)
+endfunction()
