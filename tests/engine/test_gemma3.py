@@ -20,13 +20,12 @@ from ..support.real_models import needs, path_of
 
 pytestmark = needs("gemma3-270m")
 
-OPTIONS = {**EXACT, "n_threads": 2}
 PLACES = ["the harbour", "the old mill", "a market", "the school", "a garden", "the library", "a bridge", "the chapel"]
 
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[LLM]:
-    with LLM(path_of("gemma3-270m"), **OPTIONS) as llm:
+    with LLM(path_of("gemma3-270m"), **EXACT) as llm:
         yield llm
 
 
@@ -39,7 +38,7 @@ def gemma(loaded: LLM) -> LLM:
 
 @pytest.fixture(scope="module")
 def cold(loaded: LLM) -> Iterator[ColdStart]:
-    cold = ColdStart(loaded, n_threads=2)
+    cold = ColdStart(loaded)
     yield cold
     cold.close()
 
@@ -59,6 +58,17 @@ def check_all(requests: list[Request], cold: ColdStart) -> None:
     for request in requests:
         assert request.error is None
         cold.check(request, NEARLY_TIED)
+
+
+def test_an_answer_after_other_words_is_told_from_one_that_rounding_decided(
+    gemma: LLM, cold: ColdStart, requests: list[Request]
+):
+    prompt = town(gemma, 90)
+    gemma(prompt, max_tokens=6)
+    check_all(requests, cold)
+    requests[0].prompt[40:60] = town(gemma, 90, seed=1)[40:60]
+    with pytest.raises(AssertionError, match=r"after 90 tokens, .* logits below the best"):
+        check_all(requests, cold)
 
 
 def test_several_answers_to_one_prompt(gemma: LLM, cold: ColdStart, requests: list[Request]):
@@ -135,6 +145,6 @@ def come_and_go(llm: LLM, n_sessions: int, seed: int) -> None:
 def test_sessions_that_come_and_go(
     n_sessions: int, options: dict, cold: ColdStart, requests: list[Request], loaded: LLM
 ):
-    with LLM(path_of("gemma3-270m"), **OPTIONS, **options) as llm:
+    with LLM(path_of("gemma3-270m"), **EXACT, **options) as llm:
         come_and_go(llm, n_sessions, seed=len(options))
     check_all([request for request in requests if request.tokens], cold)
