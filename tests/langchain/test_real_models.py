@@ -67,7 +67,8 @@ def test_sentences_become_values(smollm2: ChatCyllama) -> None:
 
 
 def test_threads_of_an_agent_that_alternate_evaluate_only_what_is_new(smollm2: ChatCyllama) -> None:
-    agent = create_agent(smollm2.bind(max_tokens=12), [], system_prompt=SYSTEM, checkpointer=InMemorySaver())
+    brief = smollm2.model_copy(update={"max_tokens": 12})
+    agent = create_agent(brief, [], system_prompt=SYSTEM, checkpointer=InMemorySaver())
     known: dict[str, int] = {}
     for question in ("My name is {}.", "What is my name?", "Thank you."):
         for name in ("Ada", "Ben"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,7 @@ def smollm2() -> Iterator[LLM]:
         yield llm
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-@needs("smollm2")[0]
-@needs("smollm2")[1]
+@pytest.mark.parametrize("at_once", [pytest.param(at_once, marks=needs("smollm2")) for at_once in (False, True)])
 def test_turns_of_a_session_are_answered_as_its_whole_history_is(smollm2: LLM, requests: list[Request], at_once: bool):
     smollm2.reset_context()
     cold = ColdStart(smollm2)
@@ -53,13 +52,11 @@ def test_turns_of_a_session_are_answered_as_its_whole_history_is(smollm2: LLM, r
     cold.close()
 
 
-@pytest.mark.slow
-@needs("gemma3-270m")[0]
-@needs("gemma3-270m")[1]
-def test_a_conversation_of_more_than_eight_thousand_tokens_with_windows_of_512(requests: list[Request]):
+@pytest.mark.parametrize("name", [pytest.param("gemma3-270m", marks=[pytest.mark.slow, *needs("gemma3-270m")])])
+def test_a_conversation_of_more_than_eight_thousand_tokens_with_windows_of_512(name: str, requests: list[Request]):
     """Two conversations go on alternately; the memory is enough for one and a half of them."""
-    options = {"n_ctx": 9000, "n_parallel": 1, "kv_cells": 12_000, "host_cache_mb": 400}
-    with LLM(path_of("gemma3-270m"), **EXACT, **options) as llm:
+    options: dict[str, Any] = {"n_ctx": 9000, "n_parallel": 1, "kv_cells": 12_000, "host_cache_mb": 400}
+    with LLM(path_of(name), **EXACT, **options) as llm:
         ada, ben = llm.session("ada"), llm.session("ben")
         text = "".join(f" In {1300 + i}, {PLACES[i % 5]} stood beside {PLACES[i * i % 4]}." for i in range(700))
         tokens = llm.tokenize(text)
