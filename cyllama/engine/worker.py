@@ -106,7 +106,9 @@ class Worker(ABC, Generic[ItemT]):
                 return
 
     def _wait_for_one(self) -> None:
-        self._take_one(self._inbox.get())
+        """Wait for an item and handle it, unless the thread has to end."""
+        if not self._stopping:  # otherwise what stop() put may have been taken already, and no other item comes
+            self._take_one(self._inbox.get())
 
     def _take_one(self, item: ItemT | None) -> None:
         if item is not None:  # None is put by stop()

@@ -7,12 +7,15 @@ import math
 import threading
 import weakref
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from cyllama import LLM, DecodeError, Response, Stream
 from cyllama.engine import Engine
+from cyllama.engine.embedding import Embedder
+from cyllama.engine.worker import Worker
 
 from ...support.callers import check, start_endless
 from ...support.harness import (
@@ -211,6 +214,53 @@ def test_a_call_that_comes_in_while_the_engine_is_told_to_stop_ends(llm: LLM, mo
     assert stream.read().finish_reason == "cancelled"
     assert late[0].read().finish_reason == "cancelled"
     assert llm(story(), max_tokens=5).finish_reason == "length"
+
+
+class Inbox(SimpleQueue[Any]):
+    """The inbox of a worker, which notes where the worker would wait after it was told to stop.
+
+    Attributes:
+        late: How often it would have waited without end.
+    """
+
+    def __init__(self, worker: Worker[Any]) -> None:
+        super().__init__()
+        self.late = 0
+        self._worker = worker
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if block and self._worker._stopping and self.empty():
+            self.late += 1
+            return None
+        return super().get(block, timeout)
+
+
+@pytest.mark.parametrize("kind", [Engine, Embedder])
+def test_a_thread_that_is_told_to_stop_before_it_looks_into_its_inbox_does_not_wait(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, kind: type[Worker[Any]]
+):
+    """It has taken what tells it to stop, together with other messages."""
+    empty_inbox, inboxes = kind._empty_inbox, list[Inbox]()
+
+    def look_late(self: Worker[Any]) -> None:
+        if not inboxes:
+            inboxes.append(Inbox(self))
+            self._inbox = inboxes[0]
+            threading.Thread(target=llm.close).start()
+            while self._inbox.empty():
+                pass
+        empty_inbox(self)
+
+    llm(story(), max_tokens=1)
+    llm.embed("Hello")
+    worker = llm._runtime.engine if kind is Engine else llm._runtime._embedder.worker
+    assert worker is not None
+    monkeypatch.setattr(kind, "_empty_inbox", look_late)
+    worker._inbox.put(None)  # it wakes up, and looks
+    worker.join()
+    assert [inbox.late for inbox in inboxes] == [0]
+    assert llm(story(), max_tokens=5).finish_reason == "length"
+    assert len(llm.embed("Hello")) > 0
 
 
 def test_a_callback_may_close_while_others_generate_and_wait(eight: LLM):
