@@ -73,7 +73,8 @@ def test_threads_of_an_agent_that_alternate_evaluate_only_what_is_new(smollm2: C
     for question in ("My name is {}.", "What is my name?", "Thank you."):
         for name in ("Ada", "Ben"):
             config: Any = {"configurable": {"thread_id": name}}
-            answer = agent.invoke({"messages": [("human", question.format(name))]}, config)["messages"][-1]
+            asked: Any = {"messages": [("human", question.format(name))]}
+            answer = agent.invoke(asked, config)["messages"][-1]
             assert answer.usage_metadata["input_token_details"]["cache_read"] >= known.get(name, 0)
             known[name] = answer.usage_metadata["total_tokens"] - 1
 
