@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ NEARLY_TIED_EXACTLY = 0.02
 """The same, if they are not."""
 
 MOST_TOKENS = 256  # of an answer
-OTHER_SIZES = (61, 33, 13, 7, 5, 3)  # of batches; matrix products round the rows of a rest differently
+N_OTHERS = 8  # evaluations that show how far rounding moves a gap
 
 
 class ColdStart:
@@ -60,35 +61,45 @@ class ColdStart:
     def check(self, request: Request, nearly_tied: float) -> None:
         """Raise ``AssertionError`` where a request that has ended, or was cancelled, was answered otherwise.
 
-        Where a token is more than ``nearly_tied`` logits below the best one, the same tokens are evaluated in batches
-        of other sizes. A gap that is less than twice the range over which it moves then is the work of rounding.
+        Where a token is more than ``nearly_tied`` logits below the best one, the same tokens are evaluated in other
+        batches, as an engine might. Rounding may have decided where the gap is less than four standard deviations.
         """
         prompt, answer, ignore_eos = request.prompt, request.tokens, request.config.ignore_eos
         gaps = self._gaps(prompt, answer, ignore_eos)
         if gaps.max(initial=0.0) < nearly_tied:
             return
-        rounded = np.array([gaps, *(self._gaps(prompt, answer, ignore_eos, size) for size in OTHER_SIZES)])
-        bounds = np.maximum(nearly_tied, 2 * np.ptp(rounded, axis=0))
-        worst = int((gaps - bounds).argmax())
-        assert gaps[worst] < bounds[worst], (
+        others = np.array([self._gaps(prompt, answer, ignore_eos, random.Random(i)) for i in range(N_OTHERS)])
+        means, bounds = others.mean(axis=0), np.maximum(nearly_tied, 4 * others.std(axis=0, ddof=1))
+        worst = int((means - bounds).argmax())
+        assert means[worst] < bounds[worst], (
             f"after {len(prompt)} tokens, of which {request.n_reused} were known, token {worst} of an answer of "
-            f"{len(answer)} is {gaps[worst]:.3f} logits below the best; with batches of other sizes, it is "
-            f"{rounded[:, worst].round(3).tolist()}"
+            f"{len(answer)} is {gaps[worst]:.3f} logits below the best; in other batches, it is "
+            f"{others[:, worst].round(3).tolist()}"
         )
 
     def _gaps(
-        self, prompt: Sequence[int], answer: Sequence[int], ignore_eos: bool, batch_size: int | None = None
+        self, prompt: Sequence[int], answer: Sequence[int], ignore_eos: bool, rng: random.Random | None = None
     ) -> np.ndarray:
-        """Return for each token of an answer how many logits it is below the best one."""
+        """Return for each token of an answer how many logits it is below the best one.
+
+        Args:
+            prompt: What it answers.
+            answer: Its tokens.
+            ignore_eos: Whether tokens that end an answer do not count.
+            rng: What the sizes of the prompt's batches come from, with one token of the answer in each of those after
+                it. Without it, all batches are as large as possible.
+        """
         assert len(answer) <= MOST_TOKENS
-        tokens, first, gaps = [*prompt, *answer][:-1], len(prompt) - 1, list[float]()
+        tokens, first, gaps, start = [*prompt, *answer][:-1], len(prompt) - 1, list[float](), 0
         self._context.kv_cache_clear(clear_data=False)
         # A batch of several passes would lose parts of sliding windows before it computes them.
-        size = batch_size or self._context.n_ubatch
-        batch = LlamaBatch(size)
-        for start in range(0, len(tokens) if answer else 0, size):
-            batch.clear()
+        batch = LlamaBatch(self._context.n_ubatch)
+        while answer and start < len(tokens):
+            size = batch.capacity
+            if rng is not None:
+                size = min(rng.choice((rng.randint(2, 14), rng.randint(16, 200))), max(1, len(prompt) - start))
             part = range(start, min(start + size, len(tokens)))
+            batch.clear()
             for i in part:
                 batch.add(tokens[i], i, [0], i >= first)
             assert self._context.decode(batch) == 0
@@ -98,6 +109,7 @@ class ColdStart:
                 if ignore_eos:
                     logits[self._eog] = -np.inf
                 gaps.append(float(logits.max() - chosen))
+            start = part.stop
         self.compared += len(gaps)
         return np.array(gaps)
 
