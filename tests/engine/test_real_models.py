@@ -1,4 +1,4 @@
-"""Isolation with a real model, SmolLM2, which repeats a name whenever it has read one: nobody is told another's."""
+"""Isolation with a real model, SmolLM2, which repeats names that it has read: each guest hears their own only."""
 
 from __future__ import annotations
 
