@@ -126,9 +126,11 @@ def test(wheel: Path) -> None:
             if not refused and (found.returncode != 0 or found.stdout.strip() != variant):
                 sys.exit(f"{name} with CYLLAMA_CPU={variant} failed:\n{found.stdout}{found.stderr}")
             print(f"{name}: {variant} {'is refused on this processor' if refused else 'generates'}")
-        started = time.monotonic()
+        started, before = time.monotonic(), os.times()
         run(programs / "cyllama", "--stats", "Why is the sky blue?")
-        print(f"{name}: answered after {time.monotonic() - started:.1f} s, the start of the program included")
+        wall, after = time.monotonic() - started, os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        print(f"{name}: answered after {wall:.1f} s ({cpu:.1f} s of CPU time), the start of the program included")
 
 
 def smoke(python: Path) -> str:
