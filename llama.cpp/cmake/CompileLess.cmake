@@ -1,9 +1,9 @@
-# Less to compile of llama.cpp than its targets have.
+# Less to compile of llama.cpp than its targets have, and less work on what takes long to optimize and no time when it runs.
 
 # cyllama_parts(<result> <file> <begin> <end> ...)
 #
-# Writes a copy of a source file that has parts of it: each from where one text begins to where another one does. <result> is the
-# path of the copy. After an update of llama.cpp that has no such texts, configuring fails here.
+# Writes a copy of a source file that has parts of it: each from where one text begins to where another one does. <result> is
+# the path of the copy. After an update of llama.cpp that has no such texts, configuring fails here.
 function(cyllama_parts result file)
   file(READ "${file}" text)
   set(copy "")
@@ -29,4 +29,21 @@ function(cyllama_parts result file)
     file(WRITE "${path}" "${copy}")
   endif()
   set(${result} "${path}" PARENT_SCOPE)
+endfunction()
+
+# cyllama_optimize_less(<target> <regex>...)
+#
+# Compiles the sources of a target whose paths match with -O1. Each regular expression has to match one.
+function(cyllama_optimize_less target)
+  get_target_property(folder ${target} SOURCE_DIR)
+  get_target_property(sources ${target} SOURCES)
+  foreach(regex IN LISTS ARGN)
+    set(matching ${sources})
+    list(FILTER matching INCLUDE REGEX "${regex}")
+    if(NOT matching)
+      message(FATAL_ERROR "llama.cpp has changed: ${target} has no source that matches ${regex}")
+    endif()
+    list(TRANSFORM matching PREPEND "${folder}/" REGEX "^[^/]")
+    set_property(SOURCE ${matching} TARGET_DIRECTORY ${target} APPEND PROPERTY COMPILE_OPTIONS -O1)
+  endforeach()
 endfunction()
