@@ -1,4 +1,4 @@
-# make demo    set everything up and let the embedded model answer
+# make demo    set everything up, download a small model (SmolLM2, 98 MB), and let it answer a question
 # make test    set everything up and run the tests; with CPU=avx2 or CPU=sse42, as an older processor computes
 # make models  download the real models that some tests load, 350 MB, into build/models; with MODELS=smollm2, that one only
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
@@ -10,6 +10,7 @@
 # make options write what is generated from the declarations of options: types, LangChain's fields, docs/options.md
 # make docs    build the documentation's site into build/site; an unknown link or name fails
 # make clean   remove everything that was built
+# make help    show this
 #
 # Needs python3 >= 3.10 (with venv and headers), a C++ compiler and make. Everything else goes into .venv/ and build/.
 
@@ -28,11 +29,14 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
+.PHONY: demo help test fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
-	@CYLLAMA_CPU=$(CPU) $(BIN)/cyllama --stats "Tell me a story about a fox."
+	@CYLLAMA_CPU=$(CPU) $(BIN)/python tools/demo.py $(PIP_ARGS)
+
+help:
+	@sed -n '/^#/!q; s/^#  *//p' Makefile
 
 test: $(STAMP)/test
 	@CYLLAMA_CPU=$(CPU) $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -56,11 +56,11 @@ class ToolCallDelta:
 
 @dataclass(frozen=True)
 class ChatDelta:
-    """A piece of a message. All of them together are the message.
+    """A piece of a message. All of them together are the message. As a ``str``, it is its content.
 
     >>> messages = [{"role": "user", "content": "What is the capital of France?"}]
     >>> deltas = list(llm.chat(messages, stream=True))
-    >>> "".join(delta.content for delta in deltas)
+    >>> "".join(map(str, deltas))
     'The capital of France is Paris.'
 
     Attributes:

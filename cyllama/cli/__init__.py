@@ -9,16 +9,23 @@ from collections.abc import Callable
 import typer
 
 from ..errors import CyllamaError
+from .bench import bench
 from .chat import chat
 from .embed import embed
 from .generate import generate
 from .info import info
 from .models import models, pull, rm
+from .run import run
 from .terminal import EXIT_ERROR, print_error
+from .tokenize import tokenize
+from .words import check_is_prompt
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
     "chat": chat,
     "embed": embed,
+    "tokenize": tokenize,
+    "bench": bench,
     "info": info,
     "pull": pull,
     "models": models,
@@ -35,15 +42,19 @@ _OTHERS = "\n\n".join(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Arguments that do not begin with a command are a prompt and its options."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?" for other characters
     function, name = generate, "cyllama"
     if arguments and arguments[0] in COMMANDS:
         function, name = COMMANDS[arguments[0]], f"cyllama {arguments[0]}"
         arguments = arguments[1:]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?" for other characters
+    # What stands behind "--" is a prompt, whatever it is.
+    commands = () if "--" in arguments else tuple(COMMANDS)
     try:
-        _make_app(function)(arguments, prog_name=name)
+        if function is generate and arguments and not arguments[0].startswith("-"):
+            check_is_prompt(arguments[0], commands)
+        _make_app(function)(arguments, prog_name=name, obj=commands)
     except CyllamaError as error:
         print_error(error)
         sys.exit(EXIT_ERROR)

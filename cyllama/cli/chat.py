@@ -3,57 +3,99 @@
 from __future__ import annotations
 
 import difflib
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Annotated
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 from typing_extensions import Unpack
 
-from ..chat import ChatResponse
 from ..chat_stream import ChatStream
+from ..config import GenerationConfig
 from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptError
 from ..llm import LLM
 from ..options import split_chat_options
+from .chat_input import Line, keys_kept, make_reader, read_message, to_path
 from .conversation import Conversation
-from .options import AnswerFlags, GpuLayersOption, ModelOption, PrefillOption, VerboseOption, flag, with_flags
-from .terminal import EXIT_ERROR, decode, figures, load, note, out, print_answer, print_error
+from .options import (
+    Flags,
+    HistoryOption,
+    ModelOption,
+    PlainOption,
+    PrefillOption,
+    Setup,
+    StatsOption,
+    VerboseOption,
+    flag,
+    with_flags,
+)
+from .terminal import EXIT_ERROR, cut_by, figures, load, note, out, print_answer, print_error
 
-with suppress(ImportError):  # with it, input() has line editing and a history
-    import readline  # noqa: F401 - importing it is all that input() needs
-
-PROMPT = "> "
 HELP = """\
-/reset       forget what was said; the system message stays
-/save FILE   write the conversation to a file
-/load FILE   go on from such a file
-/help        show this
-/exit        leave, as Ctrl-D does
+/reset            forget what was said; the system message stays (or /clear)
+/system TEXT      tell the model this first; without TEXT, show what it is told
+/set NAME VALUE   change an option, such as temperature; without NAME, show them
+/regen            answer the last message again
+/save FILE        write the conversation to a file
+/load FILE        go on from such a file
+/help             show this
+/exit             leave, as Ctrl-D does (or /quit, /bye)
+
+Alt-Enter or Ctrl-J begins a new line of a message, and so does Enter behind a
+backslash, or between \"""three quotes\""". Up shows what was typed before.
 Ctrl-C stops an answer. A message that begins with / needs a space before it."""
+LONGEST_NAME = 60
+_FULL = "/reset forgets what was said; --n-ctx sets the size of the context."
 
 
 @with_flags
 def chat(
     model: ModelOption = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
     max_tokens: Annotated[
         int | None, flag("max_tokens", "-n", "--max-tokens", note="By default, an answer may fill the context.")
     ] = None,
     prefill: PrefillOption = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")] = False,
-    n_gpu_layers: GpuLayersOption = None,
+    plain: PlainOption = False,
+    stats: StatsOption = False,
+    history: HistoryOption = True,
     verbose: VerboseOption = False,
-    **flags: Unpack[AnswerFlags],
+    **flags: Unpack[Flags],
 ) -> None:
     """Chat with a model: every line is a message. Type /help for what else there is."""
-    of_chat, options = split_chat_options(flags)
-    with load(model, verbose=verbose, n_gpu_layers=n_gpu_layers, config={"max_tokens": max_tokens}, **options) as llm:
+    start_chat(Settings(model, max_tokens, prefill, plain, stats, history, verbose, Setup.of(flags)))
+
+
+@dataclass
+class Settings:
+    """How a chat runs. The attributes are the options of the command line."""
+
+    model: str | None
+    max_tokens: int | None
+    prefill: str | None
+    plain: bool
+    stats: bool
+    history: bool
+    verbose: bool
+    setup: Setup
+
+
+def start_chat(settings: Settings) -> None:
+    """Chat until the input ends.
+
+    Raises:
+        Exit: An error was reported, and no person reads it at a terminal.
+    """
+    setup = settings.setup
+    options = {"config": {"max_tokens": settings.max_tokens}, "verbose": settings.verbose, **setup.options}
+    with keys_kept(), load(settings.model, adapters=setup.adapters, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
-        succeeded = _Chat(llm, Conversation(llm, system, of_chat, prefill), stats=stats).run()
+        conversation = Conversation(llm, setup.system, setup.of_chat, settings.prefill)
+        succeeded = _Chat(llm, conversation, settings).run()
     if not succeeded and not sys.stdin.isatty():
         raise typer.Exit(EXIT_ERROR)
 
@@ -64,88 +106,126 @@ class _Chat:
     Args:
         llm: The model.
         conversation: The conversation that the messages belong to.
-        stats: Whether to show tokens and speed after every answer.
+        settings: What is shown of answers, and whether what is typed is kept.
     """
 
-    def __init__(self, llm: LLM, conversation: Conversation, *, stats: bool) -> None:
+    def __init__(self, llm: LLM, conversation: Conversation, settings: Settings) -> None:
         self._llm = llm
         self._conversation = conversation
-        self._stats = stats
+        self._settings = settings
         self._succeeded = True
         self._commands: dict[str, Callable[[str], None]] = {
             "/reset": self._reset,
+            "/clear": self._reset,
+            "/system": self._system,
+            "/set": self._set,
+            "/regen": self._regenerate,
             "/save": self._save,
             "/load": self._load,
             "/help": self._help,
+            "/?": self._help,
+            "/exit": self._exit,
+            "/quit": self._exit,
+            "/bye": self._exit,
         }
 
     def run(self) -> bool:
         """Answer until the input ends; return whether no error was reported."""
+        read_line = make_reader(list(self._commands), keep_history=self._settings.history)
         if sys.stdin.isatty():
-            note(f"{self._llm.model_name}. /help shows what there is beside messages, Ctrl-D leaves.")
+            name = self._llm.model_name
+            short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+            note(f"{short}. /help shows what there is beside messages, Ctrl-D leaves.")
         while True:
             try:
-                line = _read_line()
-                if line is None or line.strip() == "/exit":
+                line = read_message(read_line)
+                if line is None:
                     return self._succeeded
                 self._handle(line)
+            except EOFError:  # of /exit
+                return self._succeeded
             except CyllamaError as error:
                 self._report(error)
             except KeyboardInterrupt:
                 if not sys.stdin.isatty():
                     raise
-                note("\nCtrl-D or /exit leaves.")
+                note("Ctrl-D or /exit leaves.")
 
-    def _handle(self, line: str) -> None:
-        if line.startswith("/"):
-            name, _, argument = line.strip().partition(" ")
-            if name not in self._commands:
-                near = difflib.get_close_matches(name, [*self._commands, "/exit"], n=1)
-                hint = f"did you mean {near[0]}?" if near else "/help shows those that there are"
-                raise PromptError(f"there is no command {name}: {hint}")
-            self._commands[name](argument.strip())
-        elif text := line.strip():
-            self._answer(text)
+    def _handle(self, line: Line) -> None:
+        text = line.text.strip()
+        if not line.text.startswith("/") or line.quoted:
+            if text:
+                self._answer(text)
+            return
+        name, _, argument = text.partition(" ")
+        if name not in self._commands:
+            near = difflib.get_close_matches(name, self._commands, n=1)
+            hint = f"did you mean {near[0]}?" if near else "/help shows those that there are"
+            raise PromptError(f"there is no command {name}: {hint}")
+        self._commands[name](argument.strip())
 
     def _answer(self, text: str) -> None:
         with self._conversation.ask(text) as stream, _stopped_by_ctrl_c(stream):
-            print_answer(stream, self._conversation.prefill)
+            print_answer(stream, self._conversation.prefill, plain=self._settings.plain)
         response = stream.response
         if response.message.content or response.message.reasoning_content:
             self._conversation.keep(text, response.message)
-        if remark := self._remark(response):
-            note(remark)
-        if self._stats:
-            note(figures(response))
-
-    def _remark(self, response: ChatResponse) -> str | None:
-        """Return a note that says why an answer ended, unless the model ended it."""
         if response.finish_reason == "cancelled":
-            return "(stopped)"
-        if response.finish_reason != "length":
-            return None
-        if response.usage.completion_tokens == self._llm.config.max_tokens:
-            return f"(ended after {self._llm.config.max_tokens} tokens, as -n says)"
-        return "(ended: the context is full. /reset empties it; --n-ctx sets its size.)"
+            note("(stopped)")
+        elif response.finish_reason == "length":
+            limit = self._conversation.options.get("max_tokens", self._llm.config.max_tokens)
+            note(cut_by(response.usage.completion_tokens, limit, end=_FULL))
+        if self._settings.stats:
+            note(figures(response))
+        if sys.stdin.isatty() and out.is_terminal:
+            out.print()
 
     def _report(self, error: Exception) -> None:
         self._succeeded = False
         print_error(error)
         if isinstance(error, ContextSizeError):
-            note("/reset forgets what was said; --n-ctx sets the size of the context.")
+            note(_FULL)
+
+    # -------------------- commands
 
     def _reset(self, _: str) -> None:
         self._conversation.reset()
         note("What was said is forgotten.")
 
+    def _system(self, text: str) -> None:
+        if text:
+            self._conversation.system = text
+        note(f"The model is told before everything else: {self._conversation.system or 'nothing'}")
+
+    def _set(self, argument: str) -> None:
+        name, _, text = argument.partition(" ")
+        options = self._conversation.options
+        if text.strip():
+            options.update(_parse_option(name, text.strip()))
+        elif name:
+            raise PromptError(f"/set needs a value: /set {name} VALUE")
+        note(", ".join(f"{name} {json.dumps(value)}" for name, value in options.items()) or "No option is set.")
+
+    def _regenerate(self, _: str) -> None:
+        before = list(self._conversation.messages)
+        text = self._conversation.take_back()
+        if text is None:
+            raise PromptError("there is no message yet that could be answered again")
+        after = len(self._conversation.messages)
+        try:
+            self._answer(text)
+        finally:
+            if len(self._conversation.messages) == after:  # there is no other answer: the first one stays
+                self._conversation.messages = before
+
     def _save(self, argument: str) -> None:
-        path = _to_path("/save", argument)
+        path = to_path("/save", argument)
         with _naming(f"cannot write {str(path)!r}"):
             self._conversation.save(path)
         note(f"{self._turns()} saved to {path}")
 
     def _load(self, argument: str) -> None:
-        path = _to_path("/load", argument)
+        path = to_path("/load", argument)
         with _naming(f"cannot read {str(path)!r}"):
             is_warm = self._conversation.load(path)
         note(f"{self._turns()} loaded from {path}")
@@ -155,29 +235,27 @@ class _Chat:
     def _help(self, _: str) -> None:
         out.print(HELP, markup=False)
 
+    def _exit(self, _: str) -> None:
+        raise EOFError
+
     def _turns(self) -> str:
         turns = self._conversation.turns
         return f"{turns} turn{'s' if turns != 1 else ''}"
 
 
-def _read_line() -> str | None:
-    """Return the next line, or ``None`` at the end of the input."""
-    if not sys.stdin.isatty():
-        data = sys.stdin.buffer.readline()
-        return decode(data).rstrip("\r\n") if data else None
+def _parse_option(name: str, text: str) -> dict[str, Any]:
+    """Return an option of answers by its name; its value is JSON, or a text.
+
+    Raises:
+        CyllamaError: There is no such option, or it has another range.
+    """
     try:
-        return input(PROMPT)
-    except EOFError:
-        print()
-        return None
-    except UnicodeDecodeError as error:
-        raise PromptError(f"the line is not valid text: {error}") from None
-
-
-def _to_path(command: str, argument: str) -> Path:
-    if not argument:
-        raise PromptError(f"{command} needs the name of a file: {command} FILE")
-    return Path(argument).expanduser()
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    of_chat, of_text = split_chat_options({name: value})
+    GenerationConfig(**of_text)  # checks the value; those of a chat's options are checked with the next answer
+    return of_chat or of_text
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class Conversation:
 
     Attributes:
         messages: All messages so far.
+        options: Options of every answer, as :meth:`LLM.chat` takes them.
         prefill: What every answer begins with, if anything.
     """
 
@@ -44,7 +45,7 @@ class Conversation:
     ) -> None:
         self.messages = [] if system is None else [Message(role="system", content=system)]
         self._llm = llm
-        self._options = dict(options or {})
+        self.options = dict(options or {})
         self.prefill = prefill or ""
         self._names = (f"chat {number}" for number in count(1))
         self._session = llm.session(next(self._names))
@@ -54,12 +55,34 @@ class Conversation:
         messages = [*self.messages, Message(role="user", content=text)]
         if self.prefill:
             messages.append(Message(role="assistant", content=self.prefill))
-        return self._llm.chat(messages, session=self._session.name, stream=True, **self._options)
+        return self._llm.chat(messages, session=self._session.name, stream=True, **self.options)
 
     def keep(self, text: str, answer: Message) -> None:
         """Add a message of the user and its answer to the conversation."""
         whole = answer.model_copy(update={"content": self.prefill + answer.content}) if self.prefill else answer
         self.messages += [Message(role="user", content=text), whole]
+
+    def take_back(self) -> str | None:
+        """Forget the last message of the user and its answer, and return that message; ``None`` without one."""
+        for i in reversed(range(len(self.messages))):
+            if self.messages[i].role == "user":
+                text = self.messages[i].content
+                del self.messages[i:]
+                return text
+        return None
+
+    @property
+    def system(self) -> str:
+        """What the model is told before everything else."""
+        return self.messages[0].content if self._has_system else ""
+
+    @system.setter
+    def system(self, text: str) -> None:
+        self.messages[: int(self._has_system)] = [Message(role="system", content=text)]
+
+    @property
+    def _has_system(self) -> bool:
+        return bool(self.messages) and self.messages[0].role in ("system", "developer")
 
     @property
     def turns(self) -> int:
@@ -70,7 +93,7 @@ class Conversation:
         """Forget all messages except the system message."""
         self._session.close()
         self._session = self._llm.session(next(self._names))
-        self.messages = [message for message in self.messages[:1] if message.role in ("system", "developer")]
+        del self.messages[int(self._has_system) :]
 
     def save(self, path: Path) -> None:
         """Write the conversation to a file, a zip archive of messages and session.

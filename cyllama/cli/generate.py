@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
@@ -11,13 +11,28 @@ from typing_extensions import Unpack
 
 from .. import __version__
 from ..chat import ChatResponse
-from ..errors import ConfigError
+from ..errors import ConfigError, PromptError
 from ..llama import llama_cpp
 from ..llm import LLM
-from ..options import split_chat_options
 from ..response import Response
-from .options import AnswerFlags, GpuLayersOption, ModelOption, PrefillOption, VerboseOption, flag, with_flags
-from .terminal import figures, load, note, print_answer, read_stdin
+from .options import (
+    Flags,
+    JsonOption,
+    ModelOption,
+    PlainOption,
+    PrefillOption,
+    RawOption,
+    Setup,
+    StatsOption,
+    VerboseOption,
+    flag,
+    with_flags,
+)
+from .terminal import cut_by, figures, load, note, print_answer, print_text, read_stdin
+from .words import check_is_prompt
+
+_MISSING = "there is no prompt: give one as an argument, or on standard input"
+_OF_TEXTS = ("response_format",)  # an option of chats that is one of texts as well
 
 
 def _show_version(wanted: bool) -> None:
@@ -26,65 +41,100 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _check_prompt(context: typer.Context, prompt: str | None) -> str | None:
+    """Refuse a command that stands behind options, where it would be a prompt."""
+    if prompt is not None and context.obj:
+        check_is_prompt(prompt, context.obj)
+    return prompt
+
+
 @with_flags
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input if left out.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="The prompt; read from standard input if left out.", callback=_check_prompt),
+    ] = None,
     model: ModelOption = None,
     max_tokens: Annotated[int | None, flag("max_tokens", "-n", "--max-tokens")] = None,
     prefill: PrefillOption = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after the answer.")] = False,
-    n_gpu_layers: GpuLayersOption = None,
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+    plain: PlainOption = False,
+    stats: StatsOption = False,
     verbose: VerboseOption = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
-    **flags: Unpack[AnswerFlags],
+    **flags: Unpack[Flags],
 ) -> None:
     """Answer a prompt: cyllama "Tell me a story about a fox"."""
-    if prompt is None:
-        prompt = read_stdin("there is no prompt: give one as an argument, or on standard input").rstrip("\n")
-    of_chat, options = split_chat_options(flags)
-    with load(model, verbose=verbose, n_gpu_layers=n_gpu_layers, max_tokens=max_tokens, **options) as llm:
-        if not raw and llm.model.chat_template() is not None:
-            response = _chat(llm, prompt, prefill, of_chat, shown=not as_json)
-        else:
-            _check_text_options([*of_chat, *(["prefill"] if prefill is not None else [])])
-            response = _continue(llm, prompt, shown=not as_json)
-    if as_json:
-        print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
-    if stats:
-        note(figures(response))
+    Answer(model, max_tokens, prefill, raw, as_json, plain, stats, verbose, Setup.of(flags)).to(prompt)
 
 
-def _check_text_options(of_chat: list[str]) -> None:
-    """Refuse the names of options of a chat where no chat is rendered."""
-    if of_chat:
-        raise ConfigError(
-            f"{', '.join(of_chat)}: options of a chat, but the prompt is continued as it is, without a chat template"
-        )
+@dataclass
+class Answer:
+    """How one prompt is answered. The attributes are the options of the command line."""
 
+    model: str | None
+    max_tokens: int | None
+    prefill: str | None
+    raw: bool
+    as_json: bool
+    plain: bool
+    stats: bool
+    verbose: bool
+    setup: Setup
 
-def _chat(llm: LLM, prompt: str, prefill: str | None, options: dict[str, Any], *, shown: bool) -> ChatResponse:
-    messages = [{"role": "user", "content": prompt}]
-    if prefill:
-        messages.append({"role": "assistant", "content": prefill})
-    with llm.chat(messages, stream=True, **options) as stream:
-        if not shown:
-            return stream.read()
-        print_answer(stream, prefill)
-    return stream.response
+    def to(self, prompt: str | None) -> None:
+        """Answer a prompt, or what is on standard input."""
+        if prompt is None:
+            prompt = read_stdin(_MISSING).rstrip("\n")
+            if not prompt.strip():
+                raise PromptError(f"standard input is empty, so {_MISSING}")
+        setup = self.setup
+        with load(
+            self.model,
+            verbose=self.verbose,
+            adapters=setup.adapters,
+            max_tokens=self.max_tokens,
+            **setup.options,
+        ) as llm:
+            chats = not self.raw and llm.model.chat_template() is not None
+            response = self._chat(llm, prompt) if chats else self._continue(llm, prompt)
+            limit = llm.config.max_tokens
+        if self.as_json:
+            print(json.dumps(_to_dict(response), ensure_ascii=False, indent=2))
+        if response.finish_reason == "length":
+            note(cut_by(response.usage.completion_tokens, limit))
+        if self.stats:
+            note(figures(response))
 
+    def _chat(self, llm: LLM, prompt: str) -> ChatResponse:
+        messages = [] if self.setup.system is None else [{"role": "system", "content": self.setup.system}]
+        messages.append({"role": "user", "content": prompt})
+        if self.prefill:
+            messages.append({"role": "assistant", "content": self.prefill})
+        with llm.chat(messages, stream=True, **self.setup.of_chat) as stream:
+            if self.as_json:
+                return stream.read()
+            print_answer(stream, self.prefill, plain=self.plain)
+        return stream.response
 
-def _continue(llm: LLM, prompt: str, *, shown: bool) -> Response:
-    with llm(prompt, stream=True) as stream:
-        if not shown:
-            return stream.read()
-        for chunk in stream:
-            print(chunk, end="", flush=True)
-    print()
-    return stream.response
+    def _continue(self, llm: LLM, prompt: str) -> Response:
+        self._check_text_options()
+        with llm(prompt, stream=True, **self.setup.of_chat) as stream:
+            if self.as_json:
+                return stream.read()
+            print_text(stream)
+        return stream.response
+
+    def _check_text_options(self) -> None:
+        """Refuse options of a chat where no chat is rendered."""
+        given = {"prefill": self.prefill, "system": self.setup.system, **self.setup.of_chat}
+        if wrong := [name for name, value in given.items() if value is not None and name not in _OF_TEXTS]:
+            raise ConfigError(
+                f"{', '.join(wrong)}: options of a chat, but the prompt is continued as it is, without a chat template"
+            )
 
 
 def _to_dict(response: Response | ChatResponse) -> dict[str, Any]:

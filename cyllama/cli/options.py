@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
@@ -13,9 +15,10 @@ from typing_extensions import TypedDict
 
 from ..config import ModelConfig
 from ..declaration import declaration
-from ..options import find_option
+from ..options import find_option, split_chat_options
 
-_PANEL = "Answer"  # the part of the help that lists them
+_PANEL = "Answer"  # the parts of the help that list them
+_MODEL_PANEL = "Model"
 
 ModelOption: TypeAlias = Annotated[
     str | None,
@@ -24,8 +27,19 @@ ModelOption: TypeAlias = Annotated[
     ),
 ]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")]
+StatsOption: TypeAlias = Annotated[bool, typer.Option("--stats", help="Show tokens and speed after every answer.")]
 PrefillOption: TypeAlias = Annotated[
     str | None, typer.Option("--prefill", help="What the answer begins with.", rich_help_panel=_PANEL)
+]
+PlainOption: TypeAlias = Annotated[
+    bool, typer.Option("--plain", help="Show the text of answers as it is, not as Markdown. Only terminals show that.")
+]
+RawOption: TypeAlias = Annotated[
+    bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the answer and its figures as JSON.")]
+HistoryOption: TypeAlias = Annotated[
+    bool, typer.Option("--history/--no-history", help="Keep what is typed in a file, for the next chats.")
 ]
 
 
@@ -42,16 +56,18 @@ def flag(name: str, *flags: str, note: str = "", **settings: Any) -> Any:
     return typer.Option(*flags, help=text, rich_help_panel=_PANEL, **settings)
 
 
-def config_flag(name: str, **settings: Any) -> Any:
-    """Return the flag of an option of :class:`ModelConfig`: ``--`` and its name with hyphens.
+def config_flag(name: str, *flags: str, **settings: Any) -> Any:
+    """Return the flag of an option of :class:`ModelConfig`.
 
     Args:
         name: The option.
+        *flags: How it is written; by default ``--`` and the name with hyphens.
         **settings: More arguments of ``typer.Option``.
     """
     said = declaration(ModelConfig.model_fields[name])
-    text = f"{said.text} [default: {said.default}]".replace("`", "")
-    return typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False, **settings)
+    text = (said.description if said.default is None else f"{said.text} [default: {said.default}]").replace("`", "")
+    flags = flags or (f"--{name.replace('_', '-')}",)
+    return typer.Option(*flags, help=text, show_default=False, rich_help_panel=_MODEL_PANEL, **settings)
 
 
 def _parse_layers(text: str) -> int | str:
@@ -61,27 +77,83 @@ def _parse_layers(text: str) -> int | str:
         return text  # ModelConfig checks it
 
 
-GpuLayersOption: TypeAlias = Annotated[Any, config_flag("n_gpu_layers", metavar="auto|N", parser=_parse_layers)]
+GpuLayersOption: TypeAlias = Annotated[
+    Any, config_flag("n_gpu_layers", "-ngl", "--n-gpu-layers", metavar="auto|N", parser=_parse_layers)
+]
 
 
 def _parse_variables(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
-    try:
-        variables = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not JSON: {error}") from error
+    variables = _parse_json(text)
     if not isinstance(variables, dict):
         raise typer.BadParameter(f"expected a JSON object, not {text:.80}")
     return variables
+
+
+def _parse_schema(text: str | None) -> dict[str, Any] | str | None:
+    """Return the schema that a text or a file holds."""
+    if text is None or text == "json":
+        return text
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise typer.BadParameter(f"neither a JSON object nor a file with one, {text:.80}: {reason}") from error
+    schema = _parse_json(text)
+    if not isinstance(schema, dict):
+        raise typer.BadParameter(f"expected a JSON object, not {text:.80}")
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}") from error
+
+
+def parse_adapter(text: str) -> tuple[str, float]:
+    """Return the file of an adapter and its scale, which may follow behind ``=``.
+
+    >>> parse_adapter("pirate.gguf"), parse_adapter("pirate.gguf=0.5")
+    (('pirate.gguf', 1.0), ('pirate.gguf', 0.5))
+    """
+    path, separator, scale = text.rpartition("=")
+    try:
+        return (path, float(scale)) if separator else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+class ModelFlags(TypedDict):
+    """Flags of every command that generates: how the model is loaded. See :func:`with_flags`."""
+
+    n_gpu_layers: GpuLayersOption
+    n_threads: Annotated[int | None, config_flag("n_threads", "-t", "--threads")]
 
 
 class AnswerFlags(TypedDict):
     """Flags of every command that answers: see :func:`with_flags`."""
 
     temperature: Annotated[float | None, flag("temperature")]
+    top_k: Annotated[int | None, flag("top_k")]
+    top_p: Annotated[float | None, flag("top_p")]
+    min_p: Annotated[float | None, flag("min_p")]
+    repeat_penalty: Annotated[float | None, flag("repeat_penalty")]
     seed: Annotated[int | None, flag("seed")]
-    n_ctx: Annotated[int | None, flag("n_ctx", "--n-ctx")]
+    n_ctx: Annotated[int | None, flag("n_ctx", "-c", "--n-ctx")]
+    response_format: Annotated[
+        Any,
+        flag(
+            "response_format",
+            "--json-schema",
+            note="Here: json, a JSON schema, or the name of a file with one.",
+            metavar="SCHEMA",
+            parser=_parse_schema,
+        ),
+    ]
     enable_thinking: Annotated[bool | None, flag("enable_thinking", "--thinking/--no-thinking")]
     reasoning_effort: Annotated[str | None, flag("reasoning_effort")]
     reasoning_budget: Annotated[int | None, flag("reasoning_budget")]
@@ -90,14 +162,55 @@ class AnswerFlags(TypedDict):
     ]
 
 
+class Flags(AnswerFlags, ModelFlags):
+    """All flags of a command that answers."""
+
+    system: Annotated[
+        str | None, typer.Option(help="What the model is told before everything else.", rich_help_panel=_PANEL)
+    ]
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="LoRA adapter, FILE or FILE=SCALE; can be repeated.", rich_help_panel=_MODEL_PANEL
+        ),
+    ]
+
+
+@dataclass
+class Setup:
+    """What the flags of a command that answers say.
+
+    Attributes:
+        system: What the model is told before everything else.
+        adapters: The files of LoRA adapters, and their scales.
+        of_chat: Options that only chats have.
+        options: Options of :class:`GenerationConfig` and :class:`ModelConfig`.
+    """
+
+    system: str | None = None
+    adapters: dict[str, float] = field(default_factory=dict)
+    of_chat: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any]) -> Setup:
+        """Return what these flags say."""
+        given = dict(flags)
+        system, adapters = given.pop("system", None), dict(map(parse_adapter, given.pop("lora", None) or ()))
+        of_model = {name: given.pop(name) for name in ModelFlags.__annotations__ if name in given}
+        of_chat, options = split_chat_options(given)
+        return cls(system, adapters, of_chat, options | of_model)
+
+
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command whose ``**flags: Unpack[AnswerFlags]`` are parameters of their own, as typer needs them.
+    """Return a command whose ``**flags: Unpack[...]`` are parameters of their own, as typer needs them.
 
     Those that were not given are left out of ``flags``.
     """
-    own = list(inspect.signature(command).parameters.values())[:-1]
+    own = list(inspect.signature(command).parameters.values())
     hints = get_type_hints(command, include_extras=True)
-    flags = get_type_hints(AnswerFlags, include_extras=True)
+    (kind,) = hints[own.pop().name].__args__  # what is unpacked
+    flags = get_type_hints(kind, include_extras=True)
 
     @wraps(command)
     def wrapper(**arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""``cyllama chat``: through a pipe, a line is a message; at a terminal, keys are pressed."""
+"""``cyllama chat`` through a pipe: a line is a message. test_chat_terminal.py has what a person sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from cyllama import LLM, ChatDelta
 from cyllama.cli.terminal import print_answer
 
-from ..support.command import CTRL_C, CTRL_D, ENTER, UP, Terminal, run
+from ..support.command import TOY, call
 from ..support.random_models import REASONING, write_random_bert, write_random_model
 
 HELLO = "Hello! How can I help you?"
@@ -24,7 +24,8 @@ TELL, ASK = "My name is Ada.", "What is my name?"
 
 
 def chat(*lines: str, options: tuple[str, ...] = (), status: int = 0) -> subprocess.CompletedProcess[str]:
-    result = run("chat", "--temperature", "0", *options, stdin="".join(f"{line}\n" for line in lines))
+    model = () if "-m" in options else TOY
+    result = call("chat", "--temperature", "0", *model, *options, stdin="".join(f"{line}\n" for line in lines))
     assert result.returncode == status, result.stderr
     return result
 
@@ -33,9 +34,6 @@ def figures(stderr: str) -> list[tuple[int, int, int]]:
     """Return what --stats says of every answer: tokens of the prompt, cached ones, generated ones."""
     found = re.findall(r"(\d+) prompt tokens(?: \((\d+) of them cached\))? in \d+ ms, (\d+) generated", stderr)
     return [(int(prompt), int(cached or 0), int(generated)) for prompt, cached, generated in found]
-
-
-# ---------------------------------------------------------------------------------------------------- through a pipe
 
 
 def test_every_line_is_a_message_of_one_conversation():
@@ -53,6 +51,55 @@ def test_every_turn_evaluates_only_what_is_new():
 def test_a_system_message_is_told_first_and_outlives_a_reset():
     result = chat(ASK, "/reset", ASK, options=("--system", "The user's name is Ada."))
     assert result.stdout == f"{KNOWN}\n{KNOWN}\n"
+
+
+def test_the_system_message_can_be_changed_while_the_chat_goes_on():
+    result = chat(ASK, "/system", "/system The user's name is Ada.", ASK, "/reset", ASK)
+    assert result.stdout == f"{UNKNOWN}\n{KNOWN}\n{KNOWN}\n"
+    assert "is told before everything else: nothing" in result.stderr
+    assert "is told before everything else: The user's name is Ada." in result.stderr
+
+
+def test_options_can_be_set_between_messages():
+    result = chat("/set max_tokens 3", TELL, "/set", "/set stop_sequences met", "/set max_tokens 9", TELL, status=0)
+    first, second = result.stdout.splitlines()
+    assert len(first) < len(NICE)
+    assert "cut off after 3 tokens" in result.stderr
+    assert "max_tokens 3\n" in result.stderr
+    assert 'max_tokens 9, stop_sequences "met"' in result.stderr
+    assert second
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/set temprature 0", "did you mean 'temperature'?"),
+        ("/set temperature -1", "greater than or equal to 0"),
+        ("/set temperature", "/set needs a value: /set temperature VALUE"),
+        ("/regen", "there is no message yet that could be answered again"),
+    ],
+)
+def test_a_command_that_cannot_be_followed_changes_nothing(line: str, message: str):
+    result = chat(line, TELL, status=2)
+    assert message in result.stderr
+    assert result.stdout == f"{NICE}\n"
+
+
+def test_the_last_message_is_answered_again():
+    result = chat(TELL, ASK, "/regen", "/set max_tokens 2", "/regen", options=("--stats",))
+    *whole, cut = result.stdout.splitlines()
+    assert whole == [NICE, KNOWN, KNOWN]
+    assert KNOWN.startswith(cut)
+    prompts = [prompt for prompt, _, _ in figures(result.stderr)]
+    assert prompts[1] == prompts[2] == prompts[3]
+
+
+def test_a_message_of_several_lines(tmp_path: Path):
+    file = tmp_path / "lines.chat"
+    chat("one\\", "two", '"""', "/three", "", 'four"""', '"""five"""', f"/save {file}")
+    with zipfile.ZipFile(file) as archive:
+        messages = json.loads(archive.read("messages.json"))
+    assert [each["content"] for each in messages if each["role"] == "user"] == ["one\ntwo", "/three\n\nfour", "five"]
 
 
 def test_reset_forgets_what_was_said():
@@ -123,8 +170,8 @@ def test_a_context_that_is_full_says_what_to_do_and_the_chat_goes_on():
 
 
 def test_an_answer_that_was_cut_off_says_why():
-    assert "(ended after 3 tokens, as -n says)" in chat(TELL, options=("-n", "3")).stderr
-    assert "(ended: the context is full." in chat("Tell me a story about a fox.", options=("--n-ctx", "32")).stderr
+    assert "(cut off after 3 tokens, as -n says)" in chat(TELL, options=("-n", "3")).stderr
+    assert "(cut off: the context is full." in chat("Tell me a story about a fox.", options=("--n-ctx", "32")).stderr
 
 
 @pytest.mark.parametrize(
@@ -161,7 +208,7 @@ def test_a_damaged_file_leaves_the_chat_as_it_was(tmp_path: Path):
 
 
 def test_a_line_that_is_no_text():
-    command = f"printf 'caf\\351\\nHello!\\n' | {sys.executable} -m cyllama chat --temperature 0"
+    command = f"printf 'caf\\351\\nHello!\\n' | {sys.executable} -m cyllama chat {' '.join(TOY)} --temperature 0"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stdout) == (2, f"{HELLO}\n")
     assert result.stderr == "cyllama: standard input is not UTF-8: byte 3 is 0xe9\n"
@@ -169,7 +216,7 @@ def test_a_line_that_is_no_text():
 
 def test_a_model_that_cannot_chat_says_so_at_once(tmp_path: Path):
     path = write_random_bert(tmp_path / "bert.gguf")
-    result = run("chat", "-m", str(path), stdin="Hello!\n")
+    result = call("chat", "-m", str(path), stdin="Hello!\n")
     assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert "has no chat template" in result.stderr
 
@@ -207,88 +254,3 @@ def test_ctrl_c_ends_a_script(tmp_path: Path):
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in stderr
-
-
-# ----------------------------------------------------------------------------------------------------- at a terminal
-
-
-def test_a_person_chats_and_leaves_by_ctrl_d():
-    with Terminal("chat", "--temperature", "0") as terminal:
-        assert "tiny-chat. /help shows" in terminal.expect("> ")
-        terminal.press(TELL + ENTER)
-        terminal.expect(NICE)
-        terminal.expect("> ")
-        terminal.press(ASK + ENTER)
-        terminal.expect(KNOWN)
-        terminal.expect("> ")
-        terminal.press(CTRL_D)
-        assert terminal.wait() == 0
-
-
-def test_lines_can_be_edited_and_recalled():
-    pytest.importorskip("readline")
-    with Terminal("chat", "--temperature", "0") as terminal:
-        terminal.expect("> ")
-        terminal.press("What is your name?\b\b\b\b\b\b\b\b\b\bmy name?" + ENTER)
-        terminal.expect(UNKNOWN)
-        terminal.expect("> ")
-        terminal.press(TELL + ENTER)
-        terminal.expect(NICE)
-        terminal.expect("> ")
-        terminal.press(UP + UP + ENTER)
-        terminal.expect(KNOWN)
-
-
-def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path):
-    path = write_random_model(tmp_path / "endless.gguf", "llama", endless=True)
-    file = tmp_path / "stopped.chat"
-    with Terminal("chat", "-m", str(path), "--temperature", "0") as terminal:
-        terminal.expect("> ")
-        for _ in range(2):
-            terminal.press("Hello!" + ENTER)
-            terminal.expect("Hello!\r\n")
-            terminal.expect("a")  # it is generating
-            terminal.press(CTRL_C)
-            terminal.expect("(stopped)")
-            terminal.expect("> ")
-        terminal.press(f"/save {file}" + ENTER)
-        terminal.expect("2 turns saved")
-        terminal.press("/exit" + ENTER)
-        assert terminal.wait() == 0
-    with zipfile.ZipFile(file) as archive:
-        messages = json.loads(archive.read("messages.json"))
-    assert [message["role"] for message in messages] == ["user", "assistant"] * 2
-    assert messages[1]["content"]
-
-
-def test_ctrl_c_at_the_prompt_drops_the_line_and_tells_how_to_leave():
-    with Terminal("chat", "--temperature", "0") as terminal:
-        terminal.expect("> ")
-        terminal.press("My name is Bob")
-        terminal.expect("Bob")
-        terminal.press_until(CTRL_C, "Ctrl-D or /exit leaves.")
-        terminal.expect("> ")
-        terminal.press(ASK + ENTER)
-        terminal.expect(UNKNOWN)
-        terminal.expect("> ")
-        terminal.press("/exit" + ENTER)
-        assert terminal.wait() == 0
-
-
-def test_reasoning_is_shown_dim(tmp_path: Path):
-    path = write_random_model(tmp_path / "reasoning.gguf", "llama", chat_template=REASONING, endless=True)
-    with Terminal("chat", "-m", str(path), "--temperature", "0", "-n", "8") as terminal:
-        terminal.expect("> ")
-        terminal.press("Hello!" + ENTER)
-        terminal.expect("Hello!\r\n")
-        assert "\x1b[2m" in terminal.expect("(ended after 8 tokens, as -n says)")
-
-
-def test_a_wrong_command_is_no_reason_to_fail_at_a_terminal():
-    with Terminal("chat") as terminal:
-        terminal.expect("> ")
-        terminal.press("/foo" + ENTER)
-        terminal.expect("cyllama: there is no command /foo")
-        terminal.expect("> ")
-        terminal.press(CTRL_D)
-        assert terminal.wait() == 0

@@ -95,6 +95,12 @@ def test_a_download_that_was_killed_continues(hub: Hub, large: bytes, cache: Pat
     assert [request.range for request in hub.downloads] == [f"bytes={CHUNK}-"]
 
 
+def test_run_downloads_a_model_and_answers(hub: Hub, cache: Path, capsys: pytest.CaptureFixture[str]):
+    question, answer = "What is the capital of France?", "The capital of France is Paris.\n"
+    assert command(capsys, "run", "ada/tiny", question, "--temperature", "0")[0] == answer
+    assert list(cache.rglob("*.gguf"))
+
+
 def test_models_shows_what_is_cached(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     parts = write_split_model(tmp_path, "other-BF16", 3)
     hub.repositories["bob/split"] = Repository({path.name: path.read_bytes() for path in parts})

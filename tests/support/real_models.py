@@ -12,9 +12,10 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
+if TYPE_CHECKING:
+    import pytest  # not installed where `make demo` runs
 
 FOLDER = Path(__file__).parents[2] / "build" / "models"
 
@@ -59,6 +60,8 @@ def path_of(name: str) -> Path:
 
 def needs(*names: str) -> list[pytest.MarkDecorator]:
     """Return the marks of tests that load these models."""
+    import pytest
+
     missing = [str(path_of(name)) for name in names if not path_of(name).is_file()]
     return [
         pytest.mark.model,

@@ -186,6 +186,7 @@ def write_random_model(
     endless: bool = False,
     recommended: Mapping[str, str | int | float] | None = None,
     sliding_window: int | None = None,
+    name: str | None = None,
 ) -> Path:
     """Write a model of 1 to 2 MB.
 
@@ -199,6 +200,7 @@ def write_random_model(
         recommended: The sampling that the file recommends, ``general.sampling.*``.
         sliding_window: Tokens that windowed layers attend to: by default ``SLIDING_WINDOW`` where an architecture
             always has such layers, and everything where it need not.
+        name: Its name; by default "random-" and the architecture.
 
     Returns:
         The path.
@@ -209,7 +211,7 @@ def write_random_model(
         _add_sentencepiece(writer)
     else:
         copy_tokenizer(writer, {} if chat_template is None else {"tokenizer.chat_template": chat_template})
-    writer.add_name(f"random-{architecture}")
+    writer.add_name(name or f"random-{architecture}")
     for name, value in (recommended or {}).items():
         add = {str: writer.add_string, int: writer.add_int32, float: writer.add_float32}[type(value)]
         add(f"general.sampling.{name}", value)
