@@ -135,7 +135,7 @@ class _Chat:
         if sys.stdin.isatty():
             name = self._llm.model_name
             short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
-            note(f"{short}. /help shows what there is beside messages, Ctrl-D leaves.")
+            note(f"{short}. /help shows the commands, Ctrl-D leaves.")
         while True:
             try:
                 line = read_message(read_line)

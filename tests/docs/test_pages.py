@@ -30,7 +30,17 @@ from ..support.programs import one_core
 WITH_PROGRAMS = [name for name, page in PAGES.items() if programs(page)]
 WITH_COMMANDS = [name for name, page in PAGES.items() if any(block.language == "console" for block in blocks(page))]
 CHECKED_ELSEWHERE = {"docs/langchain-migration.md"}  # its programs are compared in langchain/test_migration.py
-BESIDE_THE_SITE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "llama.cpp/README.md"]
+BESIDE_THE_SITE = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        ".github/PULL_REQUEST_TEMPLATE.md",
+        "llama.cpp/README.md",
+    )
+]
 
 
 @pytest.mark.parametrize("name", WITH_PROGRAMS)
@@ -88,7 +98,7 @@ def test_its_programs_say_what_they_print_or_raise(name: str):
 @pytest.mark.parametrize("page", BESIDE_THE_SITE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_its_links_lead_to_files(page: Path):
     links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
-    assert links or page.name == "CHANGELOG.md"
+    assert links or page.name in ("CHANGELOG.md", "SECURITY.md")
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
