@@ -41,7 +41,7 @@ def test_sampling(flags: tuple[str, ...], options: dict[str, Any]):
 
 def test_threads_and_layers_reach_the_model():
     assert call(*TOY, "-t", "1", "-ngl", "0", "-n", "4", STORY).returncode == 0
-    for flag, said in ((("-t", "0"), "ModelConfig.n_threads"), (("-ngl", "some"), "ModelConfig.n_gpu_layers")):
+    for flag, said in ((("-t", "600"), "ModelConfig.n_threads"), (("-ngl", "some"), "ModelConfig.n_gpu_layers")):
         refused = call(*TOY, *flag, STORY)
         assert refused.returncode == 2
         assert said in refused.stderr
