@@ -11,7 +11,7 @@ from cyllama.engine.hardware import available_memory, total_memory
 from cyllama.engine.memory_needs import measure
 from cyllama.loading import simulate_model
 
-from ..support.command import run
+from ..support.command import TOY, run
 from ..support.random_models import ARCHITECTURES, write_random_model
 
 
@@ -83,11 +83,11 @@ def test_one_model_at_a_time(tiny_chat: Path):
 
 @pytest.mark.parametrize("command", [["Hello"], ["chat"], ["embed", "A fox"]])
 def test_layers_without_a_gpu_are_a_note_on_one_line(command: list[str]):
-    result = run(*command, "--n-gpu-layers", "99", stdin="")
+    result = run(*command, *TOY, "--n-gpu-layers", "99", stdin="")
     assert result.returncode == 0
     assert result.stderr.startswith("n_gpu_layers=99 has no effect")
     assert result.stderr.count("\n") == 1
-    assert run(*command, "--n-gpu-layers", "auto", stdin="").stderr == ""
-    wrong = run(*command, "--n-gpu-layers", "some", stdin="")
+    assert run(*command, *TOY, "--n-gpu-layers", "auto", stdin="").stderr == ""
+    wrong = run(*command, *TOY, "--n-gpu-layers", "some", stdin="")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert "ModelConfig.n_gpu_layers: input should be a valid integer, or input should be 'auto'" in wrong.stderr
