@@ -24,7 +24,7 @@ from tests.support.command import CTRL_D, ENTER, Terminal  # noqa: E402 - needs 
 from tests.support.real_models import path_of  # noqa: E402
 
 PICTURE = ROOT / "docs/terminal.svg"
-COMMAND = ("chat", "-m", "smollm2.gguf", "--temperature", "0", "--stats")
+COMMAND = ("chat", "-m", "smollm2.gguf", "--temperature", "0")
 MESSAGES = (
     "What are the benefits of walking? Give three, as a numbered list.",
     "Put that into one short sentence.",
@@ -44,7 +44,6 @@ def record() -> pyte.Screen:
         for message in MESSAGES:
             terminal.expect("> ")
             terminal.press(message + ENTER)
-            terminal.expect("tokens/s")
         terminal.expect("> ")
         terminal.press(CTRL_D)
         terminal.wait()
