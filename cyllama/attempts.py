@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -18,6 +18,7 @@ MAX_SEED = 2**32 - 1  # llama.cpp draws a random seed for this value
 _TEMPERATURE = 0.7  # of later attempts if it was 0, because the first answer would be repeated
 
 AnyResponse = TypeVar("AnyResponse", Response, "ChatResponse")
+AnswerT = TypeVar("AnswerT")
 
 
 def check_attempts(max_attempts: object, **excluding: bool) -> int:
@@ -38,12 +39,12 @@ def check_attempts(max_attempts: object, **excluding: bool) -> int:
     return max_attempts
 
 
-class Attempts(Generic[AnyResponse]):
-    """The attempts of one call, until one gives a valid answer or there are no more.
+class Attempts(Generic[AnswerT]):
+    """The attempts of one call, until one gives a valid answer, there are no more, or the call is cancelled.
 
     It is the same for threads and event loops::
 
-        tries = Attempts(config, max_attempts)
+        tries = Attempts(config, max_attempts, is_valid)
         for config in tries:
             with tries.attempt():
                 tries.answer = generate(config)  # or: await agenerate(config)
@@ -52,14 +53,24 @@ class Attempts(Generic[AnyResponse]):
     Args:
         config: The options of the first attempt.
         max_attempts: How often to sample at most.
+        is_valid: Returns whether another attempt is of no use.
+        is_cancelled: Returns whether the caller has given up the call: then there is no other attempt.
 
     Attributes:
         answer: The latest answer.
     """
 
-    answer: AnyResponse
+    answer: AnswerT
 
-    def __init__(self, config: GenerationConfig, max_attempts: int) -> None:
+    def __init__(
+        self,
+        config: GenerationConfig,
+        max_attempts: int,
+        is_valid: Callable[[AnswerT], bool],
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_valid = is_valid
+        self._is_cancelled = is_cancelled
         self._configs = attempts(config, max_attempts)
         self._left = max_attempts
         self._settled = False
@@ -77,10 +88,10 @@ class Attempts(Generic[AnyResponse]):
         try:
             yield
         except OutputError:  # a call of a strict tool
-            if not self._left:
+            if not self._left or self._is_cancelled():
                 raise
         else:
-            self._settled = not self._left or is_valid(self.answer)
+            self._settled = not self._left or self._is_cancelled() or self._is_valid(self.answer)
 
 
 def attempts(config: GenerationConfig, max_attempts: int) -> Iterator[GenerationConfig]:

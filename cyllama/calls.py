@@ -12,7 +12,7 @@ from .control_text import RenderedChat
 from .engine import AdapterSet, Prompt
 from .errors import ConfigError, ConfigTypeError
 from .llama.llama_cpp import LlamaSampler
-from .runtime import Runtime
+from .loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from .chat import ChatPlan, MessageLike
@@ -23,7 +23,7 @@ MAX_CONTINUATIONS = 1024
 
 @dataclass(frozen=True)
 class Task:
-    """What one call generates, and how. It does not keep the runtime.
+    """What one call generates, and how. It does not keep the loaded.
 
     Attributes:
         prompt: What to continue.
@@ -46,7 +46,7 @@ class Task:
 
 
 def text_task(
-    runtime: Runtime,
+    loaded: LoadedModel,
     prompt: str | Sequence[int],
     config: ConfigLike,
     overrides: Mapping[str, Any],
@@ -60,14 +60,14 @@ def text_task(
     Raises:
         CyllamaError: What :meth:`LLM.__call__` raises for its arguments.
     """
-    merged = runtime.defaults.merge(config, overrides)
-    first_samplers, expected = _constraint(runtime, grammar, response_format)
-    given, adapters = _prompt_and_adapters(runtime, prompt, merged, append=append)
+    merged = loaded.defaults.merge(config, overrides)
+    first_samplers, expected = _constraint(loaded, grammar, response_format)
+    given, adapters = _prompt_and_adapters(loaded, prompt, merged, append=append)
     return Task(given, merged, adapters, first_samplers, response_format=expected)
 
 
 def _constraint(
-    runtime: Runtime, grammar: str | None, response_format: ResponseFormatLike
+    loaded: LoadedModel, grammar: str | None, response_format: ResponseFormatLike
 ) -> tuple[Callable[[], Sequence[LlamaSampler]], ResponseFormat | None]:
     """Return what makes the sampler of a text's grammar, and what the text's value is."""
     if grammar is None and response_format is None:
@@ -75,12 +75,12 @@ def _constraint(
     from .chat import spec_samplers  # here, since most completions do without
     from .grammar import GrammarSpec, check_constraint
 
-    text, expected = check_constraint(grammar, response_format, runtime.vocab)
-    return tuple if text is None else partial(spec_samplers, runtime.vocab, GrammarSpec(text)), expected
+    text, expected = check_constraint(grammar, response_format, loaded.vocab)
+    return tuple if text is None else partial(spec_samplers, loaded.vocab, GrammarSpec(text)), expected
 
 
 def chat_task(
-    runtime: Runtime, messages: Sequence[MessageLike], config: ConfigLike, options: Mapping[str, Any]
+    loaded: LoadedModel, messages: Sequence[MessageLike], config: ConfigLike, options: Mapping[str, Any]
 ) -> tuple[ChatPlan, Task]:
     """Return how the answer to a chat is read, and the task that generates it.
 
@@ -90,26 +90,26 @@ def chat_task(
     from .chat import plan_samplers, preserved_token_ids  # here, since a completion does without
     from .options import split_chat_options
 
-    runtime.check_process()
+    loaded.check_process()
     of_chat, overrides = split_chat_options(options)
-    plan = runtime.chat.prepare(messages, **of_chat)
-    merged = runtime.defaults.merge(config, overrides)
+    plan = loaded.chat.prepare(messages, **of_chat)
+    merged = loaded.defaults.merge(config, overrides)
     stops = tuple(dict.fromkeys([*merged.stop_sequences, *plan.stop_sequences]))
     merged = merged.merge(parse_special=True, stop_sequences=stops)
-    given, adapters = _prompt_and_adapters(runtime, plan.prompt, merged)
-    first_samplers = partial(plan_samplers, runtime.vocab, plan)
-    return plan, Task(given, merged, adapters, first_samplers, preserved_token_ids(runtime.vocab, plan))
+    given, adapters = _prompt_and_adapters(loaded, plan.prompt, merged)
+    first_samplers = partial(plan_samplers, loaded.vocab, plan)
+    return plan, Task(given, merged, adapters, first_samplers, preserved_token_ids(loaded.vocab, plan))
 
 
 def _prompt_and_adapters(
-    runtime: Runtime, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False
+    loaded: LoadedModel, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False
 ) -> tuple[Prompt, AdapterSet]:
-    runtime.check_process()
-    runtime.check_generates()
-    return runtime.tokenizer.prompt(prompt, config, append=append), runtime.adapter_set(config)
+    loaded.check_process()
+    loaded.check_generates()
+    return loaded.tokenizer.prompt(prompt, config, append=append), loaded.adapter_set(config)
 
 
-def rendered(runtime: Runtime, messages: Sequence[MessageLike], options: Mapping[str, Any]) -> RenderedChat:
+def rendered(loaded: LoadedModel, messages: Sequence[MessageLike], options: Mapping[str, Any]) -> RenderedChat:
     """Return the prompt of a chat.
 
     Raises:
@@ -117,18 +117,12 @@ def rendered(runtime: Runtime, messages: Sequence[MessageLike], options: Mapping
     """
     from .options import RenderOptions  # here, since a completion does without
 
-    runtime.check_process()
+    loaded.check_process()
     check_option_names("LLM.render", options, sorted(RenderOptions.__optional_keys__))
-    return runtime.chat.render(messages, **options)
+    return loaded.chat.render(messages, **options)
 
 
 # -------------------- checks
-
-
-def check_callable(name: str, value: object) -> None:
-    """Raise :class:`ConfigTypeError` for what is given as a callback and cannot be called."""
-    if value is not None and not callable(value):
-        raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
 
 
 def check_continuations(n: int, **others: object) -> None:

@@ -18,6 +18,7 @@ from .loading import show_log, split_overrides
 from .models import hub_file, resolve_model_path
 from .runtime import Runtime
 from .session import Session
+from .stream import check_callable
 
 if TYPE_CHECKING:
     from .call_types import (
@@ -94,7 +95,7 @@ class LLM(Embeddings):
         how = as_config(ModelConfig, model_config).merge(**loading)
         if verbose:
             show_log()
-        calls.check_callable("progress_callback", progress_callback)
+        check_callable("progress_callback", progress_callback)
         super().__init__(Runtime(resolve_model_path(model_path), how, given, progress_callback))
 
     @classmethod
@@ -358,10 +359,9 @@ class LLM(Embeddings):
             OutputError: The arguments of a tool with ``strict`` are not valid.
             CyllamaError: Everything else that :meth:`__call__` raises.
         """
-        max_attempts = check_attempts(options.pop("max_attempts", 1), stream=stream)
-        plan, task = calls.chat_task(self._runtime, messages, config, options)
-        begin = partial(submission.start_chat, self._runtime, plan, session=session)
-        return begin(task) if stream else submission.first_valid(task, max_attempts, begin)
+        from .chat_submission import ChatTurn  # here, since completions do without
+
+        return ChatTurn(messages, config, options, session).answer(self._runtime, stream=stream)
 
     async def achat(
         self,
@@ -378,10 +378,9 @@ class LLM(Embeddings):
         >>> asyncio.run(llm.achat([{"role": "user", "content": "What is the capital of France?"}])).text
         'The capital of France is Paris.'
         """
-        max_attempts = check_attempts(options.pop("max_attempts", 1))
-        plan, task = calls.chat_task(self._runtime, messages, config, options)
-        begin = partial(submission.start_chat_async, self._runtime, plan, session=session)
-        return await submission.first_valid_async(task, max_attempts, begin)
+        from .chat_submission import ChatTurn
+
+        return await ChatTurn(messages, config, options, session).aanswer(self._runtime)
 
     def astream_chat(
         self,
@@ -401,9 +400,9 @@ class LLM(Embeddings):
         >>> asyncio.run(answer())
         'The capital of France is Paris.'
         """
-        check_attempts(options.pop("max_attempts", 1), stream=True)
-        plan, task = calls.chat_task(self._runtime, messages, config, options)
-        return submission.start_chat_async(self._runtime, plan, task, session=session)
+        from .chat_submission import ChatTurn
+
+        return ChatTurn(messages, config, options, session).astream(self._runtime)
 
     # -------------------- LoRA adapters
 
@@ -562,7 +561,7 @@ class LLM(Embeddings):
 
     # -------------------- sessions
 
-    def session(self, name: str | None = None) -> Session:
+    def session(self, name: str | None = None) -> Session[Self]:
         """Return the conversation of that name, a new one if there is none.
 
         >>> llm.session("ada").name
@@ -591,7 +590,7 @@ class LLM(Embeddings):
         """
         return self._runtime.session_names
 
-    def load_session(self, path: PathLike, name: str | None = None) -> Session:
+    def load_session(self, path: PathLike, name: str | None = None) -> Session[Self]:
         """Return a conversation that :meth:`Session.save` wrote to a file.
 
         Its KV cache is used if it fits the options of this ``LLM``, and evaluated again if not. As with pickles, load

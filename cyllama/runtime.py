@@ -1,21 +1,17 @@
-"""One loaded model in this process: its engine, its conversations, its adapters."""
+"""One loaded model at work: its engine, its embedder and its conversations."""
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .config import GenerationConfig, ModelConfig
 from .engine import (
-    Adapter,
     AdapterKey,
-    AdapterSet,
     Conversation,
     Conversations,
     Engine,
@@ -25,16 +21,11 @@ from .engine import (
     Stats,
 )
 from .engine.memory_needs import stats_of
-from .errors import BusyError, ForkedError, PromptTypeError, SessionError, SessionFileError, UnsupportedModelError
+from .errors import BusyError, PromptTypeError, SessionError, SessionFileError
 from .llama.llama_cpp import LlamaPoolingType
-from .loading import load_model
-from .lora import LoadedAdapters
-from .models.identity import model_identity
-from .recommended import Defaults, RecommendedSampling
-from .tokenizer import Tokenizer
+from .loaded_model import LoadedModel
 
 if TYPE_CHECKING:
-    from .chat import ChatTemplates
     from .engine.embedding import Embedder, EmbeddingJob
     from .session_file import SavedSession
 
@@ -66,7 +57,7 @@ class _Slot(Generic[WorkerT]):
         return worker
 
 
-class Runtime:
+class Runtime(LoadedModel):
     """One loaded model, and all that an :class:`LLM`, its sessions and its streams do with it.
 
     These hold the runtime, and nothing that the runtime holds refers to it or to them. So it is finalized, and its
@@ -79,16 +70,7 @@ class Runtime:
         progress: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
 
     Attributes:
-        config: How the model was loaded.
-        model: The model.
-        vocab: Its vocabulary.
-        path: The absolute path of its file: the same file when the process changes its folder.
-        name: The model's name: what its file says, else the file's own.
-        defaults: The options that a call does not give.
-        tokenizer: Text to token ids, and back.
         conversations: The conversations that are remembered. To be used with the lock held.
-        lock: Held around changes of the engine, the conversations and the adapters. It is re-entrant, since a signal
-            handler may stop the engine.
     """
 
     def __init__(
@@ -98,52 +80,13 @@ class Runtime:
         given: GenerationConfig,
         progress: Callable[[float], bool | None] | None = None,
     ) -> None:
-        self.config = config
-        self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
-        self.vocab = self.model.vocab
-        self.path = path.absolute()
-        self.name = self.model.metadata.get("general.name") or self.path.stem
-        self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
-        self.tokenizer = Tokenizer(self.model)
+        super().__init__(path, config, given, progress)
         self.conversations = Conversations(config.max_sessions)
-        self.lock = threading.RLock()
-        self._identity = model_identity(self.path)
-        self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal
-        self._adapters = LoadedAdapters(self.model)
         self._stats = stats_of(self.model)
         self._engine = _Slot[Engine]()
         self._embedder: _Slot[Embedder] = _Slot()
-        self._process = os.getpid()
+        self._is_whole = True
         _alive.add(self)
-
-    @cached_property
-    def chat(self) -> ChatTemplates:
-        """The chat templates in use."""
-        from .chat import ChatTemplates  # here, since a completion does without
-
-        return ChatTemplates(self.model, self.tokenizer.control_text)
-
-    # -------------------- the process
-
-    @property
-    def in_own_process(self) -> bool:
-        """Whether this is the process that loaded the model, and not a fork of it."""
-        return os.getpid() == self._process
-
-    def check_process(self) -> None:
-        """Raise :class:`ForkedError` in a fork of the process that loaded the model: the threads are not there."""
-        if not self.in_own_process:
-            raise ForkedError(
-                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in "
-                "the child, or start processes with multiprocessing's 'spawn'"
-            )
-
-    def check_generates(self) -> None:
-        """Raise :class:`UnsupportedModelError` for a model that cannot generate text."""
-        if not self._can_generate:
-            raise UnsupportedModelError(
-                f"{self.name} cannot generate text: it has an encoder, or its tokens attend to later ones"
-            )
 
     # -------------------- the engine
 
@@ -173,14 +116,10 @@ class Runtime:
     def __del__(self) -> None:
         # Also runs after a failed __init__, on any thread and while the interpreter shuts down.
         try:
-            if hasattr(self, "_process"):
+            if hasattr(self, "_is_whole"):
                 self.stop()
         except Exception:  # there is no caller to tell
             return
-
-    def renew_lock(self) -> None:
-        """Replace the lock, in a forked child: a thread of the parent that held it does not exist here."""
-        self.lock = threading.RLock()
 
     @property
     def stats(self) -> Stats:
@@ -199,18 +138,40 @@ class Runtime:
 
     # -------------------- generations
 
-    def submit(self, requests: Sequence[Request], *, limited: bool = True) -> None:
-        """Hand generations over to the engine, all or none of them. To be called with the lock held.
+    def submit(
+        self,
+        requests: Sequence[Request],
+        session: str | None = None,
+        handle: object | None = None,
+        *,
+        limited: bool = True,
+    ) -> None:
+        """Hand generations over to the engine, all or none of them.
+
+        Args:
+            requests: One, or several with the same prompt.
+            session: Name of the conversation that they belong to, added if there is none.
+            handle: The session object that asks, if there is one: while it exists, the conversation is not forgotten
+                to make room.
+            limited: Whether they are refused where ``max_waiting`` generations wait already.
 
         Raises:
-            BusyError: ``max_waiting`` generations wait already, and ``limited`` is true.
+            BusyError: ``max_waiting`` generations wait already.
+            PromptTypeError: The name is not a str.
+            SessionError: There are ``max_sessions`` conversations, and all are in use.
         """
-        if limited:
-            self._check_waiting()
+        with self.lock:
+            if limited:
+                self._check_waiting()
+            self._submit(requests, None if session is None else self._held(session, handle))
+
+    def _submit(self, requests: Sequence[Request], conversation: Conversation | None) -> None:
+        """Hand generations over to the engine. To be called with the lock held."""
         try:
             for request in requests:
-                if request.conversation is not None:
-                    request.conversation.requests[request] = None
+                request.conversation = conversation
+                if conversation is not None:
+                    conversation.requests.add(request)
             self.running_engine().submit(*requests)
         except BaseException:  # Ctrl-C
             for request in requests:
@@ -233,7 +194,7 @@ class Runtime:
         if self.engine is not None:
             self.engine.submit(request)  # which ends it
         elif request.conversation is not None:
-            request.conversation.requests.pop(request, None)
+            request.conversation.requests.discard(request)
 
     def cancel(self, request: Request) -> None:
         """End a generation within one step. It does not wait, and may be called by finalizers."""
@@ -254,45 +215,16 @@ class Runtime:
             )
             embedder.submit(job)
 
-    # -------------------- adapters
-
-    @property
-    def adapter_names(self) -> list[str]:
-        """Names of the LoRA adapters that are loaded."""
-        return list(self._adapters)
-
-    def adapter(self, name: str) -> Adapter:
-        """Return the adapter of that name."""
-        return self._adapters[name]
-
-    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
-        """Load a LoRA adapter. It raises what :meth:`LoadedAdapters.load` does."""
-        self.check_process()
-        self.check_generates()
-        adapter = self._adapters.load(name, path)
-        with self.lock:
-            self._adapters.add(adapter)
-
     def unload_adapter(self, name: str) -> None:
         """Free a LoRA adapter, after the last of the generations that were asked for with it.
 
         Raises:
             ConfigError: There is no adapter of that name.
         """
-        self.check_process()
         with self.lock:
-            self._adapters.remove(name)
+            super().unload_adapter(name)
             if self.engine is not None:
                 self.engine.free_unloaded_adapters()
-
-    def adapter_set(self, config: GenerationConfig) -> AdapterSet:
-        """Return the adapters that ``config.lora`` names, which the set keeps loaded.
-
-        Raises:
-            ConfigError: There is no adapter of one of the names.
-        """
-        with self.lock:
-            return self._adapters.set_of(config)
 
     # -------------------- conversations
 
@@ -330,9 +262,15 @@ class Runtime:
     def hold(self, name: str, handle: object) -> None:
         """Let the conversation of that name not be forgotten to make room while ``handle`` exists."""
         with self.lock:
-            conversation = self.conversation(name)
+            self._held(name, handle)
+
+    def _held(self, name: str, handle: object | None) -> Conversation:
+        """Return a conversation, which ``handle`` holds if there is one. To be called with the lock held."""
+        conversation = self.conversation(name)
+        if handle is not None:
             conversation.handles.add(handle)
             conversation.opened = True
+        return conversation
 
     def n_tokens(self, name: str) -> int:
         """Return how many tokens the conversation of that name holds; 0 if there is none."""
@@ -365,9 +303,7 @@ class Runtime:
 
     def _forget(self, conversation: Conversation) -> None:
         """Forget a conversation. To be called with the lock held."""
-        self.conversations.forget(conversation)
-        for request in list(conversation.requests):
-            self.cancel(request)
+        self.conversations.forget(conversation)  # from now on, its generations are unwanted
         if self.engine is not None:
             self.engine.forget(conversation)
 
@@ -395,7 +331,7 @@ class Runtime:
         tokens, text, replies = conversation.history
         SavedSession(
             name,
-            self._identity,
+            self.identity,
             self._cache_key(adapters),
             tokens,
             text,
@@ -416,7 +352,7 @@ class Runtime:
 
         self.check_process()
         saved = SavedSession.read(path)
-        if saved.model != self._identity:
+        if saved.model != self.identity:
             raise SessionFileError(f"{os.fspath(path)!r} was saved with another model than {self.name!r}")
         return saved
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Self, TypeVar, Unpack
 
 from .calls import Task, text_task
 from .errors import SessionError
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from .call_types import MessagesLike, OnToken, PathLike, PromptLike, SessionCall, SessionChatCall, SessionStreamCall
     from .chat import ChatResponse
     from .chat_stream import AsyncChatStream, ChatStream
+    from .chat_submission import ChatTurn
     from .config import ConfigLike
     from .grammar import ResponseFormatLike
-    from .llm import LLM
     from .options import ChatOptions, GenerationOptions, TextOptions
     from .response import Response
     from .stream import AsyncStream, Stream
 
+LLMT = TypeVar("LLMT", covariant=True, default=Any)
+"""The class of the object that made a session: :class:`LLM`, which is built on sessions, or one derived from it."""
 
-class Session:
+
+class Session(Generic[LLMT]):
     """A conversation whose KV cache stays in memory: its next turn evaluates only what is new.
 
     Made by :meth:`LLM.session`; the same name is the same conversation. Any number of threads and tasks may use it:
@@ -40,7 +43,7 @@ class Session:
     True
     """
 
-    def __init__(self, llm: LLM, runtime: Runtime, name: str) -> None:
+    def __init__(self, llm: LLMT, runtime: Runtime, name: str) -> None:
         self._llm = llm
         self._runtime = runtime
         self._name = name
@@ -57,7 +60,7 @@ class Session:
         return self._name
 
     @property
-    def llm(self) -> LLM:
+    def llm(self) -> LLMT:
         """The model that answers.
 
         >>> llm.session("ada").llm is llm
@@ -133,7 +136,7 @@ class Session:
             CyllamaError: Everything else that :meth:`LLM.__call__` raises.
         """
         task = self._task(text, config, overrides, grammar, response_format)
-        answer = start(self._runtime, task, session=self._name, on_token=on_token)
+        answer = start(self._runtime, task, session=self._name, handle=self, on_token=on_token)
         return answer if stream else answer.read()
 
     async def agenerate(
@@ -171,7 +174,7 @@ class Session:
         True
         """
         task = self._task(text, config, overrides, grammar, response_format)
-        return start_async(self._runtime, task, session=self._name, on_token=on_token)
+        return start_async(self._runtime, task, session=self._name, handle=self, on_token=on_token)
 
     @overload
     def chat(
@@ -220,8 +223,7 @@ class Session:
             SessionError: The session was closed.
             CyllamaError: What :meth:`LLM.chat` raises.
         """
-        self._use()
-        return self._llm.chat(messages, config, session=self._name, stream=stream, **options)
+        return self._chat_call(messages, config, options).answer(self._runtime, stream=stream)
 
     async def achat(
         self, messages: MessagesLike, config: ConfigLike = None, **options: Unpack[ChatOptions]
@@ -234,7 +236,7 @@ class Session:
         >>> asyncio.run(ada.achat([{"role": "user", "content": "What is the capital of France?"}])).text
         'The capital of France is Paris.'
         """
-        return await self.astream_chat(messages, config, **options).read()
+        return await self._chat_call(messages, config, options).aanswer(self._runtime)
 
     def astream_chat(
         self, messages: MessagesLike, config: ConfigLike = None, **options: Unpack[ChatOptions]
@@ -250,10 +252,9 @@ class Session:
         >>> asyncio.run(answer())
         'The capital of France is Paris.'
         """
-        self._use()
-        return self._llm.astream_chat(messages, config, session=self._name, **options)
+        return self._chat_call(messages, config, options).astream(self._runtime)
 
-    def fork(self, name: str | None = None) -> Session:
+    def fork(self, name: str | None = None) -> Session[LLMT]:
         """Return another session that holds the same, and continues separately. Nothing is evaluated again.
 
         >>> ada = llm.session("ada")
@@ -336,16 +337,17 @@ class Session:
         grammar: str | None,
         response_format: ResponseFormatLike,
     ) -> Task:
-        """Return what continues the conversation with ``text``."""
-        self._use()
+        """Return what continues the conversation with ``text``; if it was forgotten by its name, from scratch."""
+        self._check_open()
         return text_task(
             self._runtime, text, config, overrides, grammar=grammar, response_format=response_format, append=True
         )
 
-    def _use(self) -> None:
-        """Begin a turn: a conversation that was forgotten by its name starts from scratch."""
+    def _chat_call(self, messages: MessagesLike, config: ConfigLike, options: ChatOptions) -> ChatTurn:
+        from .chat_submission import ChatTurn  # here, since completions do without
+
         self._check_open()
-        self._runtime.hold(self._name, self)
+        return ChatTurn(messages, config, options, self._name, self)
 
     def _check_open(self) -> None:
         if self._closed:

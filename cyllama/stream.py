@@ -23,7 +23,13 @@ Chunks = SimpleQueue[TextChunk | None]
 """The queue that a :class:`Stream` takes its chunks from; ``None`` ends it."""
 
 
-def check_synchronous(on_token: Callable[[str], object] | None) -> None:
+def check_callable(name: str, value: object) -> None:
+    """Raise :class:`ConfigTypeError` for what is given as a callback and cannot be called."""
+    if value is not None and not callable(value):
+        raise ConfigTypeError(f"{name} is a function, not {type(value).__name__}: {value!r:.80}")
+
+
+def _check_synchronous(on_token: Callable[[str], object] | None) -> None:
     """Raise :class:`ConfigTypeError` for a callback that returns something to await: a thread cannot do that."""
     if on_token is not None and any(map(inspect.iscoroutinefunction, (on_token, type(on_token).__call__))):
         raise _asynchronous(on_token)
@@ -45,6 +51,7 @@ class _Generation:
         on_token: Callable[[str], object] | None = None,
         response_format: ResponseFormat | None = None,
     ) -> None:
+        check_callable("on_token", on_token)
         self._on_token = on_token
         self._response_format = response_format
         self._response: Response | None = None
@@ -76,7 +83,7 @@ class _Generation:
             self._runtime.cancel(self._request)
 
     def __del__(self) -> None:
-        if hasattr(self, "_request"):  # missing if Ctrl-C interrupted the constructor
+        if hasattr(self, "_request"):  # missing if the constructor raised, or Ctrl-C interrupted it
             self.cancel()
 
     def _end(self, *, raise_error: bool = True) -> None:
@@ -122,6 +129,7 @@ class Stream(_Generation, Iterator[TextChunk]):
         on_token: Callable[[str], object] | None = None,
         response_format: ResponseFormat | None = None,
     ) -> None:
+        _check_synchronous(on_token)
         super().__init__(runtime, request, on_token, response_format)
         self._chunks = chunks
 

@@ -6,18 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from .attempts import MAX_SEED, AnyResponse, Attempts
-from .calls import Task, check_callable
-from .engine import Conversation, Request, context_size, sampler_maker
+from .attempts import MAX_SEED, AnyResponse, Attempts, is_valid
+from .calls import Task
+from .engine import Request, context_size, sampler_maker
 from .response import Response
 from .runtime import Runtime
-from .stream import AsyncStream, Chunks, LoopOutlet, Stream, check_synchronous
-
-if TYPE_CHECKING:
-    from .chat import ChatPlan
-    from .chat_stream import AsyncChatStream, ChatStream
+from .stream import AsyncStream, Chunks, LoopOutlet, Stream
 
 ReadT = TypeVar("ReadT", covariant=True)
 
@@ -29,6 +25,7 @@ def start(
     task: Task,
     *,
     session: str | None = None,
+    handle: object | None = None,
     streaming: bool = True,
     on_token: Callable[[str], object] | None = None,
 ) -> Stream:
@@ -38,6 +35,7 @@ def start(
         runtime: What generates.
         task: What to generate.
         session: Name of the conversation that it belongs to.
+        handle: The session object that asks, if there is one.
         streaming: Whether text is wanted before the end.
         on_token: Called with every chunk.
 
@@ -45,15 +43,11 @@ def start(
         ConfigTypeError: ``on_token`` cannot be called, or is an async function.
         CyllamaError: What the engine refuses at once, such as a prompt that is too long.
     """
-    check_callable("on_token", on_token)
-    check_synchronous(on_token)
     queue: Chunks = SimpleQueue()
-    make = _maker(runtime, task, queue, streaming=streaming)
-    with runtime.lock:
-        request = make(_conversation(runtime, session))
-        # Dropping the stream cancels the request: Ctrl-C leaves nothing.
-        stream = Stream(runtime, request, queue, on_token, task.response_format)
-        runtime.submit([request], limited=not task.is_retry)
+    request = _request(runtime, task, queue, streaming=streaming, whole=session is None)
+    # Dropping the stream cancels the request: Ctrl-C leaves nothing.
+    stream = Stream(runtime, request, queue, on_token, task.response_format)
+    runtime.submit([request], session, handle, limited=not task.is_retry)
     return stream
 
 
@@ -62,51 +56,33 @@ def start_async(
     task: Task,
     *,
     session: str | None = None,
+    handle: object | None = None,
     on_token: Callable[[str], object] | None = None,
 ) -> AsyncStream:
     """Begin a generation for the running event loop. Arguments and errors are those of :func:`start`."""
-    check_callable("on_token", on_token)
     outlet = LoopOutlet()
-    make = _maker(runtime, task, outlet, streaming=True)
-    with runtime.lock:
-        request = make(_conversation(runtime, session))
-        stream = AsyncStream(runtime, request, outlet, on_token, task.response_format)
-        runtime.submit([request], limited=not task.is_retry)
+    request = _request(runtime, task, outlet, streaming=True, whole=session is None)
+    stream = AsyncStream(runtime, request, outlet, on_token, task.response_format)
+    runtime.submit([request], session, handle, limited=not task.is_retry)
     return stream
 
 
-def start_chat(runtime: Runtime, plan: ChatPlan, task: Task, *, session: str | None = None) -> ChatStream:
-    """Begin the answer to a chat for a thread, which is read as ``plan`` says. Errors are those of :func:`start`."""
-    from .chat_stream import ChatStream  # here, since completions do without
+def _request(runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, streaming: bool, whole: bool) -> Request:
+    """Return a request, with all preparation done that takes time. Nothing of it keeps the runtime.
 
-    return ChatStream(start(runtime, task, session=session), plan)
-
-
-def start_chat_async(runtime: Runtime, plan: ChatPlan, task: Task, *, session: str | None = None) -> AsyncChatStream:
-    """Do the same as :func:`start_chat` for the running event loop."""
-    from .chat_stream import AsyncChatStream  # here, since completions do without
-
-    return AsyncChatStream(start_async(runtime, task, session=session), plan)
-
-
-def _conversation(runtime: Runtime, session: str | None) -> Conversation | None:
-    return None if session is None else runtime.conversation(session)
-
-
-def _maker(
-    runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, streaming: bool
-) -> Callable[[Conversation | None], Request]:
-    """Do all preparation of a request that takes time; return what makes it one of a conversation.
-
-    Nothing of the request keeps the runtime.
+    Args:
+        runtime: What generates.
+        task: What to generate.
+        outlet: Where the text goes.
+        streaming: Whether text is wanted before the end.
+        whole: Whether the prompt depends on no conversation: then one that is too long is refused at once.
     """
     config, model = task.config, runtime.model
     make_sampler = sampler_maker(config, runtime.vocab, config.n_ctx or model.n_ctx_train, task.first_samplers())
     size_for = partial(context_size, config=config, model=model, kv_cells=runtime.config.kv_cells)
-    return lambda conversation: Request(
+    request = Request(
         task.prompt,
         config,
-        conversation=conversation,
         outlet=outlet,
         streaming=streaming,
         size_for=size_for,
@@ -114,6 +90,9 @@ def _maker(
         preserved=task.preserved,
         adapters=task.adapters,
     )
+    if whole:
+        request.resolve()
+    return request
 
 
 # -------------------- several of one prompt
@@ -126,8 +105,7 @@ def generate_all(runtime: Runtime, task: Task, n: int) -> list[Response]:
     pairs = zip(requests, queues, strict=True)
     streams = [Stream(runtime, *pair, response_format=task.response_format) for pair in pairs]
     try:
-        with runtime.lock:
-            runtime.submit(requests)
+        runtime.submit(requests)
         return [stream.read() for stream in streams]
     except BaseException:  # Ctrl-C, or the failure of one: its traceback would keep the others running
         for stream in streams:
@@ -142,8 +120,7 @@ async def generate_all_async(runtime: Runtime, task: Task, n: int) -> list[Respo
     pairs = zip(requests, outlets, strict=True)
     streams = [AsyncStream(runtime, *pair, response_format=task.response_format) for pair in pairs]
     try:
-        with runtime.lock:
-            runtime.submit(requests)
+        runtime.submit(requests)
         return [await stream.read() for stream in streams]
     except BaseException:  # the task was cancelled, or one of them failed
         for stream in streams:
@@ -159,7 +136,7 @@ def _group(runtime: Runtime, task: Task, outlets: Sequence[Chunks | LoopOutlet])
     for i, outlet in enumerate(outlets):
         config = task.config if seed is None else task.config.merge(seed=(seed + i) % MAX_SEED)
         each = replace(task, config=config, first_samplers=lambda: [sampler.clone() for sampler in first])
-        requests.append(_maker(runtime, each, outlet, streaming=False)(None))
+        requests.append(_request(runtime, each, outlet, streaming=False, whole=True))
     return requests
 
 
@@ -185,7 +162,7 @@ def first_valid(task: Task, max_attempts: int, begin: Callable[[Task], _Readable
     Raises:
         OutputError: The last answer has a call of a strict tool that is not valid.
     """
-    tries = Attempts[AnyResponse](task.config, max_attempts)
+    tries = Attempts[AnyResponse](task.config, max_attempts, is_valid)
     for i, config in enumerate(tries):
         with tries.attempt():
             tries.answer = begin(replace(task, config=config, is_retry=i > 0)).read()
@@ -196,7 +173,7 @@ async def first_valid_async(
     task: Task, max_attempts: int, begin: Callable[[Task], _AsyncReadable[AnyResponse]]
 ) -> AnyResponse:
     """Do the same as :func:`first_valid` for an event loop."""
-    tries = Attempts[AnyResponse](task.config, max_attempts)
+    tries = Attempts[AnyResponse](task.config, max_attempts, is_valid)
     for i, config in enumerate(tries):
         with tries.attempt():
             tries.answer = await begin(replace(task, config=config, is_retry=i > 0)).read()

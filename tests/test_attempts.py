@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cyllama import LLM, ConfigError, OutputError
+from cyllama import LLM, ConfigError, GenerationConfig, OutputError
+from cyllama.attempts import Attempts
 
 UNIQUE = {
     "type": "object",
@@ -125,3 +126,25 @@ def test_attempts_exclude_what_cannot_be_taken_back(llm: LLM):
     options: dict[str, Any] = {"max_attempts": 2, "n": 2}
     with pytest.raises(ConfigError, match="n exclude"):
         llm("x", response_format=UNIQUE, **options)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["answer", "call of a strict tool"])
+def test_a_call_that_was_cancelled_makes_no_other_attempt(fails: bool):
+    answers: list[int] = []
+    tries = Attempts[int](GenerationConfig(), 5, lambda _: False, lambda: len(answers) == 2)
+
+    def attempt_all() -> int:
+        for _ in tries:
+            with tries.attempt():
+                answers.append(len(answers))
+                tries.answer = answers[-1]
+                if fails:
+                    raise OutputError("not valid", "{}")
+        return tries.answer
+
+    if fails:
+        with pytest.raises(OutputError):
+            attempt_all()
+    else:
+        assert attempt_all() == 1
+    assert answers == [0, 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..control_text import RenderedChat
 from ..grammar import GrammarSpec, ResponseFormat, Trigger, finish_grammar
@@ -15,11 +14,9 @@ from .native_calls import NativeFormat
 from .parser import Read, as_content
 from .plan import ChatPlan, escape
 from .reasoning import budget_of
+from .rendering import Chat
 from .tools import OWN_TEMPLATE, Tool
 from .variables import TemplateVariables
-
-if TYPE_CHECKING:
-    from .rendering import Chat
 
 
 def plain(chat: Chat, grammar: str | None) -> ChatPlan:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..control_text import RenderedChat
 from ..errors import ChatTemplateError, MessageError
 from ..llama.llama_cpp import LlamaChatParams
 from . import call_ids, history, merging
+from .compiled_templates import CompiledTemplates, whose
 from .marking import Marking
 from .native_calls import NativeFormat
 from .prefill import Prefill, end_mark, put_mark, written_by_hand
 from .tools import Tool, describe_native_tools, describe_tools, dump_tools, write_calls
 from .variables import TemplateVariables
-
-if TYPE_CHECKING:
-    from .template import ChatTemplates
 
 
 class Chat:
@@ -26,7 +24,7 @@ class Chat:
 
     def __init__(
         self,
-        templates: ChatTemplates,
+        templates: CompiledTemplates,
         messages: list[dict[str, Any]],
         tools: list[Tool],
         chat_template: str | None,
@@ -242,8 +240,3 @@ def _reason(error: Exception) -> str:
     """Return a template's own message about what it refuses, without the place in its source."""
     found = re.search(r"Jinja Exception: (.*)", str(error))
     return found[1] if found else str(error).strip()
-
-
-def whose(chat_template: str | None) -> str:
-    """Return what errors call a template."""
-    return "the model's chat template" if chat_template is None else "the chat template"

@@ -38,19 +38,15 @@ class Capacity:
                     return exhausted
         return None
 
-    def free_cells_for_prompts(self, in_order: Request | None) -> int:
+    def free_cells_for_prompts(self) -> int:
         """Provide free cells for pending tokens of prompts, as far as evicting idle sequences is enough for it.
-
-        Args:
-            in_order: A request whose tokens have to take cells in ascending order, if it runs.
 
         Returns:
             How many tokens the next batch may have.
         """
         running, capacity = self._scheduler.running, self._context.batch.capacity
         self._kv_cache.make_room(min(capacity, sum(request.pending for request in running)))
-        if in_order in running and in_order.sequence is not None and self._kv_cache.cells_freed:
-            self._kv_cache.put_in_order(in_order.sequence)
+        self._kv_cache.restore_order()
         return min(capacity, self._kv_cache.free_cells)
 
     def free_cells_or_preempt(self) -> Request | None:
@@ -78,7 +74,7 @@ class Capacity:
         assert request.lease is not None
         self._kv_cache.preempt(request.lease)
         if request.conversation is not None:  # the conversation keeps it
-            request.release_sequence()
+            request.hold(None)
         self._scheduler.preempt(request)
 
     def _grow(self, *, at_once: bool = False) -> bool:

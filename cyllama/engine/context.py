@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ..config import ModelConfig
 from ..errors import ContextError, ContextMemoryError, UnsupportedModelError
@@ -12,10 +13,35 @@ from .context_params import PADDING, context_params, max_idle_cells, order_decid
 from .kv_cache import KVCache
 from .log import EngineLogger
 from .memory_needs import WAY_OUT, check_kv_memory, memory_during_replacement, token_bytes
+from .sequence import CachedSequence
 from .stats import Stats
 from .tuning import FIRST_RETRY, LAST_RETRY, MOST_SIZES
 
 logger = EngineLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ContextNeed:
+    """What the running requests, and one that is to start, need of the context.
+
+    Attributes:
+        n_ctx: Tokens that have to fit.
+        preferred_n_ctx: Tokens for which a new context would not have to be replaced soon, without idle sequences.
+        n_batch: Most tokens of one step.
+        twice_up_to: Tokens up to which a new context is at least twice as large as the one before.
+        own: The sequence that the request continues. It is not idle any more.
+        has_idle: Whether a new context has room for idle sequences as well.
+        beside_idle: Tokens of the requests beside which idle sequences have room, even if a small context has to be
+            replaced for it; ``None`` where it does not.
+    """
+
+    n_ctx: int
+    preferred_n_ctx: int
+    n_batch: int
+    twice_up_to: int = 0
+    own: CachedSequence | None = None
+    has_idle: bool = False
+    beside_idle: int | None = None
 
 
 class GenerationContext:
@@ -48,6 +74,29 @@ class GenerationContext:
             token_bytes=max(1, token_bytes(model, config)),
             order_decides_rounding=order_decides_rounding(config, model),
         )
+
+    def provide(self, need: ContextNeed) -> None:
+        """Have a context with room for one more request. A context that is replaced hands its sequences on.
+
+        Raises:
+            ContextMemoryError: As of :meth:`ensure`.
+            ContextError: As of :meth:`ensure`.
+        """
+        if self.context is None or need.n_ctx > self.n_ctx:
+            n_ctx = need.preferred_n_ctx + (self.kv_cache.idle_tokens(but=need.own) if need.has_idle else 0)
+            preferred_n_ctx = max(n_ctx, min(2 * self.n_ctx, need.twice_up_to))
+            self.ensure(need.n_ctx, preferred_n_ctx=preferred_n_ctx, n_batch=need.n_batch)
+        if need.beside_idle is not None:
+            self._make_room_for_idle(need.beside_idle, need)
+
+    def _make_room_for_idle(self, n_ctx: int, need: ContextNeed) -> None:
+        """Replace a small context so that idle sequences beside ``n_ctx`` tokens do not evict each other."""
+        limit = self.kv_cache.idle_cells_max
+        if self.n_ctx >= limit:
+            return
+        wanted = min(n_ctx + self.kv_cache.idle_tokens(but=need.own), limit)
+        with suppress(ContextMemoryError, ContextError):  # then they do evict each other
+            self.ensure(wanted, preferred_n_ctx=min(2 * self.n_ctx, limit), n_batch=need.n_batch)
 
     def ensure(self, n_ctx: int, *, preferred_n_ctx: int, n_batch: int, at_once: bool = False) -> bool:
         """Have a context of at least ``n_ctx`` tokens. A context that is replaced hands its sequences on.

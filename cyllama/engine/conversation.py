@@ -5,13 +5,10 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import SessionError
-from .sequence import CachedSequence, Lease, common_prefix
-
-if TYPE_CHECKING:
-    from .request import Request
+from .sequence import LeaseHolder, common_prefix
 
 
 class Reply(NamedTuple):
@@ -35,7 +32,7 @@ class History(NamedTuple):
     replies: tuple[Reply, ...]
 
 
-class Conversation:
+class Conversation(LeaseHolder):
     """The token ids and the text of one conversation, whether or not a KV cache holds them.
 
     The engine's thread changes it when a generation ends, and at no other time.
@@ -44,7 +41,7 @@ class Conversation:
         name: What callers call it.
         history: What it holds. Replaced as a whole, never changed: others may be reading it.
         lease: What keeps its sequence in the KV cache. Only the engine's thread changes it.
-        requests: Generations that have not ended, in order.
+        requests: Its generations that have not ended.
         handles: The session objects that callers hold.
         opened: Whether there ever was a session object, and not only calls that name it.
         last_used: When it was last asked for, on the registry's clock.
@@ -52,10 +49,10 @@ class Conversation:
     """
 
     def __init__(self, name: str, history: History | None = None) -> None:
+        super().__init__()
         self.name = name
         self.history = history or History([], "", ())
-        self.lease: Lease | None = None
-        self.requests: dict[Request, None] = {}  # an ordered set
+        self.requests: set[object] = set()
         self.handles: weakref.WeakSet[object] = weakref.WeakSet()
         self.opened = False
         self.last_used = 0
@@ -70,12 +67,6 @@ class Conversation:
     def tokens(self) -> list[int]:
         """All its token ids."""
         return self.history.tokens
-
-    @property
-    def sequence(self) -> CachedSequence | None:
-        """What the KV cache has of it."""
-        lease = self.lease
-        return None if lease is None else lease.sequence
 
     @property
     def place(self) -> Literal["resident", "swapped", "dropped"]:

@@ -13,7 +13,7 @@ from ..errors import DecodeError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason
 from .adapters import AdapterKey
-from .admission import Admission, Refused
+from .admission import Admission
 from .batch import DONE, NO_SPACE, Batch, Row, Sample
 from .capacity import Capacity
 from .context import GenerationContext
@@ -53,9 +53,7 @@ class Engine(Worker[Message]):
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
         self._capacity = Capacity(self._context, self._scheduler, fixed=config.kv_cells is not None)
-        self._admission = Admission(
-            self._scheduler, self._context, stats, n_ctx_train=model.n_ctx_train, kv_cells=config.kv_cells
-        )
+        self._admission = Admission(self._context, stats, n_ctx_train=model.n_ctx_train, kv_cells=config.kv_cells)
         self._probe = LlamaSampler.greedy()
         self.start()
 
@@ -85,8 +83,9 @@ class Engine(Worker[Message]):
         self._inbox.put(Adopt(conversation, tokens, state, adapters))
 
     def forget(self, conversation: Conversation) -> None:
-        """Give back what the KV cache has of a conversation."""
+        """End the generations of a conversation that was forgotten, and give back what the KV cache has of it."""
         self._inbox.put(Forget(conversation))
+        self._abort_if_unwanted()
 
     def save(self, conversation: Conversation) -> Future[CachedState]:
         """Ask for what the KV cache has of a conversation."""
@@ -118,7 +117,7 @@ class Engine(Worker[Message]):
     @property
     def n_unfinished(self) -> int:
         """How many requests have not ended, of those that a caller still waits for."""
-        return sum(not request.cancelled for request in list(self._unfinished))
+        return sum(not request.is_unwanted for request in list(self._unfinished))
 
     @property
     def occupancy(self) -> dict[str, int]:
@@ -163,14 +162,14 @@ class Engine(Worker[Message]):
                 self._take_requests(requests)
             case Share(source, target):
                 if source.sequence is not None and target.lease is None:  # if forgotten since, Forget follows
-                    target.lease = self._kv_cache.keep(source.sequence)
+                    target.hold(self._kv_cache.keep(source.sequence))
             case Adopt(conversation, tokens, state, adapters):
                 if conversation.lease is None:  # if forgotten since, Forget follows
-                    conversation.lease = self._kv_cache.adopt(tokens, state, adapters)
+                    conversation.hold(self._kv_cache.adopt(tokens, state, adapters))
             case Forget(conversation):
-                lease, conversation.lease = conversation.lease, None
-                if lease is not None:
-                    lease.release()
+                for request in self._scheduler.unfinished(conversation):
+                    self._retire(request, "cancelled")
+                conversation.hold(None)
             case Save(conversation, reply):
                 _answer(reply, lambda: self._save(conversation))
             case Check(reply):
@@ -211,9 +210,8 @@ class Engine(Worker[Message]):
                 self._retire(request, "cancelled")
 
     def _admit(self) -> None:
-        for outcome in self._admission.admit():
-            if isinstance(outcome, Refused):
-                self._retire(outcome.request, outcome.error)
+        for request, error in self._scheduler.admit(self._admission):
+            self._retire(request, error)
 
     def _end(self) -> None:
         for request in self._scheduler.drain():
@@ -247,7 +245,7 @@ class Engine(Worker[Message]):
             return None
         while (exhausted := self._capacity.free_cells_for_next_tokens()) is not None:
             self._finish_exhausted(exhausted)
-        n_batch = self._capacity.free_cells_for_prompts(in_order=self._admission.alone)
+        n_batch = self._capacity.free_cells_for_prompts()
         rows = self._next_batch(n_batch)
         if not rows or self._context.context is None:
             return None
@@ -335,13 +333,13 @@ class Engine(Worker[Message]):
         promoted = self._groups.remove(request)
         if promoted is not None:
             self._scheduler.release(promoted)
-        request.release_sequence()
+        request.hold(None)
         self._scheduler.remove(request)
         self._unfinished.pop(request, None)  # first, so that its caller finds the place free
         request.close(self._vocab)
 
     def _is_unwanted(self) -> bool:
-        return self._stopping or all(request.cancelled for request in self._scheduler.running)
+        return self._stopping or all(request.is_unwanted for request in self._scheduler.running)
 
     @property
     def _decoding(self) -> LlamaContext | None:

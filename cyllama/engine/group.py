@@ -51,7 +51,7 @@ class Groups:
             assert leader.sequence is not None
             with kv_cache.branch(leader.sequence, shareable=False) as copy:
                 for request in followers:
-                    request.lease = kv_cache.keep(copy.sequence)
+                    request.hold(kv_cache.keep(copy.sequence))
                     request.n_reused = len(request.prompt) if copy.sequence.tokens else None
         for request in followers:
             del self._leaders[request]

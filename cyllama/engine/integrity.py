@@ -43,6 +43,9 @@ def _check_leases(sequence: CachedSequence) -> None:
     assert sequence.extension is None or sequence.extension in sequence.leases, "a lease that was released extends"
     assert sequence.n_pins == 0, "a sequence is pinned, but no operation is in progress"
     assert sequence.running or not sequence.planned, "a checkpoint is planned that no request will reach"
+    assert sequence.running or not sequence.target, "an idle sequence has a prompt to evaluate"
+    n = min(len(sequence.tokens), len(sequence.target))
+    assert sequence.tokens[:n] == [*sequence.target[:n]], "a sequence holds other tokens than its request's"
 
 
 def _check_places(sequence: CachedSequence, residency: Residency) -> None:

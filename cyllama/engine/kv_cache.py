@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 from ..llama.llama_cpp import LlamaModel
 from . import integrity, prefixes
@@ -15,6 +16,13 @@ from .sequence_store import SequenceStore
 from .tuning import COMPACTION_SLACK, MIN_SHARED
 
 logger = EngineLogger(__name__)
+
+
+class Wait(Enum):
+    """Why a request cannot start yet."""
+
+    FOR_PREFIX = "a running request evaluates a prefix that can be copied soon"
+    FOR_ROOM = "there is no room beside the running requests"
 
 
 class KVCache(SequenceStore):
@@ -53,6 +61,7 @@ class KVCache(SequenceStore):
         self._memory = memory_of(model, swa_full=swa_full)
         super().__init__(self._memory, HostMemory(host_bytes_max, token_bytes), idle_cells_max)
         self._order_decides_rounding = order_decides_rounding
+        self._in_order: CachedSequence | None = None  # of a request that began alone, until another one starts
 
     @property
     def drops_tails(self) -> bool:
@@ -63,6 +72,64 @@ class KVCache(SequenceStore):
     def one_length(self) -> bool:
         """Whether all sequences of a batch must have the same number of tokens."""
         return self._memory.one_length
+
+    # --- admission
+
+    def admit(self, query: prefixes.Query, *, headroom: int | None = None) -> Lease | Wait:
+        """Let a request start: return the lease of :meth:`open`, or why the request has to wait.
+
+        Changes the cache as :meth:`open` does. Beside that, idle sequences may move for a request that runs alone,
+        whose text must not depend on them, and a checkpoint is planned before the last token of a conversation's
+        prompt. Where the request has to wait, only checkpoints of running sequences are planned. If this raises, there
+        is no new lease.
+
+        Args:
+            query: What the request needs.
+            headroom: Cells that have to stay free beside other running requests; ``None`` where the context has room
+                for all of them.
+
+        Raises:
+            RuntimeError: All sequences of the context are in use.
+        """
+        running = self.running
+        if prefixes.is_evaluated_soon(query, running, lambda: self._longest_prefix(query)[1], self.share_after):
+            return Wait.FOR_PREFIX
+        if running and headroom is not None and not self._has_cells_for(query, headroom):
+            return Wait.FOR_ROOM
+        self._in_order = None
+        begins_in_order = not running and self._prepare_alone(query)
+        lease = self._open(query)
+        if begins_in_order:
+            self._in_order = lease.sequence
+        if query.shareable:
+            self.plan_checkpoint(lease.sequence, query.n_prompt - 1)
+        return lease
+
+    def _has_cells_for(self, query: prefixes.Query, headroom: int) -> bool:
+        """Return whether a request can run in the cells that are free, or would be if idle sequences were evicted.
+
+        Cells that it will share with another sequence are needed by none of them.
+        """
+        source, n = self._longest_prefix(query)
+        n_cells, cells = self._residency.n_cells, self._residency.cells
+        if source is None or source.seq_id is None:
+            needed, owned = len(query.tokens), cells.owned_by(self._running_ids())
+        else:
+            needed, owned = len(query.tokens) - n, cells.owned_by(self._running_ids(), prefix=(source.seq_id, n))
+        return needed + 1 + headroom <= n_cells - owned
+
+    def _prepare_alone(self, query: prefixes.Query) -> bool:
+        """While no request runs: arrange the cells for the next one; return whether it takes them in order.
+
+        The text of a request without a conversation must not depend on what else the context holds.
+        """
+        in_order = False
+        if not query.shareable and query.own is None:
+            in_order = self.begin_in_order(query.n_at_first)
+            while not in_order and self.move_away():
+                pass  # an empty context gives it the same cells every time
+        self.compact(query.own)
+        return in_order
 
     # --- match: what a request can use
 
@@ -84,47 +151,29 @@ class KVCache(SequenceStore):
         Raises:
             RuntimeError: All sequences of the context are in use.
         """
-        query = prefixes.Query(tokens, own, shareable, adapters)
+        return self._open(prefixes.Query(tokens, own, shareable, adapters))
+
+    def _open(self, query: prefixes.Query) -> Lease:
         shared = 0
-        if shareable and not self.drops_tails:
+        if query.shareable and not self.drops_tails:
             shared = prefixes.shared_prefix(query, self._sequences)
         sequence = self._reuse(query)
         if sequence is None:
-            sequence = self._new_resident(shareable=shareable, adapters=adapters)
+            sequence = self._new_resident(shareable=query.shareable, adapters=query.adapters)
         lease = sequence.extension = self.keep(sequence)
-        sequence.planned = []
+        sequence.planned, sequence.target = [], query.tokens
         if shared >= len(sequence.tokens) + MIN_SHARED:
             self.plan_checkpoint(sequence, shared)
         return lease
 
-    def longest_prefix(
-        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
-    ) -> tuple[CachedSequence | None, int]:
-        """Return the sequence that knows most of ``tokens``, and how many; its own if others are equal.
-
-        The arguments are those of :meth:`open`.
-        """
-        query = prefixes.Query(tokens, own, shareable, adapters)
+    def _longest_prefix(self, query: prefixes.Query) -> tuple[CachedSequence | None, int]:
+        """Return the sequence that knows most of the tokens, and how many; its own if others are equal."""
         return prefixes.longest_prefix(query, self._sequences, self._usable)
-
-    def cells_for(
-        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
-    ) -> tuple[int, int]:
-        """Return how many cells a request needs, and how many are free or would be if idle sequences were evicted.
-
-        The arguments are those of :meth:`open`. Cells that it will share with another sequence are in neither number.
-        """
-        source, n = self.longest_prefix(tokens, own, shareable=shareable, adapters=adapters)
-        n_cells, cells = self._residency.n_cells, self._residency.cells
-        if source is None or source.seq_id is None:
-            return len(tokens), n_cells - cells.owned_by(self._running_ids())
-        kept = cells.owned_by(self._running_ids(), prefix=(source.seq_id, n))
-        return len(tokens) - n, n_cells - kept
 
     def _reuse(self, query: prefixes.Query) -> CachedSequence | None:
         """Return a resident sequence that holds the beginning of a prompt already, if there is a usable one."""
         while True:
-            source, n = prefixes.longest_prefix(query, self._sequences, self._usable)
+            source, n = self._longest_prefix(query)
             if source is None or not self._bring_in(source):
                 return None
             if self._residency.is_whole(source):
@@ -157,9 +206,7 @@ class KVCache(SequenceStore):
         Changes the cache: the sequence moves to host memory, or is dropped.
         """
         sequence = lease.sequence
-        sequence.extension = None
-        sequence.planned = []
-        sequence.last_used = self._clock
+        sequence.become_idle(self._clock)
         if sequence.seq_id is not None:
             self._evict(sequence)
 
@@ -168,10 +215,8 @@ class KVCache(SequenceStore):
         sequence = lease.sequence
         if lease.extends:
             self._clock += 1
-            sequence.extension = None
-            sequence.planned = []
+            sequence.become_idle(self._clock)
             sequence.calls += 1
-            sequence.last_used = self._clock
         if not sequence.leases and sequence in self._sequences:
             self._discard(sequence)
 
@@ -310,11 +355,6 @@ class KVCache(SequenceStore):
 
     # --- the order of cells, for a request that runs alone
 
-    @property
-    def cells_freed(self) -> bool:
-        """Whether cells became free since :meth:`begin_in_order`: the next tokens take them out of order."""
-        return self._residency.cells_freed
-
     def compact(self, own: CachedSequence | None) -> None:
         """While no request runs: clear the context if that makes attention pass over fewer cells for the next request.
 
@@ -350,11 +390,14 @@ class KVCache(SequenceStore):
             return False
         return self._residency.rewind()
 
-    def put_in_order(self, sequence: CachedSequence) -> None:
-        """While one sequence runs: let it have cells in ascending order, although others have left theirs meanwhile.
+    def restore_order(self) -> None:
+        """Let a request that began in order have cells in ascending order, although others have left theirs meanwhile.
 
-        Changes the cache: the cells of the sequence are others after that.
+        Changes the cache: its sequence has other cells after that. Does nothing once another request has started.
         """
+        sequence = self._in_order
+        if sequence is None or not sequence.running or not self._residency.cells_freed:
+            return
         try:
             self._residency.swap_out(sequence)
         except FAILURES:  # where it is, it only rounds differently

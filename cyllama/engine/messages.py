@@ -41,7 +41,7 @@ class Adopt:
 
 @dataclass(frozen=True)
 class Forget:
-    """Give back what the KV cache has of a conversation."""
+    """End the generations of a conversation that was forgotten, and give back what the KV cache has of it."""
 
     conversation: Conversation
 

@@ -18,12 +18,16 @@ class Query(NamedTuple):
         own: What the request's conversation went on from last time.
         shareable: Whether the conversation shares prefixes with others.
         adapters: What the request is computed with. Sequences of others are of no use to it.
+        n_prompt: How many of the tokens are the prompt; the others were generated before it was preempted.
+        n_at_first: Most tokens of prompt and answer before the context has to grow.
     """
 
     tokens: Sequence[int]
     own: CachedSequence | None
     shareable: bool
-    adapters: AdapterKey
+    adapters: AdapterKey = ()
+    n_prompt: int = 0
+    n_at_first: int = 0
 
     def may_use(self, sequence: CachedSequence) -> bool:
         """Return whether a sequence may be used, as far as its tokens agree."""
@@ -56,6 +60,35 @@ def longest_prefix(
         if n > best_n and n - best_n >= n_copied * COPY_COST:
             best, best_n = other, n
     return (best, best_n) if best_n > 0 else (None, 0)
+
+
+def is_evaluated_soon(
+    query: Query,
+    running: Sequence[CachedSequence],
+    known: Callable[[], int],
+    can_share: Callable[[CachedSequence, int], bool],
+) -> bool:
+    """Return whether a running request is evaluating a prefix that can be copied soon.
+
+    It has to save enough to be worth the wait. A request that was preempted does not wait for others.
+
+    Args:
+        query: The prompt.
+        running: The sequences that requests are extending.
+        known: Returns how many of its tokens some sequence holds already.
+        can_share: Returns whether others can copy so many tokens of a sequence once they are evaluated.
+    """
+    if not query.shareable or len(query.tokens) > query.n_prompt:
+        return False
+    for other in running:
+        if not other.shareable or other.adapters != query.adapters or len(other.tokens) >= len(other.target):
+            continue
+        shared = min(common_prefix(other.target, query.tokens), len(query.tokens) - 1)
+        if shared < MIN_SHARED or shared <= len(other.tokens):
+            continue
+        if shared >= known() + MIN_SHARED and can_share(other, shared):
+            return True
+    return False
 
 
 def shared_prefix(query: Query, sequences: Iterable[CachedSequence]) -> int:

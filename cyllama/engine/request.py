@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..config import GenerationConfig
-from ..errors import DecodeError, GrammarError, PromptError
+from ..errors import CyllamaError, DecodeError, GrammarError, PromptError
 from ..llama.llama_cpp import LlamaSampler, LlamaVocab
 from ..response import FinishReason, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
 from .answer import Answer, Outlet
 from .context_params import ContextSize
 from .conversation import Conversation
+from .prefixes import Query
 from .reservation import Reservation
-from .sequence import CachedSequence, Lease
+from .sequence import CachedSequence, Lease, LeaseHolder
 
 
 class Status(Enum):
@@ -61,14 +62,14 @@ class Prompt:
         return conversation.keep_replies(self.tokens, self.text, self.tokenize)
 
 
-class Request:
+class Request(LeaseHolder):
     """One generation: what is asked, and how far it is.
 
     The engine's thread changes it. The caller reads the outlet of its answer, and everything else once that has ended.
 
     Attributes:
         config: How to generate.
-        conversation: What it belongs to, if anything.
+        conversation: What it belongs to, if anything; set before the engine sees it.
         adapters: What it is computed with, until it has ended.
         prompt: Token ids of the prompt, with the whole history of a conversation; empty until it is resolved.
         reservation: What it reserves of the context; nothing until the prompt is resolved.
@@ -87,7 +88,6 @@ class Request:
         prompt: Prompt,
         config: GenerationConfig,
         *,
-        conversation: Conversation | None = None,
         outlet: Outlet,
         streaming: bool,
         size_for: Callable[[int], ContextSize],
@@ -100,7 +100,6 @@ class Request:
         Args:
             prompt: What to continue.
             config: How to generate.
-            conversation: What it belongs to, if anything.
             outlet: Where the text goes.
             streaming: Whether text is wanted before the end.
             size_for: Returns the sizes for a prompt of so many tokens, or raises.
@@ -108,8 +107,9 @@ class Request:
             preserved: Control tokens that have a text here.
             adapters: What to compute with besides the model.
         """
+        super().__init__()
         self.config = config
-        self.conversation = conversation
+        self.conversation: Conversation | None = None
         self.adapters = adapters
         self.prompt: list[int] = []
         self.reservation = Reservation()
@@ -119,7 +119,6 @@ class Request:
             stop_sequences=config.stop_sequences,
             preserved=preserved,
         )
-        self.lease: Lease | None = None
         self.sampler: LlamaSampler | None = None
         self.n_reused: int | None = None
         self.status = Status.NEW
@@ -129,8 +128,6 @@ class Request:
         self._given = prompt
         self._size_for = size_for
         self._make_sampler = make_sampler
-        if conversation is None:
-            self.resolve()
 
     def resolve(self) -> None:
         """Settle the prompt, which may depend on how the conversation went on meanwhile, and the sizes.
@@ -165,11 +162,6 @@ class Request:
     def n_tokens(self) -> int:
         """How many tokens of prompt and answer there are."""
         return len(self.prompt) + len(self.answer.tokens)
-
-    @property
-    def sequence(self) -> CachedSequence | None:
-        """What holds its tokens in the KV cache, while it runs or if it ran before."""
-        return None if self.lease is None else self.lease.sequence
 
     @property
     def n_evaluated(self) -> int:
@@ -213,7 +205,33 @@ class Request:
             return self.answer.tokens[start : start + limit]
         return self.prompt[start : start + limit]
 
+    @property
+    def query(self) -> Query:
+        """What it needs of the KV cache, once it is resolved."""
+        return Query(
+            self.all_tokens if self.answer.tokens else self.prompt,
+            self.own_sequence,
+            shareable=self.conversation is not None,
+            adapters=self.adapters.key,
+            n_prompt=len(self.prompt),
+            n_at_first=self.reservation.most_at_first,
+        )
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it is to end: it was cancelled, or its conversation was forgotten."""
+        return self.cancelled or (self.conversation is not None and self.conversation.forgotten)
+
     # --- what happens to it
+
+    def extend(self, lease: Lease) -> None:
+        """Start, or go on, with the sequence of a lease, which its conversation keeps as well."""
+        self.hold(lease)
+        self.start()
+        if self.conversation is not None and self.conversation.sequence is not lease.sequence:
+            self.conversation.hold(lease.another())
+        if self.n_reused is None:
+            self.n_reused = len(lease.sequence.tokens)
 
     def start(self) -> None:
         """Make the sampler, unless the request goes on after it was preempted."""
@@ -238,23 +256,20 @@ class Request:
             self.status = Status.FINISHED
 
     def fail(self, error: Exception) -> None:
-        """End the generation with an error; once it has begun, one of its kind with the text so far."""
+        """End the generation with an error.
+
+        Once it has begun, and where the error is none of cyllama's, the caller gets one with the text so far.
+        """
         if self.finish_reason is not None:
             return
         self.finish("cancelled")
-        if self.sampler is not None:
+        if self.sampler is not None or not isinstance(error, CyllamaError):
             message = f"the generation failed after {len(self.tokens)} tokens: {error}"
             kind = GrammarError if isinstance(error, GrammarError) else DecodeError
             self.error = kind(message, partial_text=self.answer.text)
             self.error.__cause__ = error
         else:
             self.error = error
-
-    def release_sequence(self) -> None:
-        """Give its sequence back to the KV cache, if it has one."""
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.release()
 
     def close(self, vocab: LlamaVocab) -> None:
         """Add the answer to the conversation, and tell the caller that the generation has ended."""
@@ -263,7 +278,7 @@ class Request:
         if self.conversation is not None:
             if self._is_turn(self.conversation):
                 self._end_turn(self.conversation, vocab)
-            self.conversation.requests.pop(self, None)
+            self.conversation.requests.discard(self)
         self.answer.close()
 
     def _is_turn(self, conversation: Conversation) -> bool:

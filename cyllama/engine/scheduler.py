@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from .adapters import AdapterKey
+from .admission import Admission
 from .batch import Row
+from .conversation import Conversation
+from .kv_cache import Wait
 from .pace import Pace
 from .request import Request, Status
-from .tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, SLICE_STEPS
+from .tuning import CHUNK, CHUNK_STEPS, GATHER, MOST_CONSIDERED, ROWS, SLICE_STEPS
 from .waiting import WaitingLine
+
+
+class Refused(NamedTuple):
+    """A request that cannot run, not even alone, and why."""
+
+    request: Request
+    error: Exception
 
 
 class AdapterSlices:
@@ -103,6 +114,28 @@ class Scheduler:
         """How many requests are in the line."""
         return len(self._waiting)
 
+    def admit(self, admission: Admission) -> Iterator[Refused]:
+        """Let waiting requests run for which there is room, in order of arrival.
+
+        One that waits for a prefix lets others start before it. The first one for which there is no room ends the pass,
+        so that those which arrived later do not overtake it.
+
+        Yields:
+            Requests that cannot run. Each has to be removed before the next is asked for.
+        """
+        for request in islice(self.next_waiting(), MOST_CONSIDERED):
+            others = (other for other in self.next_waiting() if other is not request)
+            next_ones = islice(others, max(0, self.n_parallel - len(self.running) - 1))
+            try:
+                wait = admission.admit(request, self.running, next_ones)
+                if wait is None:
+                    self.start(request)
+            except Exception as error:  # the caller's to handle: the engine goes on
+                yield Refused(request, error)
+            else:
+                if wait is Wait.FOR_ROOM:
+                    return
+
     def next_waiting(self) -> Iterator[Request]:
         """Yield the requests that may start, in order of arrival, while fewer than ``n_parallel`` run.
 
@@ -124,6 +157,10 @@ class Scheduler:
         self.running.remove(request)
         request.status = Status.WAITING
         self._waiting.add_first(request)
+
+    def unfinished(self, conversation: Conversation) -> list[Request]:
+        """Return the requests of a conversation that have not ended, running or waiting, in order of arrival."""
+        return self._waiting.unfinished(conversation)
 
     def release(self, request: Request) -> None:
         """Allow a request to start that waited for another one to evaluate its prompt."""

@@ -36,6 +36,7 @@ class CachedSequence:
         state: Its state in host memory, ``None`` if it is not there.
         checkpoints: Points to go back to, in ascending order, where the memory of the model cannot drop a tail.
         planned: After how many tokens checkpoints will be taken, in ascending order.
+        target: Token ids that the request which extends it evaluates before it samples; empty while it is idle.
         leases: The leases that keep it in the cache.
         extension: The one of them whose holder appends tokens, ``None`` while it is idle.
         n_pins: Number of operations in progress that need it where it is.
@@ -51,6 +52,7 @@ class CachedSequence:
         self.state: LlamaState | bytes | None = None
         self.checkpoints: list[Checkpoint] = []
         self.planned: list[int] = []
+        self.target: Sequence[int] = ()
         self.leases: set[Lease] = set()
         self.extension: Lease | None = None
         self.n_pins = 0
@@ -92,6 +94,12 @@ class CachedSequence:
         if n > len(self.tokens) and n not in self.planned:
             insort(self.planned, n)
 
+    def become_idle(self, last_used: int) -> None:
+        """Record that no request extends it from now on."""
+        self.extension = None
+        self.planned, self.target = [], ()
+        self.last_used = last_used
+
 
 class Lease:
     """Keeps a sequence in the cache until :meth:`release`, which may be called any number of times.
@@ -117,6 +125,10 @@ class Lease:
         """Whether its holder may append tokens."""
         return self.sequence.extension is self
 
+    def another(self) -> Lease:
+        """Return one more lease of the sequence, before this one is released. It only keeps the sequence."""
+        return Lease(self.sequence, self._on_release)
+
     def release(self) -> None:
         """Give the sequence back. After the first call, this does nothing."""
         on_release, self._on_release = self._on_release, None
@@ -129,6 +141,32 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class LeaseHolder:
+    """What keeps at most one sequence in the cache: a request, or a conversation. Only the engine's thread changes it.
+
+    Attributes:
+        lease: What keeps the sequence in the cache, if there is one. :meth:`hold` replaces it.
+    """
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+
+    @property
+    def sequence(self) -> CachedSequence | None:
+        """The sequence that it keeps in the cache."""
+        lease = self.lease
+        return None if lease is None else lease.sequence
+
+    def hold(self, lease: Lease | None) -> None:
+        """Hold a lease instead of the one before, which is released after that; ``None`` only releases.
+
+        If releasing raises, the new lease is held all the same, and the one before is released.
+        """
+        before, self.lease = self.lease, lease
+        if before is not None and before is not lease:
+            before.release()
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

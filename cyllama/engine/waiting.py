@@ -77,6 +77,10 @@ class WaitingLine:
         elif first:
             self._make_ready(unfinished[0])
 
+    def unfinished(self, conversation: Conversation) -> list[Request]:
+        """Return the requests of a conversation that have not ended, in order of arrival."""
+        return list(self._unfinished.get(conversation, ()))
+
     def drain(self) -> list[Request]:
         """Take out all requests, in order."""
         requests = sorted(self._numbers, key=self._numbers.__getitem__)

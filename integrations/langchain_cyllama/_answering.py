@@ -14,10 +14,11 @@ from cyllama import (
     ChatResponse,
     ChatStream,
     ContextSizeError,
+    GenerationConfig,
     OutputError,
     SessionLease,
 )
-from cyllama.attempts import attempts, is_valid
+from cyllama.attempts import Attempts, is_valid
 
 from ._calls import Call, ahand_over, hand_over
 from .errors import ConversationSizeError
@@ -48,12 +49,20 @@ class ChatRequest:
     exclusive: bool
     max_attempts: int = 1
 
-    def attempts(self) -> Iterator[tuple[ChatRequest, bool]]:
-        """Yield the request of each attempt, and whether it is the last attempt."""
-        config = self.llm.config.merge(**{name: self.options[name] for name in _VARIED if name in self.options})
-        for n, varied in enumerate(attempts(config, self.max_attempts), 1):
-            options = {} if n == 1 else {name: getattr(varied, name) for name in _VARIED}
-            yield replace(self, options={**self.options, **options}), n == self.max_attempts
+    @property
+    def config(self) -> GenerationConfig:
+        """The options of a generation, as far as they differ between attempts."""
+        return self.llm.config.merge(**{name: self.options[name] for name in _VARIED if name in self.options})
+
+    def attempts(self) -> Attempts[Answer]:
+        """Return its attempts: the configs for `varied`, until an answer is valid or the call is cancelled."""
+        return Attempts(self.config, self.max_attempts, Answer.needs_no_other, lambda: self.call.cancelled)
+
+    def varied(self, config: GenerationConfig) -> ChatRequest:
+        """Return the request of an attempt with that config."""
+        before = self.config
+        names = [name for name in _VARIED if getattr(config, name) != getattr(before, name)]
+        return replace(self, options={**self.options, **{name: getattr(config, name) for name in names}})
 
     def lease(self) -> SessionLease:
         """Return a lease of its session."""
@@ -79,9 +88,8 @@ class Answer(NamedTuple):
     response: ChatResponse
     refused: OutputError | None
 
-    @property
-    def is_valid(self) -> bool:
-        """Whether it needs no other attempt."""
+    def needs_no_other(self) -> bool:
+        """Return whether another attempt is of no use."""
         return self.refused is None and is_valid(self.response)
 
 
@@ -120,28 +128,27 @@ class Reading:
 
 def answer(request: ChatRequest) -> Answer:
     """Return a valid answer, or the answer of the last attempt."""
-    for each, last in request.attempts():
-        with open_call(each) as stream:
+    tries = request.attempts()
+    for config in tries:
+        with tries.attempt(), open_call(request.varied(config)) as stream:
             reading = Reading(stream)
             for _ in reading:
                 pass
-            found = reading.answer
-        if last or found.is_valid or request.call.cancelled:
-            return found
-    raise AssertionError("there is one attempt at least")
+            tries.answer = reading.answer
+    return tries.answer
 
 
 async def aanswer(request: ChatRequest) -> Answer:
     """Do what `answer` does for an event loop."""
-    for each, last in request.attempts():
-        async with AsyncOpening(each) as stream:
-            reading = Reading(stream)
-            async for _ in reading:
-                pass
-            found = reading.answer
-        if last or found.is_valid or request.call.cancelled:
-            return found
-    raise AssertionError("there is one attempt at least")
+    tries = request.attempts()
+    for config in tries:
+        with tries.attempt():
+            async with AsyncOpening(request.varied(config)) as stream:
+                reading = Reading(stream)
+                async for _ in reading:
+                    pass
+                tries.answer = reading.answer
+    return tries.answer
 
 
 @contextmanager

@@ -47,5 +47,5 @@ def walks() -> list[list[str]]:
 def test_a_walk_enters_each_module_once():
     assert len(walks()) == 4, "three walks, and what the engine's thread does meanwhile"
     for modules in walks():
-        assert len(modules) == len(set(modules)) > 5
+        assert len(modules) == len(set(modules)) > 4
         assert [name for name in modules if not (ROOT / "cyllama" / name).exists()] == []

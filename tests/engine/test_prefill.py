@@ -34,12 +34,12 @@ def request_of(n_prompt: int, conversation: Conversation | None = None, n_batch:
     request = Request(
         Prompt(tokens, None, None, lambda text, *, parse_special=False: []),
         GenerationConfig(n_batch=n_batch),
-        conversation=conversation,
         outlet=SimpleQueue(),
         streaming=False,
         size_for=lambda n: ContextSize(100_000, n),
         make_sampler=lambda prompt: LlamaSampler.greedy(),
     )
+    request.conversation = conversation
     request.resolve()
     request.lease = Lease(CachedSequence(shareable=False))
     return request

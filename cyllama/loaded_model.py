@@ -1,0 +1,138 @@
+"""One loaded model in this process: its file, its vocabulary, its templates, its adapters, and what it can do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import GenerationConfig, ModelConfig
+from .engine import Adapter, AdapterSet
+from .errors import ForkedError, UnsupportedModelError
+from .loading import load_model
+from .lora import LoadedAdapters
+from .models.identity import model_identity
+from .recommended import Defaults, RecommendedSampling
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .chat import ChatTemplates
+
+
+class LoadedModel:
+    """What of a model the arguments of a call are checked by, and made into tokens with.
+
+    All methods may be called from any thread.
+
+    Args:
+        path: The model's file.
+        config: How to load it.
+        given: Options of generations that calls do not have to repeat.
+        progress: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
+
+    Attributes:
+        config: How the model was loaded.
+        model: The model.
+        vocab: Its vocabulary.
+        path: The absolute path of its file: the same file when the process changes its folder.
+        name: The model's name: what its file says, else the file's own.
+        identity: What tells the model from others.
+        defaults: The options that a call does not give.
+        tokenizer: Text to token ids, and back.
+        lock: Held around changes of the adapters, the engine and the conversations. It is re-entrant, since a signal
+            handler may stop the engine.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        given: GenerationConfig,
+        progress: Callable[[float], bool | None] | None = None,
+    ) -> None:
+        self.config = config
+        self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
+        self.vocab = self.model.vocab
+        self.path = path.absolute()
+        self.name = self.model.metadata.get("general.name") or self.path.stem
+        self.identity = model_identity(self.path)
+        self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
+        self.tokenizer = Tokenizer(self.model)
+        self.lock = threading.RLock()
+        self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal
+        self._adapters = LoadedAdapters(self.model)
+        self._process = os.getpid()
+
+    @cached_property
+    def chat(self) -> ChatTemplates:
+        """The chat templates in use."""
+        from .chat import ChatTemplates  # here, since a completion does without
+
+        return ChatTemplates(self.model, self.tokenizer.control_text)
+
+    # -------------------- the process
+
+    @property
+    def in_own_process(self) -> bool:
+        """Whether this is the process that loaded the model, and not a fork of it."""
+        return os.getpid() == self._process
+
+    def check_process(self) -> None:
+        """Raise :class:`ForkedError` in a fork of the process that loaded the model: the threads are not there."""
+        if not self.in_own_process:
+            raise ForkedError(
+                "this LLM was loaded before os.fork(), and its threads exist in the parent process only: load it in "
+                "the child, or start processes with multiprocessing's 'spawn'"
+            )
+
+    def check_generates(self) -> None:
+        """Raise :class:`UnsupportedModelError` for a model that cannot generate text."""
+        if not self._can_generate:
+            raise UnsupportedModelError(
+                f"{self.name} cannot generate text: it has an encoder, or its tokens attend to later ones"
+            )
+
+    def renew_lock(self) -> None:
+        """Replace the lock, in a forked child: a thread of the parent that held it does not exist here."""
+        self.lock = threading.RLock()
+
+    # -------------------- adapters
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Names of the LoRA adapters that are loaded."""
+        return list(self._adapters)
+
+    def adapter(self, name: str) -> Adapter:
+        """Return the adapter of that name."""
+        return self._adapters[name]
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter. It raises what :meth:`LoadedAdapters.load` does."""
+        self.check_process()
+        self.check_generates()
+        adapter = self._adapters.load(name, path)
+        with self.lock:
+            self._adapters.add(adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """Make the name of a LoRA adapter free again.
+
+        Raises:
+            ConfigError: There is no adapter of that name.
+        """
+        self.check_process()
+        with self.lock:
+            self._adapters.remove(name)
+
+    def adapter_set(self, config: GenerationConfig) -> AdapterSet:
+        """Return the adapters that ``config.lora`` names, which the set keeps loaded.
+
+        Raises:
+            ConfigError: There is no adapter of one of the names.
+        """
+        with self.lock:
+            return self._adapters.set_of(config)
