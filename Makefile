@@ -26,7 +26,7 @@ WHEELS_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamps
 INSTALLED := $(STAMP)/install$(CPU:%=-%)
-NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/cmake/*)
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/*.hpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .PHONY: demo help test fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
@@ -61,7 +61,7 @@ wheels: | check
 lint: $(STAMP)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp llama.cpp/*.cpp
+	$(BIN)/clang-format --dry-run --Werror ext/*.cpp ext/*.hpp llama.cpp/*.cpp llama.cpp/*.hpp
 	$(BIN)/pyright
 	$(BIN)/pyright --pythonversion 3.10 cyllama
 	@$(BIN)/python -m nanobind.stubgen -q -m cyllama.llama.llama_cpp -o build/llama_cpp.pyi
@@ -71,7 +71,7 @@ lint: $(STAMP)/dev
 format: $(STAMP)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i ext/*.cpp ext/*.hpp llama.cpp/*.cpp
+	$(BIN)/clang-format -i ext/*.cpp ext/*.hpp llama.cpp/*.cpp llama.cpp/*.hpp
 
 stubs: $(STAMP)/dev
 	$(BIN)/python -m nanobind.stubgen -m cyllama.llama.llama_cpp -o cyllama/llama/llama_cpp.pyi

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,18 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import Self
-
 from kit.clock import wall_seconds
 from kit.models import ANSWER_BIAS, ANSWER_TOKEN
-from peers.processes import end, open_log
+from peers.processes import PeerProcess
 from peers.tools import TOOLS
 
 START_SECONDS = 120.0
 REQUEST_SECONDS = 600.0
 
 
-class LlamaServer:
+class LlamaServer(PeerProcess):
     """A llama-server of its own on a free port of this machine; leaving the ``with`` block ends it.
 
     It runs with ``-t N -c CELLS -np SLOTS --no-webui``. Its slots have separate KV caches of CELLS / SLOTS tokens
@@ -47,24 +44,12 @@ class LlamaServer:
         options |= {"--cache-ram": cache_ram_mib, "--host": "127.0.0.1", "--port": self._port}
         command = [str(part) for option in options.items() for part in option]
         command += ["--no-kv-unified", "--no-webui", "--log-verbosity", "1"]
-        self._log = open_log("llama-server")
-        self._process = subprocess.Popen([str(TOOLS / "llama-server"), *command], stdout=self._log, stderr=self._log)
+        super().__init__([str(TOOLS / "llama-server"), *command], "llama-server")
         try:
             self._wait_until_ready()
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the server."""
-        end(self._process)
-        self._log.close()
 
     def complete_all(self, prompts: list[list[int]], n_tokens: int) -> float:
         """Answer prompts at once, each from a thread of its own; return the seconds it took."""

@@ -11,16 +11,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import Self
-
 from kit.models import BUILD
-from peers.processes import end, open_log
+from peers.processes import PeerProcess
 
 PEERS_PYTHON = BUILD / "peers" / "bin" / "python"
 BENCHMARKS = Path(__file__).parents[1]
 
 
-class _Worker:
+class _Worker(PeerProcess):
     """A module of this folder in a process with the environment of the peers; leaving the ``with`` block ends it.
 
     Args:
@@ -33,21 +31,8 @@ class _Worker:
     def __init__(self, module: str, model: Path, n_threads: int, n_ctx: int) -> None:
         command = [str(PEERS_PYTHON), "-m", f"peers.{module}", str(model)]
         command += [f"--threads={n_threads}", f"--n-ctx={n_ctx}"]
-        self._log = open_log(module)
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=BENCHMARKS
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process."""
-        end(self._process)
-        self._log.close()
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        super().__init__(command, module, **pipes, text=True, cwd=BENCHMARKS)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
