@@ -15,7 +15,7 @@ from .cache import CachedModel, cached_models, find_cached
 from .names import ModelName, choose, files_of, matching, models_in, parse_name, quantization_of
 from .place import Place
 
-INSTALL = "`pip install huggingface_hub`, or install cyllama with its extra `hub`"
+INSTALL = "pip install 'huggingface_hub>=1.2,<3'"
 _SHOWN = 12  # names in a message, at most
 _log = logging.getLogger("cyllama")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if find_spec("langchain_core") is None:
     raise ImportError(
-        "langchain_cyllama needs LangChain, which is not installed: pip install 'cyllama[langchain]'",
+        "langchain_cyllama needs LangChain, which is missing: pip install 'langchain-core>=1.2.10,<2'",
         name="langchain_core",
     )
 

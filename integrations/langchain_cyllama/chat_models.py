@@ -34,7 +34,7 @@ class ChatCyllama(ChatBase, BaseChatModel):
     ???+ note "Setup"
 
         ```bash
-        pip install -U 'cyllama[langchain]'
+        pip install '.[langchain]'  # in a checkout of cyllama's repository
         ```
 
         The model is a GGUF file. Without one, tiny-chat answers, a small model in cyllama's package.

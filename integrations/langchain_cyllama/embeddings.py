@@ -23,7 +23,7 @@ class CyllamaEmbeddings(CyllamaModel, Embeddings):
 
     Setup:
         ```bash
-        pip install 'cyllama[langchain]'
+        pip install '.[langchain]'  # in a checkout of cyllama's repository
         ```
 
     Key init args:

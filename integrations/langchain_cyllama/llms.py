@@ -38,7 +38,7 @@ class CyllamaLLM(CyllamaBase, BaseLLM):
 
     Setup:
         ```bash
-        pip install 'cyllama[langchain]'
+        pip install '.[langchain]'  # in a checkout of cyllama's repository
         ```
 
     Key init args — generation params:

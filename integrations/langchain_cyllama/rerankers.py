@@ -23,7 +23,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
 
     Setup:
         ```bash
-        pip install 'cyllama[langchain]'
+        pip install '.[langchain]'  # in a checkout of cyllama's repository
         ```
 
     Key init args:

@@ -33,7 +33,7 @@ def test_without_langchain_it_says_what_to_install(code: str):
     result = run(BLOCK + code)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "ImportError: langchain_cyllama needs LangChain, which is not installed: pip install 'cyllama[langchain]'"
+        "ImportError: langchain_cyllama needs LangChain, which is missing: pip install 'langchain-core>=1.2.10,<2'"
     )
 
 

@@ -465,7 +465,7 @@ def test_without_the_library_the_error_says_what_to_install(hub: Hub, monkeypatc
         LLM("ada/tiny")
     assert str(caught.value) == (
         "there is no model file at 'ada/tiny', and models are found by name with huggingface_hub, which is missing: "
-        "`pip install huggingface_hub`, or install cyllama with its extra `hub`"
+        "pip install 'huggingface_hub>=1.2,<3'"
     )
 
 
