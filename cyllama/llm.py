@@ -319,6 +319,9 @@ class LLM(Embeddings):
         >>> llm.chat([{"role": "user", "content": "What is the capital of France?"}]).text
         'The capital of France is Paris.'
 
+        With ``tools`` and a ``response_format``, the answer is a call or a content of that format, by one grammar, and
+        :attr:`ChatResponse.parsed` of a call is ``None``. Where a call is required, the format is not used.
+
         Args:
             messages: The whole history: dicts in OpenAI's format, or :class:`Message`.
             config: Options for this generation, as for a call.
@@ -326,26 +329,29 @@ class LLM(Embeddings):
             stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
             **options: Options of :class:`GenerationConfig` by name, and those of chats:
 
-                tools: Tools that the model may call: OpenAI's dicts, pydantic models, or functions.
-                tool_choice: "none", "auto" (the default), "required" or "any", the name of a tool, or OpenAI's dict.
-                parallel_tool_calls: Whether one answer may call several tools.
-                response_format: "json", a JSON schema, OpenAI's dict, or a pydantic model: what the content has to be.
-                    With ``tools`` as well, the answer is a call or such a content, by one grammar;
-                    :attr:`ChatResponse.parsed` of a call is ``None``. Where a call is required, it is not used.
-                grammar: GBNF that the answer has to fit.
-                max_attempts: As for a call. It counts for calls of tools with ``strict`` as well: if the last one is
-                    not valid, :class:`OutputError` is raised.
-                chat_template: Jinja source to use instead of the model's own, the name of a template that llama.cpp
-                    knows, such as "llama3", or the path of a file.
-                chat_template_kwargs: Variables of the template by name; the values are JSON.
-                enable_thinking: Whether the model reasons, where its template can be told.
-                reasoning_effort: How hard it reasons, where its template can be told: "minimal", "low", "medium",
-                    "high" or "xhigh"; "none" turns reasoning off.
-                reasoning_budget: Tokens that it may reason with; then the end of the reasoning is forced. -1 for any
-                    number (the default); 0 turns reasoning off.
+                grammar: GBNF, llama.cpp's language of grammars, that the text has to fit. ``None``: any text.
+                response_format: What the text has to be: "json", a JSON schema, OpenAI's dict, a pydantic model, or a
+                    type such as ``list[Model]``, a dataclass, a ``TypedDict`` or a ``Literal``. ``None``: any text.
+                max_attempts: How often to sample until the text is valid under the part of its ``response_format`` that
+                    no grammar can express, and a call of a ``strict`` tool under its schema. Every attempt costs a
+                    whole answer.
+                tools: What the model may call: OpenAI's dicts, or pydantic models of the arguments. ``None``: no tools.
+                chat_template: Jinja source of a template to use instead of the model's own, the name of a template that
+                    llama.cpp knows, such as "llama3", or the path of a file. ``None``: the model's own template.
+                chat_template_kwargs: Variables of the chat template by name; the values are JSON.
+                enable_thinking: Whether the model reasons before it answers, where its template has a switch for it.
+                    ``None``: as ``chat_template_kwargs`` says, else it reasons.
+                reasoning_effort: How hard the model reasons, where its template has a variable for it: "minimal",
+                    "low", "medium", "high" or "xhigh"; "none" turns reasoning off. ``None``: as the template says.
                 continue_final_message: Whether the answer continues the last message, the assistant's, instead of
-                    following it. By default, it does so if there is such a message, and what it says can be the
-                    beginning of an answer of that form. The message of the answer is what follows.
+                    following it. ``None``: it does so if there is such a message, and what it says can be the beginning
+                    of the answer.
+                tool_choice: Whether the model calls tools: "none", "auto", "required" or "any", the name of a tool, or
+                    OpenAI's dict. It changes what the model may write, not the prompt. ``None``: "auto" where there are
+                    tools.
+                parallel_tool_calls: Whether one answer may call several tools.
+                reasoning_budget: Most tokens that the model may reason with; then the end of its reasoning is forced,
+                    and it answers. -1 for any number; 0 turns reasoning off. ``None``: any number.
 
         Returns:
             The answer; with ``stream``, its deltas.

@@ -4,6 +4,7 @@
     python tools/options.py --check  # names those that are out of date, and ends with 1 if there are any
 
 Options are declared in `cyllama/config.py` (those of configs) and in `cyllama/options.py` (those that only calls have).
+Parts of `LLM.chat`'s docstring and of the page about the command are generated as well: see `files`.
 What LangChain's classes take besides, because other providers do, is at the end of this file.
 """
 
@@ -17,8 +18,11 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from typer.models import OptionInfo
+
+from cyllama.cli import COMMANDS, generate
 from cyllama.config import FLOAT_MAX, SAMPLERS, Config, GenerationConfig, ModelConfig
 from cyllama.declaration import Option, declaration
 from cyllama.options import call_options
@@ -298,6 +302,73 @@ def _linked(source: str) -> str:
     return re.sub(r"\b([\w-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/pull/\2)", source)
 
 
+# ------------------------------------------------------------------------------------------ the docstring of LLM.chat
+
+_OPTIONS_OF_CHATS = "            **options: Options of :class:`GenerationConfig` by name, and those of chats:\n\n"
+
+
+def chat_docstring(source: str, calls: Iterable[Declared]) -> str:
+    """Return the source of `cyllama/llm.py` with what is declared of the options of chats."""
+    before, head, rest = source.partition(_OPTIONS_OF_CHATS)
+    if not head:
+        raise ValueError("the docstring of LLM.chat has no list of options")
+    fill = textwrap.TextWrapper(
+        _COLUMNS,
+        initial_indent=16 * " ",
+        subsequent_indent=20 * " ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    entries = (fill.fill(f"{option.name}: {option.said.description}".replace("`", "``")) for option in calls)
+    return before + head + "\n".join(entries) + "\n" + rest[rest.index("\n        Returns:") :]
+
+
+# ----------------------------------------------------------------------------------------------------- command-line.md
+
+_FLAGS = f"""\
+## Options
+
+<!-- {_NOTE.replace("cyllama/config.py and cyllama/options.py", "the commands in cyllama/cli")} -->
+
+| option | of | what it does |
+|---|---|---|
+"""
+_VALUES = {int: "N", float: "NUMBER", str: "TEXT"}
+
+
+def flags_of(command: Callable[..., None]) -> Iterator[tuple[str, str]]:
+    """Yield the flags of a command, as they are written, and what its help says of each."""
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        kind, *info = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if not info or not isinstance(info[0], OptionInfo):
+            continue
+        kinds = [each for each in get_args(kind) if each is not NoneType] or [kind]
+        value = "" if kinds == [bool] else f" {info[0].metavar or _VALUES[kinds[0]]}"
+        long = f"--{name.replace('_', '-')}"
+        given = [each for each in (info[0].default, *(info[0].param_decls or ())) if isinstance(each, str)]
+        given = given or ([f"{long}/--no-{long[2:]}"] if kinds == [bool] else [long])
+        *others, last = (each.replace("/", "`, `") for each in given)
+        yield ", ".join(f"`{each}`" for each in [*others, last + value]), info[0].help or ""
+
+
+def command_line(page: str, commands: Mapping[str, Callable[..., None]]) -> str:
+    """Return the text of `docs/guides/command-line.md` with what the commands say of their flags.
+
+    Args:
+        page: The page as it is.
+        commands: The commands by name.
+    """
+    of: dict[tuple[str, str], list[str]] = {}
+    for name, command in commands.items():
+        for flag in flags_of(command):
+            of.setdefault(flag, []).append(name)
+    rows = "".join(
+        f"| {flag} | {', '.join(names)} | {text.replace('|', chr(92) + '|')} |\n" for (flag, text), names in of.items()
+    )
+    before, after = page[: page.index("## Options\n")], page[page.index("\n## Chats\n") :]
+    return before + _FLAGS + rows + after
+
+
 # ---------------------------------------------------------------------------------------------------------- the files
 
 
@@ -310,6 +381,9 @@ def files() -> Iterator[tuple[Path, Callable[[], str]]]:
         lambda: langchain_fields(loading, generation, calls),
     )
     yield ROOT / "docs/options.md", lambda: page(loading, generation, calls)
+    llm, guide = ROOT / "cyllama/llm.py", ROOT / "docs/guides/command-line.md"
+    yield llm, lambda: chat_docstring(llm.read_text(encoding="utf-8"), calls)
+    yield guide, lambda: command_line(guide.read_text(encoding="utf-8"), {"a prompt": generate, **COMMANDS})
 
 
 def outdated() -> list[tuple[Path, str]]:

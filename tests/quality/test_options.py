@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from langchain_cyllama._arguments import MEANINGS
 from langchain_cyllama._base import N_PARALLEL
 
 CONFIGS = (GenerationConfig, ModelConfig)
+ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"arXiv:\d{4}\.\d{5}|[\w-]+/[\w.-]+#\d+")
 
 
@@ -36,7 +38,7 @@ class Warmer(GenerationConfig):
 
 
 def load_generator() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools/options.py"
+    path = ROOT / "tools/options.py"
     spec = importlib.util.spec_from_file_location("generate_options", path)
     assert spec is not None
     assert spec.loader is not None
@@ -133,8 +135,24 @@ def test_help_lists_every_option_with_its_default(config: type[Config]):
         )
 
 
-def test_chats_describe_every_option_of_theirs():
-    assert set(re.findall(r"^ +(\w+): ", LLM.chat.__doc__ or "", re.MULTILINE)) >= CHAT_OPTIONS
+def test_chats_describe_every_option_of_theirs_as_it_is_declared():
+    entries = re.findall(r"^ {16}(\w+): (.*(?:\n {20}.*)*)", inspect.getsource(LLM.chat), re.MULTILINE)
+    said = {name: re.sub(r"\s+", " ", text).replace("``", "`") for name, text in entries}
+    assert said == {name: find_option(name).description for name in CHAT_OPTIONS}
+
+
+def test_a_text_that_drifts_is_out_of_date():
+    """A word that somebody changes by hand, in the docstring or on the page, is put back."""
+    generator = load_generator()
+    llm, guide = ROOT / "cyllama/llm.py", ROOT / "docs/guides/command-line.md"
+    source, page = llm.read_text(encoding="utf-8"), guide.read_text(encoding="utf-8")
+    changed = source.replace("Whether one answer may call several tools.", "Whether it may call tools.")
+    assert changed != source
+    assert generator.chat_docstring(changed, generator.of_calls()) == source
+    changed = page.replace("Show llama.cpp's log.", "Show a log.")
+    assert changed != page
+    commands = {"a prompt": generator.generate, **generator.COMMANDS}
+    assert generator.command_line(changed, commands) == page
 
 
 @pytest.mark.parametrize("check", ["max_attempts", "reasoning_budget"])
