@@ -42,6 +42,8 @@ class BatchMethods:
         def batch_as_completed(self, inputs, config=None, *, return_exceptions=False, **kwargs):
             """Answer chats in parallel, and yield each answer with its index as soon as it is complete.
 
+            The arguments are those of `Runnable.batch_as_completed`.
+
             >>> from langchain_cyllama import ChatCyllama
             >>> questions = [f"What is the capital of {country}?" for country in ("France", "Italy")]
             >>> answers = dict(ChatCyllama(temperature=0).batch_as_completed(questions))

@@ -78,8 +78,8 @@ class ChatCyllama(ChatBase, BaseChatModel):
         model.invoke(messages)
         ```
 
-        ```python
-        AIMessage(content='The capital of France is Paris.', response_metadata={'model_name': 'tiny-chat', 'finish_reason': 'stop', ...}, usage_metadata={'input_tokens': 31, 'output_tokens': 8, 'total_tokens': 39, 'input_token_details': {'cache_read': 0}})
+        ```text
+        AIMessage(content='The capital of France is Paris.', ..., response_metadata={..., 'model_name': 'tiny-chat', 'finish_reason': 'stop', ...}, ...)
         ```
 
     Stream:
@@ -138,8 +138,8 @@ class ChatCyllama(ChatBase, BaseChatModel):
         model_with_tools.invoke("What is the weather in Paris?").tool_calls
         ```
 
-        ```python
-        [{'name': 'GetWeather', 'args': {'location': 'Paris'}, 'id': '4c1c0bb5d', 'type': 'tool_call'}]
+        ```text
+        [{'name': 'GetWeather', 'args': {'location': 'Paris'}, 'id': '...', 'type': 'tool_call'}]
         ```
 
         The name and the arguments of a call always fit the tools, because the tools are the grammar of the answer.
@@ -163,8 +163,8 @@ class ChatCyllama(ChatBase, BaseChatModel):
         model.invoke(messages).usage_metadata
         ```
 
-        ```python
-        {'input_tokens': 31, 'output_tokens': 8, 'total_tokens': 39, 'input_token_details': {'cache_read': 0}}
+        ```text
+        {'input_tokens': 28, 'output_tokens': 12, 'total_tokens': 40, 'input_token_details': {'cache_read': 0}}
         ```
 
     Response metadata:
@@ -173,8 +173,8 @@ class ChatCyllama(ChatBase, BaseChatModel):
         metadata["model_name"], metadata["finish_reason"], metadata["timings"]
         ```
 
-        ```python
-        ('tiny-chat', 'stop', {'queued': 0.0003, 'prompt': 0.0089, 'generation': 0.0061})
+        ```text
+        ('tiny-chat', 'stop', {'queued': ..., 'prompt': ..., 'generation': ...})
         ```
     """  # noqa: E501
 

@@ -42,20 +42,26 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         ```python
         from langchain_cyllama import CyllamaReranker
 
-        reranker = CyllamaReranker(model_path="bge-reranker-v2-m3.gguf", top_n=3)
+        reranker = CyllamaReranker(model_path="reranker.gguf", top_n=1)
         ```
 
     Order documents:
         ```python
+        from langchain_core.documents import Document
+
+        documents = [Document("Foxes eat mice."), Document("The sky is blue.")]
         best = reranker.compress_documents(documents, "What do foxes eat?")
         best[0].metadata["relevance_score"]
         ```
 
     Behind a retriever:
         ```python
-        from langchain_classic.retrievers import ContextualCompressionRetriever
+        from langchain_core.vectorstores import InMemoryVectorStore
+        from langchain_cyllama import CyllamaEmbeddings
 
-        retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=store.as_retriever())
+        retriever = InMemoryVectorStore.from_documents(documents, CyllamaEmbeddings()).as_retriever()
+        query = "What do foxes eat?"
+        reranker.compress_documents(retriever.invoke(query), query)
         ```
 
     Raises:
