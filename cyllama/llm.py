@@ -335,7 +335,8 @@ class LLM(Embeddings):
                 max_attempts: How often to sample until the text is valid under the part of its ``response_format`` that
                     no grammar can express, and a call of a ``strict`` tool under its schema. Every attempt costs a
                     whole answer.
-                tools: What the model may call: OpenAI's dicts, or pydantic models of the arguments. ``None``: no tools.
+                tools: What the model may call: OpenAI's dicts, pydantic models of the arguments, or functions whose
+                    arguments have annotations. ``None``: no tools.
                 chat_template: Jinja source of a template to use instead of the model's own, the name of a template that
                     llama.cpp knows, such as "llama3", or the path of a file. ``None``: the model's own template.
                 chat_template_kwargs: Variables of the chat template by name; the values are JSON.

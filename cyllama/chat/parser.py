@@ -15,7 +15,7 @@ Read = Callable[[str, bool], tuple[str, str, list[tuple[str, str, str]]]]
 
 
 def as_content(text: str, _is_partial: bool) -> tuple[str, str, list[tuple[str, str, str]]]:
-    """Read an answer of which everything is content."""
+    """Read an answer that is content only."""
     return text, "", []
 
 

@@ -258,7 +258,7 @@ class Request(LeaseHolder):
     def fail(self, error: Exception) -> None:
         """End the generation with an error.
 
-        Once it has begun, and where the error is none of cyllama's, the caller gets one with the text so far.
+        Once it has begun, or where the error is of another library, the caller gets an error with the text so far.
         """
         if self.finish_reason is not None:
             return

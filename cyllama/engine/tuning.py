@@ -24,8 +24,8 @@ More: prompts are evaluated faster. Less: shorter pauses in the streams of other
 GATHER = 4
 """Chunks in a step where at least as many requests begin with short prompts as generate.
 
-More: callers who come together begin together, and decode as a full batch. Less: shorter pauses for those who generate
-already. Benchmark: callers (tokens per second of eight callers).
+More: simultaneous callers begin in one step, and decode as a full batch. Less: shorter pauses for requests that
+generate already. Benchmark: callers (tokens per second of eight callers).
 """
 
 ROWS = 16

@@ -29,7 +29,7 @@ def find_model(text: str, place: Place | None = None) -> Path:
 
     Raises:
         ModelNotFoundError: There is no such model.
-        ModelAccessError: Its repository is private, or its files may be had on request only.
+        ModelAccessError: Its repository is private, or its files are available on request only.
         ModelDownloadError: It cannot be downloaded.
     """
     name = parse_name(text)

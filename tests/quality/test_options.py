@@ -142,7 +142,7 @@ def test_chats_describe_every_option_of_theirs_as_it_is_declared():
 
 
 def test_a_text_that_drifts_is_out_of_date():
-    """A word that somebody changes by hand, in the docstring or on the page, is put back."""
+    """A word that was changed by hand, in the docstring or on the page, is put back."""
     generator = load_generator()
     llm, guide = ROOT / "cyllama/llm.py", ROOT / "docs/guides/command-line.md"
     source, page = llm.read_text(encoding="utf-8"), guide.read_text(encoding="utf-8")
