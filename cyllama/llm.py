@@ -319,8 +319,7 @@ class LLM(Embeddings):
         >>> llm.chat([{"role": "user", "content": "What is the capital of France?"}]).text
         'The capital of France is Paris.'
 
-        With ``tools`` and a ``response_format``, the answer is a call or a content of that format, by one grammar, and
-        :attr:`ChatResponse.parsed` of a call is ``None``. Where a call is required, the format is not used.
+        With ``tools`` and a ``response_format``, the answer is a call or a content of that format, by one grammar.
 
         Args:
             messages: The whole history: dicts in OpenAI's format, or :class:`Message`.
@@ -328,7 +327,6 @@ class LLM(Embeddings):
             session: Name of the conversation, of which only what is new is evaluated.
             stream: Return a :class:`ChatStream` of deltas instead of waiting for the whole answer.
             **options: Options of :class:`GenerationConfig` by name, and those of chats:
-
                 grammar: GBNF, llama.cpp's language of grammars, that the text has to fit. ``None``: any text.
                 response_format: What the text has to be: "json", a JSON schema, OpenAI's dict, a pydantic model, or a
                     type such as ``list[Model]``, a dataclass, a ``TypedDict`` or a ``Literal``. ``None``: any text.

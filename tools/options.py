@@ -304,7 +304,7 @@ def _linked(source: str) -> str:
 
 # ------------------------------------------------------------------------------------------ the docstring of LLM.chat
 
-_OPTIONS_OF_CHATS = "            **options: Options of :class:`GenerationConfig` by name, and those of chats:\n\n"
+_OPTIONS_OF_CHATS = "            **options: Options of :class:`GenerationConfig` by name, and those of chats:\n"
 
 
 def chat_docstring(source: str, calls: Iterable[Declared]) -> str:
