@@ -343,12 +343,17 @@ def flags_of(command: Callable[..., None]) -> Iterator[tuple[str, str]]:
         if not info or not isinstance(info[0], OptionInfo):
             continue
         kinds = [each for each in get_args(kind) if each is not NoneType] or [kind]
-        value = "" if kinds == [bool] else f" {info[0].metavar or _VALUES[kinds[0]]}"
+        value = "" if kinds == [bool] else f" {info[0].metavar or _VALUES.get(kinds[0], 'VALUE')}"
         long = f"--{name.replace('_', '-')}"
         given = [each for each in (info[0].default, *(info[0].param_decls or ())) if isinstance(each, str)]
         given = given or ([f"{long}/--no-{long[2:]}"] if kinds == [bool] else [long])
         *others, last = (each.replace("/", "`, `") for each in given)
         yield ", ".join(f"`{each}`" for each in [*others, last + value]), info[0].help or ""
+
+
+def _cell(text: str) -> str:
+    """Return a text for the cell of a table, which a vertical bar would end."""
+    return text.replace("|", "\\|")
 
 
 def command_line(page: str, commands: Mapping[str, Callable[..., None]]) -> str:
@@ -362,9 +367,7 @@ def command_line(page: str, commands: Mapping[str, Callable[..., None]]) -> str:
     for name, command in commands.items():
         for flag in flags_of(command):
             of.setdefault(flag, []).append(name)
-    rows = "".join(
-        f"| {flag} | {', '.join(names)} | {text.replace('|', chr(92) + '|')} |\n" for (flag, text), names in of.items()
-    )
+    rows = "".join(f"| {_cell(flag)} | {', '.join(names)} | {_cell(text)} |\n" for (flag, text), names in of.items())
     before, after = page[: page.index("## Options\n")], page[page.index("\n## Chats\n") :]
     return before + _FLAGS + rows + after
 
