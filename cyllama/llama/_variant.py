@@ -51,7 +51,7 @@ def choose_variant(built: Collection[str], features: Collection[str]) -> str:
     missing = ", ".join(sorted(least - frozenset(features)))
     raise ImportError(
         f"This wheel of cyllama has no extension module that the processor can run: the processor lacks {missing}. "
-        "Build cyllama for it from source: pip install --no-binary cyllama cyllama"
+        "Build cyllama for it from source: `pip install .` in a checkout of its repository."
     )
 
 

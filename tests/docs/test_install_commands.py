@@ -26,8 +26,8 @@ TEXTS = [
     ),
 ]
 COMMAND = re.compile(r"\bpip3? install(?P<arguments>[^\n`]*)")
-#: By name, whatever is around it: `cyllama`, `cyllama[hub]`, `"cyllama>=1"`; not `./cyllama` or `--foo=cyllama`.
-BY_NAME = re.compile(r"(?<![\w./=-])cyllama(?![\w./-])")
+#: By name, whatever is around it: `cyllama`, `cyllama[hub]`, `"cyllama>=1"`; not `./cyllama`, nor a file of that name.
+BY_NAME = re.compile(r"(?<![\w./=-])cyllama(?![\w./-]|(?:\[[\w,]*\])? @ )")
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -48,6 +48,8 @@ def commands() -> Iterator[tuple[str, str]]:
         (" .", False),
         (" '.[langchain]'", False),
         (" -e ./cyllama", False),
+        (" 'cyllama[hub] @ file:///a.whl'", False),
+        (" cyllama-0.1.0-cp310-abi3-linux_x86_64.whl", False),
         (" 'langchain-core>=1.2.10'", False),
     ],
 )
@@ -62,7 +64,7 @@ def test_no_command_fetches_the_other_project():
 
 
 def test_no_text_says_to_install_cyllama_by_name():
-    wrong = re.compile(r"\binstall (?:cyllama|`cyllama`|'cyllama)(?! from)")
+    wrong = re.compile(r"(?<!pip )\binstall `?cyllama`?(?![\w-]| from)")
     assert [path.name for path in TEXTS if wrong.search(path.read_text(encoding="utf-8"))] == []
 
 
