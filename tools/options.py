@@ -343,6 +343,8 @@ def flags_of(command: Callable[..., None]) -> Iterator[tuple[str, str]]:
         if not info or not isinstance(info[0], OptionInfo):
             continue
         kinds = [each for each in get_args(kind) if each is not NoneType] or [kind]
+        if get_origin(kinds[0]) is list:
+            kinds = [get_args(kinds[0])[0]]
         value = "" if kinds == [bool] else f" {info[0].metavar or _VALUES.get(kinds[0], 'VALUE')}"
         long = f"--{name.replace('_', '-')}"
         given = [each for each in (info[0].default, *(info[0].param_decls or ())) if isinstance(each, str)]
