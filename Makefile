@@ -108,7 +108,8 @@ $(STAMP)/modules: FORCE | $(STAMP)/venv
 	@find cyllama integrations -name '*.py' | sort | cmp -s - $@ || find cyllama integrations -name '*.py' | sort > $@
 
 # An editable install: Python files are used where they lie, the extension is compiled into build/. Of pip's output only the
-# compiler's progress is shown; all of it is in .venv/install.log.
+# compiler's progress is shown; all of it is in .venv/install.log. The pip of Debian 12 does not know -C, the short form of
+# --config-settings.
 define BUILD
 	@echo "Building cyllama; the first time, llama.cpp is compiled too, which takes some minutes."
 	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --verbose --disable-pip-version-check $(PIP_ARGS) $(1) \
@@ -120,13 +121,13 @@ endef
 
 # With CPU, ggml-cpu is compiled for that processor too.
 $(INSTALLED): $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
-	$(call BUILD,-C cmake.define.CYLLAMA_CPU_VARIANTS=$(CPU) -e .,$(STAMP)/install)
+	$(call BUILD,--config-settings=cmake.define.CYLLAMA_CPU_VARIANTS=$(CPU) -e .,$(STAMP)/install)
 
 # With CUDA, and llama.cpp's tools beside it, in a folder of its own.
 $(STAMP)/gpu: $(NATIVE) $(STAMP)/modules | $(STAMP)/venv
 	@command -v nvcc >/dev/null || { echo "nvcc, CUDA's compiler, is not on the PATH" >&2; exit 1; }
-	$(call BUILD,-C build-dir=build/gpu -C cmake.define.GGML_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES=native \
-	  -C cmake.define.CYLLAMA_BUILD_TOOLS=ON -e .[test])
+	$(call BUILD,--config-settings=build-dir=build/gpu --config-settings=cmake.define.GGML_CUDA=ON \
+	  --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=native --config-settings=cmake.define.CYLLAMA_BUILD_TOOLS=ON -e .[test])
 
 # ninja's lines "[12/277] Building CXX object ...": one that is written over on a terminal, every 25th elsewhere. Not in awk:
 # Debian's reads its input in blocks, and shows nothing for minutes.
