@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import Self
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
     from .grammar import ResponseFormat
 
+T = TypeVar("T")
+
 Chunks = SimpleQueue[TextChunk | None]
 """The queue that a :class:`Stream` takes its chunks from; ``None`` ends it."""
+
+_loop_of_caller: ContextVar[asyncio.AbstractEventLoop] = ContextVar("_loop_of_caller")
 
 
 def check_callable(name: str, value: object) -> None:
@@ -190,6 +195,31 @@ class Stream(_Generation, Iterator[TextChunk]):
         self.close()
 
 
+async def start_in_thread(start: Callable[[], T]) -> T:
+    """Return what a function returns that begins a stream, and runs in a thread.
+
+    Before a generation begins, its prompt is rendered and tokenized, and its schemas become grammars. That may take a
+    second, in which an event loop that does it by itself does nothing else.
+
+    >>> async def main():
+    ...     stream = await start_in_thread(lambda: llm.astream("Once upon a time", max_tokens=8))
+    ...     return await stream.read()
+    >>> asyncio.run(main()).usage.completion_tokens
+    8
+
+    Args:
+        start: Calls a method such as :meth:`LLM.astream_chat`. The stream belongs to the event loop that awaits this.
+
+    Returns:
+        The result of ``start``. If the task is cancelled meanwhile, a stream is dropped, which ends its generation.
+    """
+    import asyncio
+
+    context = copy_context()
+    context.run(_loop_of_caller.set, asyncio.get_running_loop())
+    return await asyncio.get_running_loop().run_in_executor(None, context.run, start)
+
+
 class LoopOutlet:
     """Takes chunks from the engine's thread to an event loop.
 
@@ -200,7 +230,7 @@ class LoopOutlet:
     def __init__(self) -> None:
         import asyncio  # here, since calls of threads do without
 
-        self._loop = asyncio.get_running_loop()
+        self._loop = _loop_of_caller.get(None) or asyncio.get_running_loop()
         self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
     def check_loop(self) -> None:

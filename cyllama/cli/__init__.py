@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 import typer
 
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pull": pull,
     "models": models,
     "rm": rm,
+    "serve": import_module(".serve", __package__).serve,
 }
 _OTHERS = "\n\n".join(
     [

@@ -10,6 +10,7 @@ from typing import Any
 import cyllama
 import cyllama.compat
 import cyllama.errors
+import cyllama_server
 import langchain_cyllama
 
 from ..support.pages import DOCS
@@ -21,6 +22,7 @@ def test_every_public_name_is_shown_once():
     public = {f"cyllama.{name}" for name in cyllama.__all__}
     public |= {f"langchain_cyllama.{name}" for name in langchain_cyllama.__all__}
     public |= {f"cyllama.compat.{name}" for name in cyllama.compat.__all__}
+    public |= {f"cyllama_server.{name}" for name in cyllama_server.__all__}
     errors = {name for name, value in vars(cyllama.errors).items() if isinstance(value, type)}
     assert sorted(SHOWN) == sorted(public | {f"cyllama.{name}" for name in errors})
 

@@ -23,7 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chat_submission", "embeddings"),
     ("llm", "session", "exclusivity", "session_choice", "session_pool"),  # what callers use
     ("",),  # the package itself
-    ("cli", "__main__", "compat", "langchain_cyllama"),
+    ("compat", "langchain_cyllama", "cyllama_server"),
+    ("cli", "__main__"),
 )
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 
@@ -48,7 +49,7 @@ def layer(module: str) -> int:
 
 
 def is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("cyllama", "langchain_cyllama")
+    return module.partition(".")[0] in ("cyllama", "langchain_cyllama", "cyllama_server")
 
 
 def test_every_module_has_a_layer():

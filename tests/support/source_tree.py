@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"cyllama": ROOT / "cyllama", "langchain_cyllama": ROOT / "integrations" / "langchain_cyllama"}
+PACKAGES = {
+    "cyllama": ROOT / "cyllama",
+    "langchain_cyllama": ROOT / "integrations" / "langchain_cyllama",
+    "cyllama_server": ROOT / "integrations" / "cyllama_server",
+}
 
 
 class Import(NamedTuple):

@@ -1,0 +1,173 @@
+"""`/v1/completions`: texts that go on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cyllama import AsyncStream, TokenLogprob
+from cyllama import Response as TextResponse
+
+from .chat_answers import FINGERPRINT, error_event, event, timings_of, usage_of
+from .chat_request import MOST_CHOICES, StreamOptions
+from .connection import read_body, until_gone
+from .conversations import NamesConversation, conversation_of
+from .errors import ApiError
+from .generation import Answers, Asked
+from .models import LoadedModel
+from .sampling import Sampling
+from .server import Call, server_of
+from .tenants import Tenant
+
+router = APIRouter()
+
+
+class CompletionRequest(Sampling, NamesConversation):
+    """A text to continue, as OpenAI's API has it."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    model: str | None = None
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    best_of: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: int | None = Field(None, ge=0, le=20)
+    grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, one or several."""
+        given = self.prompt
+        single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
+        found: list[Any] = [given] if single else list(given)
+        if not found or len(found) * (self.n or 1) > MOST_CHOICES:
+            raise ApiError(400, f"prompt: expected 1 to {MOST_CHOICES} answers in all", param="prompt")
+        return found
+
+    def check(self) -> None:
+        """Refuse what would change the answer, and is not possible."""
+        if self.suffix:
+            raise ApiError(400, "suffix: text in the middle cannot be generated", param="suffix")
+        if self.best_of not in (None, 1, self.n):
+            raise ApiError(400, "best_of: expected the value of n", param="best_of")
+
+
+@router.post("/v1/completions", response_model=None)
+async def completions(request: Request) -> Response:
+    """Continue texts, as OpenAI's API does."""
+    server = server_of(request)
+    tenant = server.identify(request)
+    body = await read_body(request, CompletionRequest)
+    body.check()
+    conversation = conversation_of(body, request.headers)
+
+    async def answer() -> Response:
+        plan = partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens)
+        answers = await server.begin(body.model, plan)
+        return await server.respond(
+            answers, stream=bool(body.stream), events=partial(_events, body), whole=partial(_whole, body)
+        )
+
+    return await until_gone(request.receive, answer())
+
+
+def _plan(
+    body: CompletionRequest, tenant: Tenant, conversation: str | None, model: LoadedModel, *, limit: int | None
+) -> Call:
+    llm = model.llm
+    options = body.options(llm, limit=limit)
+    if body.max_tokens is body.n_predict is body.max_completion_tokens is None:
+        options["max_tokens"] = 16  # as OpenAI's API has it
+    expected = body.response_format or body.json_schema
+    options |= {"logprobs": body.logprobs, "grammar": body.grammar or None, "response_format": expected}
+    prompts = [prompt for prompt in body.prompts for _ in range(body.n or 1)]
+    first = prompts[0] if isinstance(prompts[0], str) else llm.detokenize(prompts[0])
+
+    def start(index: int, session: str | None) -> AsyncStream:
+        seed = options.get("seed")
+        each = options if seed is None else options | {"seed": seed + index % (body.n or 1)}
+        return llm.astream(prompts[index], session=session, **each)
+
+    return Call(Asked(tenant, conversation, first, {}), [partial(start, i) for i in range(len(prompts))])
+
+
+def _whole(body: CompletionRequest, answers: Answers[Any, Any]) -> Response:
+    usage = usage_of(answers.usage)
+    if len(body.prompts) > 1:  # each prompt counts once
+        firsts = answers.responses[:: body.n or 1]
+        usage["prompt_tokens"] = sum(response.usage.prompt_tokens for response in firsts)
+        usage["prompt_tokens_details"] = {"cached_tokens": sum(response.usage.cached_tokens for response in firsts)}
+        usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    choices = [_choice(body, answers, i, response) for i, response in enumerate(answers.responses)]
+    timings = timings_of(answers.usage, answers.timings)
+    return JSONResponse({**_common(body, answers), "choices": choices, "usage": usage, "timings": timings})
+
+
+async def _events(body: CompletionRequest, answers: Answers[Any, Any]) -> AsyncIterator[bytes]:
+    common = _common(body, answers)
+    try:
+        async for index, chunk in answers:
+            logprobs = _logprobs(answers, chunk.logprobs) if body.logprobs is not None else None
+            choice = {"index": index, "text": str(chunk), "logprobs": logprobs, "finish_reason": None}
+            yield event({**common, "choices": [choice]})
+        for index, response in enumerate(answers.responses):
+            choice = {"index": index, "text": "", "logprobs": None, "finish_reason": _finish_reason(response)}
+            yield event({**common, "choices": [choice]})
+        if body.stream_options is not None and body.stream_options.include_usage:
+            yield event({**common, "choices": [], "usage": usage_of(answers.usage)})
+    except Exception as error:
+        yield error_event(error)
+        return
+    yield event(None)
+
+
+def _common(body: CompletionRequest, answers: Answers[Any, Any]) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-{uuid.uuid4().hex}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": body.model or answers.model.name,
+        "system_fingerprint": FINGERPRINT,
+    }
+
+
+def _choice(body: CompletionRequest, answers: Answers[Any, Any], index: int, response: TextResponse) -> dict[str, Any]:
+    text = response.text
+    if body.echo:
+        prompt = body.prompts[index // (body.n or 1)]
+        text = (prompt if isinstance(prompt, str) else answers.model.llm.detokenize(prompt)) + text
+    logprobs = None if response.logprobs is None else _logprobs(answers, response.logprobs)
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish_reason(response)}
+
+
+def _finish_reason(response: TextResponse) -> str:
+    return "length" if response.finish_reason == "cancelled" else response.finish_reason
+
+
+def _logprobs(answers: Answers[Any, Any], logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Return log probabilities in the form of this API, which is older than that of chats."""
+    is_end = answers.model.llm.model.vocab.is_eog
+    kept = [each for each in logprobs if not is_end(each.token_id)]
+    offsets = [0]
+    for each in kept:
+        offsets.append(offsets[-1] + len(each.token))
+    return {
+        "tokens": [each.token for each in kept],
+        "token_logprobs": [max(each.logprob, -9999.0) for each in kept],
+        "top_logprobs": [{top.token: max(top.logprob, -9999.0) for top in each.top} for each in kept],
+        "text_offset": offsets[:-1],
+    }

@@ -1,0 +1,189 @@
+"""From a request to the pieces of its answers: a model, a session for each answer, and the streams that generate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from cyllama import (
+    AsyncChatStream,
+    AsyncStream,
+    ChatDelta,
+    ChatResponse,
+    OutputError,
+    Response,
+    SessionLease,
+    TextChunk,
+    Timings,
+    Usage,
+)
+from cyllama.stream import start_in_thread
+
+from .errors import shutting_down
+from .metrics import Metrics
+from .models import LoadedModel
+from .tenants import Tenant
+
+DeltaT = TypeVar("DeltaT", ChatDelta, TextChunk)
+ResponseT = TypeVar("ResponseT", ChatResponse, Response)
+Start = Callable[[str | None], "AsyncChatStream | AsyncStream"]
+
+
+class Asked(NamedTuple):
+    """What a request says of its session.
+
+    Attributes:
+        tenant: Who asks.
+        conversation: What the conversation is called, if it is.
+        history: All that the model is given: messages, or a prompt.
+        options: The options of the call that change the prompt.
+    """
+
+    tenant: Tenant
+    conversation: str | None
+    history: str | Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any]
+
+
+class Answers(Generic[DeltaT, ResponseT]):
+    """The answers of one request, while they are generated.
+
+    Args:
+        model: The model, in use until these are closed.
+        stack: What is closed with these: the use of the model, among others.
+        metrics: What counts the answers.
+        seconds: After which the answers end, with what there is of them.
+    """
+
+    def __init__(self, model: LoadedModel, stack: AsyncExitStack, metrics: Metrics, seconds: float) -> None:
+        self.model = model
+        self._stack = stack
+        self._metrics = metrics
+        self._streams: list[Any] = []
+        self._items: asyncio.Queue[tuple[int, DeltaT | BaseException | None]] = asyncio.Queue()
+        self._readers: list[asyncio.Task[None]] = []
+        self._first: list[tuple[int, DeltaT]] = []
+        self._n_reading = 0
+        self._seconds = seconds
+        self._late = False
+
+    async def start(self, asked: Asked, starts: Sequence[Start]) -> None:
+        """Begin to generate: each answer in a session of its own, which continues what is known of the history.
+
+        Raises:
+            CyllamaError: The request cannot be answered.
+        """
+        for start in starts:
+            lease = self.model.pool.lease(
+                asked.history, asked.conversation, tenant=asked.tenant.id, options=asked.options
+            )
+            await self._begin(asked, lease, start)
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._end_late)
+        self._stack.callback(timer.cancel)
+
+    async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
+        await self._stack.enter_async_context(lease)
+        if lease.name is not None:
+            self.model.sessions.note(lease.name, asked.tenant, asked.conversation)
+        stream = await start_in_thread(lambda: lease.hand_over(start))
+        self._stack.push_async_callback(stream.aclose)
+        index = len(self._streams)
+        self._streams.append(stream)
+        reader = asyncio.ensure_future(self._read(index, stream))
+        self._stack.callback(reader.cancel)
+        self._readers.append(reader)
+        self._n_reading += 1
+
+    async def _read(self, index: int, stream: Any) -> None:
+        try:
+            async for delta in stream:
+                self._items.put_nowait((index, delta))
+        except OutputError:  # a call breaks a rule of its schema that no grammar says: the client sees what it is
+            pass
+        except Exception as error:
+            self._items.put_nowait((index, error))
+        self._items.put_nowait((index, None))
+
+    def _end_late(self) -> None:
+        self._late = True
+        for stream in self._streams:
+            stream.cancel()
+
+    async def wait_for_first(self, seconds: float) -> None:
+        """Wait for the first piece, at most for some seconds, so that an error is the response and no part of it.
+
+        Raises:
+            CyllamaError: The generation failed.
+        """
+        try:
+            item = await asyncio.wait_for(self._items.get(), seconds)
+        except asyncio.TimeoutError:
+            return
+        if isinstance(item[1], BaseException):
+            raise item[1]
+        if item[1] is None:
+            self._n_reading -= 1
+        else:
+            self._first.append((item[0], item[1]))
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, DeltaT]]:
+        """Yield the pieces of all answers, each with the index of its answer.
+
+        Raises:
+            CyllamaError: A generation failed.
+        """
+        for item in self._first:
+            yield item
+        while self._n_reading:
+            index, delta = await self._items.get()
+            if delta is None:
+                self._n_reading -= 1
+            elif isinstance(delta, BaseException):
+                raise delta
+            else:
+                yield index, delta
+
+    async def read(self) -> list[ResponseT]:
+        """Return all answers, after their end.
+
+        Raises:
+            CyllamaError: A generation failed.
+        """
+        async for _ in self:
+            pass
+        return self.responses
+
+    @property
+    def responses(self) -> list[ResponseT]:
+        """The answers, after all pieces were read.
+
+        Raises:
+            ApiError: The server ended one.
+        """
+        found = [stream.response for stream in self._streams]
+        if not self._late and any(response.finish_reason == "cancelled" for response in found):
+            raise shutting_down()
+        return found
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all answers; the prompt, which is the same for all, counts once."""
+        found = [response.usage for response in self.responses]
+        completion = sum(usage.completion_tokens for usage in found)
+        return Usage(found[0].prompt_tokens, completion, found[0].cached_tokens)
+
+    @property
+    def timings(self) -> Timings:
+        """The times of the first answer."""
+        return self.responses[0].timings
+
+    async def aclose(self) -> None:
+        """End what still runs, and give back the sessions and the model. Closing twice has no further effect."""
+        for stream in self._streams:
+            stream.cancel()
+        await self._stack.aclose()
+        for stream in self._streams:
+            self._metrics.count_answer(self.model.name, stream.response.usage, stream.response.timings)
+        self._streams = []

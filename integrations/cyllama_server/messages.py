@@ -1,0 +1,83 @@
+"""`/v1/messages` and `/v1/messages/count_tokens`: Anthropic's API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cyllama import AsyncChatStream
+
+from .connection import read_body, until_gone
+from .conversations import conversation_of
+from .generation import Answers, Asked
+from .messages_answers import MessageAnswer, error_event
+from .messages_request import CountRequest, MessagesRequest
+from .models import LoadedModel
+from .server import Call, server_of
+from .tenants import Tenant
+
+router = APIRouter()
+
+
+@router.post("/v1/messages", response_model=None)
+async def messages(request: Request) -> Response:
+    """Answer messages, as Anthropic's API does."""
+    server = server_of(request)
+    tenant = server.identify(request)
+    body = await read_body(request, MessagesRequest)
+    conversation = conversation_of(body, request.headers) or body.session_of_agent
+
+    async def answer() -> Response:
+        plan = partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens)
+        answers = await server.begin(body.model, plan)
+        return await server.respond(
+            answers, stream=bool(body.stream), events=partial(_events, body), whole=partial(_whole, body)
+        )
+
+    return await until_gone(request.receive, answer())
+
+
+@router.post("/v1/messages/count_tokens", response_model=None)
+async def count_tokens(request: Request) -> Response:
+    """Return how many tokens the prompt of some messages has."""
+    server = server_of(request)
+    server.identify(request)
+    body = await read_body(request, CountRequest)
+    async with server.models.use(body.model) as model:
+        options: dict[str, Any] = body.prompt_options()
+        n_tokens = await asyncio.to_thread(model.llm.count_tokens, body.history, **options)
+    return JSONResponse({"input_tokens": n_tokens})
+
+
+def _plan(
+    body: MessagesRequest, tenant: Tenant, conversation: str | None, model: LoadedModel, *, limit: int | None
+) -> Call:
+    history, options = body.history, body.call_options(limit=limit)
+
+    def start(session: str | None) -> AsyncChatStream:
+        return model.llm.astream_chat(history, session=session, **options)
+
+    return Call(Asked(tenant, conversation, history, body.prompt_options()), [start])
+
+
+def _whole(body: MessagesRequest, answers: Answers[Any, Any]) -> Response:
+    return JSONResponse(MessageAnswer(body, answers).whole())
+
+
+async def _events(body: MessagesRequest, answers: Answers[Any, Any]) -> AsyncIterator[bytes]:
+    message = MessageAnswer(body, answers)
+    try:
+        yield message.begin()
+        async for _, delta in answers:
+            for piece in message.pieces(delta):
+                yield piece
+        for piece in message.end():
+            yield piece
+    except Exception as error:
+        yield error_event(error)

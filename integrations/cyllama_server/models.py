@@ -1,0 +1,211 @@
+"""The models of a server: loaded on demand, and unloaded where the memory is for others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyllama import LLM, ModelConfig, SessionPool
+from cyllama.models import resolve_model_path
+from cyllama.models.parts import part_paths
+
+from .errors import ApiError, too_busy
+from .sessions import KnownSessions
+from .settings import ServerSettings
+
+logger = logging.getLogger("cyllama.server")
+
+PARALLEL_PER_CORE, MOST_PARALLEL = 8, 64
+"""How many generations a model decodes together: on CPUs, a step of 16 tokens takes far less than 16 steps of one."""
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model while it is loaded.
+
+    Attributes:
+        name: What clients call it.
+        llm: The model.
+        pool: Finds the session of a request.
+        sessions: The sessions that requests have used.
+        n_bytes: Bytes of its weights.
+    """
+
+    name: str
+    llm: LLM
+    pool: SessionPool
+    sessions: KnownSessions
+    n_bytes: int
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """A model that may be loaded.
+
+    Attributes:
+        name: What clients call it.
+        path: Its file, or its name on the hub.
+        options: What it is loaded with.
+        created: When the server began to serve it, in seconds since 1970.
+        loaded: The model, while it is loaded.
+        users: Requests that use it now.
+        last_used: When the last request began or ended, on the clock `time.monotonic`.
+        mean_seconds: How long its requests take, on average; later ones count more.
+    """
+
+    name: str
+    path: str | None
+    options: dict[str, Any]
+    created: int = field(default_factory=lambda: int(time.time()))
+    loaded: LoadedModel | None = None
+    users: int = 0
+    last_used: float = 0.0
+    mean_seconds: float = 1.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def n_parallel(self) -> int:
+        """How many requests run together; more wait."""
+        return self.options["n_parallel"]
+
+
+class Models:
+    """All models of a server.
+
+    Args:
+        settings: Which ones, and how much memory they may take.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._max_queue = settings.max_queue
+        self._budget = None if settings.memory_budget_mb is None else settings.memory_budget_mb * 2**20
+        self._any_model = settings.any_model
+        self.served = {
+            name: ServedModel(name, path, {"n_parallel": default_parallel()} | settings.options_of(name))
+            for name, path in settings.models.items()
+        }
+        self._room = asyncio.Lock()
+
+    @property
+    def loaded(self) -> dict[str, LLM]:
+        """The models that are loaded, by name."""
+        return {name: each.loaded.llm for name, each in self.served.items() if each.loaded is not None}
+
+    def find(self, name: str | None) -> ServedModel:
+        """Return the model of a name; the first one where a request names none.
+
+        Raises:
+            ApiError: There is no such model.
+        """
+        first = next(iter(self.served.values()))
+        found = first if name is None else self.served.get(name, first if self._any_model else None)
+        if found is None:
+            names = ", ".join(self.served)
+            raise ApiError(
+                404, f"there is no model {name!r:.80}: there are {names}", code="model_not_found", param="model"
+            )
+        return found
+
+    @asynccontextmanager
+    async def use(self, name: str | None) -> AsyncIterator[LoadedModel]:
+        """Load a model if it is not loaded, and keep it loaded until the `async with` block ends.
+
+        Raises:
+            ApiError: There is no such model, too many requests wait for it, or there is no room for it.
+            CyllamaError: It cannot be loaded.
+        """
+        model = self.find(name)
+        waiting = model.users - model.n_parallel
+        if waiting >= self._max_queue:
+            message = f"{waiting} requests wait for the model {model.name!r}, the limit: try again later"
+            raise too_busy(message, model.mean_seconds * (waiting + 1) / model.n_parallel)
+        model.users += 1
+        begin = model.last_used = time.monotonic()
+        try:
+            async with model.lock:
+                if model.loaded is None:
+                    model.loaded = await self._load(model)
+            yield model.loaded
+        finally:
+            model.users -= 1
+            model.last_used = time.monotonic()
+            model.mean_seconds += 0.1 * (model.last_used - begin - model.mean_seconds)
+
+    async def close(self) -> None:
+        """Unload all models; their generations end as "cancelled"."""
+        for model in self.served.values():
+            await _unload(model)
+
+    async def _load(self, model: ServedModel) -> LoadedModel:
+        path = await asyncio.to_thread(resolve_model_path, model.path)
+        n_bytes = sum(part.stat().st_size for part in part_paths(path) if part.exists())
+        async with self._room:  # two models that are loaded at once would count the same room twice
+            await self._make_room(model, n_bytes)
+            logger.info("loading the model %s", model.name)
+            llm = await _in_thread(lambda going_on: LLM(path, progress_callback=going_on, **model.options))
+        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), n_bytes)
+
+    async def _make_room(self, model: ServedModel, n_bytes: int) -> None:
+        """Unload models until there is room for another one."""
+        if self._budget is None:
+            return
+        if n_bytes > self._budget:
+            raise ApiError(
+                503, f"the model {model.name!r} has {n_bytes} bytes, but memory_budget_mb is {self._budget >> 20}"
+            )
+        while self._used() + n_bytes > self._budget:
+            idle = [each for each in self.served.values() if each.loaded is not None and not each.users]
+            if not idle:
+                raise ApiError(
+                    503,
+                    f"there is no room for the model {model.name!r} while others answer: try again later",
+                    code="no_room",
+                    headers={"Retry-After": "5"},
+                )
+            await _unload(min(idle, key=lambda each: each.last_used))
+
+    def _used(self) -> int:
+        return sum(each.loaded.n_bytes for each in self.served.values() if each.loaded is not None)
+
+
+async def _unload(model: ServedModel) -> None:
+    loaded, model.loaded = model.loaded, None
+    if loaded is not None:
+        logger.info("unloading the model %s", model.name)
+        await asyncio.to_thread(loaded.llm.close)
+
+
+async def _in_thread(load: Callable[[Callable[[float], bool]], LLM]) -> LLM:
+    """Load a model in a thread. Loading stops when the task is cancelled."""
+    wanted = True
+    loading = asyncio.ensure_future(asyncio.to_thread(load, lambda _: wanted))
+    try:
+        return await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        wanted = False
+        loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
+def default_parallel() -> int:
+    """Return how many generations a model decodes together on this machine.
+
+    >>> 4 <= default_parallel() <= MOST_PARALLEL
+    True
+    """
+    least = ModelConfig().n_parallel
+    return max(least, min(MOST_PARALLEL, PARALLEL_PER_CORE * _cores()))
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1

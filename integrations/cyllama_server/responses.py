@@ -1,0 +1,108 @@
+"""`/v1/responses`: OpenAI's API whose responses go on from each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cyllama import AsyncChatStream
+
+from .connection import read_body, until_gone
+from .conversations import conversation_of
+from .generation import Answers, Asked
+from .models import LoadedModel
+from .responses_answers import ResponseAnswer
+from .responses_request import ResponsesRequest
+from .responses_store import StoredResponse
+from .server import Call, Server, server_of
+from .tenants import Tenant
+
+router = APIRouter()
+
+
+@router.post("/v1/responses", response_model=None)
+async def create_response(request: Request) -> Response:
+    """Answer an input. With `previous_response_id`, it goes on from there: in its session, or in a fork of it."""
+    server = server_of(request)
+    tenant = server.identify(request)
+    body = await read_body(request, ResponsesRequest)
+    before: list[dict[str, Any]] = []
+    conversation = conversation_of(body, request.headers)
+    if body.previous_response_id is not None:
+        previous = server.responses.find(tenant, body.previous_response_id, status=400)
+        before, conversation = previous.messages, conversation or previous.conversation
+    turn = _Turn(server, tenant, body, before, conversation)
+
+    async def answer() -> Response:
+        answers = await server.begin(body.model, turn.plan)
+        return await server.respond(answers, stream=bool(body.stream), events=turn.events, whole=turn.whole)
+
+    return await until_gone(request.receive, answer())
+
+
+@router.get("/v1/responses/{response_id}", response_model=None)
+async def get_response(request: Request, response_id: str) -> Response:
+    """Return a response that was stored."""
+    server = server_of(request)
+    return JSONResponse(server.responses.find(server.identify(request), response_id).body)
+
+
+@router.delete("/v1/responses/{response_id}", response_model=None)
+async def delete_response(request: Request, response_id: str) -> Response:
+    """Forget a response."""
+    server = server_of(request)
+    server.responses.remove(server.identify(request), response_id)
+    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One request, and what it goes on from."""
+
+    server: Server
+    tenant: Tenant
+    body: ResponsesRequest
+    before: list[dict[str, Any]]
+    conversation: str | None
+
+    def plan(self, model: LoadedModel) -> Call:
+        """Return what the request makes of a model."""
+        history = self.body.history(self.before)
+        options = self.body.call_options(limit=self.server.settings.max_tokens)
+
+        def start(session: str | None) -> AsyncChatStream:
+            return model.llm.astream_chat(history, session=session, **options)
+
+        return Call(Asked(self.tenant, self.conversation, history, self.body.prompt_options()), [start])
+
+    def whole(self, answers: Answers[Any, Any]) -> Response:
+        """Return the response after the end of the answer."""
+        found = ResponseAnswer(self.body, answers).whole()
+        self._store(answers, found)
+        return JSONResponse(found)
+
+    async def events(self, answers: Answers[Any, Any]) -> AsyncIterator[bytes]:
+        """Yield the events of the response."""
+        response = ResponseAnswer(self.body, answers)
+        try:
+            for piece in response.begin():
+                yield piece
+            async for _, delta in answers:
+                for piece in response.pieces(delta):
+                    yield piece
+            last = list(response.end())
+            self._store(answers, response.whole())  # before the client can refer to it
+            for piece in last:
+                yield piece
+        except Exception as error:
+            yield response.fail(error)
+
+    def _store(self, answers: Answers[Any, Any], response: dict[str, Any]) -> None:
+        if self.body.store is not False:
+            messages = [*self.before, *self.body.messages(), answers.responses[0].message.to_dict()]
+            self.server.responses.add(self.tenant, StoredResponse(response, messages, self.conversation))

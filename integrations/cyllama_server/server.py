@@ -1,0 +1,111 @@
+"""What the routes of one server share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .connection import EventStream
+from .generation import Answers, Asked, Start
+from .metrics import Metrics
+from .models import LoadedModel, Models
+from .responses_store import StoredResponses
+from .settings import ServerSettings
+from .tenants import Tenant, Tenants
+
+
+class Call(NamedTuple):
+    """What a request makes of a model.
+
+    Attributes:
+        asked: What it says of its session.
+        starts: Starts each of its answers, in the session of a name.
+    """
+
+    asked: Asked
+    starts: Sequence[Start]
+
+
+class Server:
+    """The state of one server.
+
+    Args:
+        settings: What it is configured with.
+
+    Attributes:
+        settings: What it is configured with.
+        models: Its models.
+        tenants: Who may use them.
+        responses: Responses that may be continued.
+        metrics: What an operator can see.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.models = Models(settings)
+        admin_key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
+        self.tenants = Tenants(settings.keys, admin_key)
+        self.responses = StoredResponses()
+        self.metrics = Metrics(lambda: self.models.loaded)
+
+    def identify(self, request: Request) -> Tenant:
+        """Return who a request comes from, or raise `ApiError`."""
+        return self.tenants.identify(request)
+
+    async def begin(self, model_name: str | None, plan: Callable[[LoadedModel], Call]) -> Answers[Any, Any]:
+        """Return the answers of a request, which are being generated. The caller closes them.
+
+        Args:
+            model_name: The model; `None` for the first one.
+            plan: Returns what the request makes of the model.
+
+        Raises:
+            ApiError: There is no such model, or too many requests wait for it.
+            CyllamaError: The request is not valid.
+        """
+        async with AsyncExitStack() as stack:
+            model = await stack.enter_async_context(self.models.use(model_name))
+            call = plan(model)
+            answers = Answers[Any, Any](model, stack.pop_all(), self.metrics, self.settings.max_time_s)
+            stack.push_async_callback(answers.aclose)
+            await answers.start(call.asked, call.starts)
+            stack.pop_all()
+        return answers
+
+    async def respond(
+        self,
+        answers: Answers[Any, Any],
+        *,
+        stream: bool,
+        events: Callable[[Answers[Any, Any]], Any],
+        whole: Callable[[Answers[Any, Any]], Response],
+    ) -> Response:
+        """Return the response with some answers, which close themselves.
+
+        Args:
+            answers: The answers.
+            stream: Whether the client wants events.
+            events: Returns the events, as bytes, with an error as the last one.
+            whole: Returns the response after the answers have ended.
+
+        Raises:
+            CyllamaError: A generation failed before the response began.
+        """
+        keep_alive = self.settings.keep_alive_s
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(answers.aclose)
+            if stream:
+                await answers.wait_for_first(keep_alive)
+                stack.pop_all()
+                return EventStream(events(answers), answers.aclose, keep_alive=keep_alive)
+            await answers.read()
+            return whole(answers)
+
+
+def server_of(request: Request) -> Server:
+    """Return the server that got a request."""
+    return request.app.state.server

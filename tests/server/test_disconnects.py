@@ -1,0 +1,108 @@
+"""A client that goes away frees its place, wherever its request is."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from ..support.server import ServerProcess
+
+LONG: Any = {"messages": [{"role": "user", "content": "Tell me a story."}], "ignore_eos": True, "max_tokens": 2000}
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[ServerProcess]:
+    """A server that answers one request at a time."""
+    with ServerProcess("--option", "n_parallel=1", "--option", "n_ctx=2048", "--max-queue", "2") as server:
+        yield server
+
+
+def connect(server: ServerProcess, body: dict[str, Any], path: str = "/v1/chat/completions") -> socket.socket:
+    """Send a request, and return the connection without reading the answer."""
+    url = urlsplit(server.url)
+    connection = socket.create_connection((url.hostname, url.port))
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_client_that_goes_away_ends_its_generation(busy: ServerProcess, stream: bool, path: str):
+    body = LONG | {"stream": stream, "prompt": "Once upon a time"}
+    with connect(busy, body, path):
+        busy.wait_for("cyllama_running", 1)
+    busy.wait_for("cyllama_running", 0)
+    assert busy.http.post("/v1/chat/completions", json=LONG | {"max_tokens": 1}).status_code == 200
+
+
+def test_a_client_that_goes_away_while_it_waits_leaves_the_line(busy: ServerProcess):
+    with connect(busy, LONG | {"stream": True}):
+        busy.wait_for("cyllama_running", 1)
+        with connect(busy, LONG | {"stream": True}):
+            busy.wait_for("cyllama_waiting", 1)
+        busy.wait_for("cyllama_waiting", 0)
+        assert busy.metric("cyllama_running") == 1
+    busy.wait_for("cyllama_running", 0)
+
+
+def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
+    connections = [connect(busy, LONG | {"stream": True}) for _ in range(3)]
+    busy.wait_for("cyllama_waiting", 2)
+    refused = busy.http.post("/v1/chat/completions", json=LONG)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    for connection in connections:
+        connection.close()
+    busy.wait_for("cyllama_running", 0)
+    busy.wait_for("cyllama_waiting", 0)
+    assert busy.http.post("/v1/chat/completions", json=LONG | {"max_tokens": 1}).status_code == 200
+
+
+def test_a_stream_that_is_silent_says_that_it_is_alive():
+    arguments = ("--keep-alive-s", "0.05", "--option", "n_parallel=1", "--option", "n_ctx=2048")
+    with ServerProcess(*arguments) as server, connect(server, LONG | {"stream": True}):
+        server.wait_for("cyllama_running", 1)
+        with server.http.stream("POST", "/v1/chat/completions", json=LONG | {"stream": True}) as response:
+            assert response.headers["x-accel-buffering"] == "no"
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert next(line for line in response.iter_lines() if line.startswith(":")) == ": keep-alive"
+
+
+def test_an_answer_that_takes_too_long_ends_with_what_there_is():
+    with ServerProcess("--max-time-s", "0.3") as server:
+        body = LONG | {"max_tokens": 100_000, "logit_bias": {"0": 1}}
+        choice = server.http.post("/v1/chat/completions", json=body).json()["choices"][0]
+        assert (choice["finish_reason"], bool(choice["message"]["content"])) == ("length", True)
+
+
+@pytest.mark.parametrize(("seconds", "finish"), [("0", None), ("60", "length")])
+def test_a_shutdown_finishes_or_cancels_what_runs(seconds: str, finish: str | None):
+    with ServerProcess("--shutdown-s", seconds, "--option", "n_ctx=2048") as server:
+        body = LONG | {"stream": True, "max_tokens": 100_000 if finish is None else 300}
+        with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            stopping = server.stop_soon()
+            reasons = list(_finish_reasons(lines))
+        stopping.join()
+        assert reasons == ([] if finish is None else [finish])
+
+
+def _finish_reasons(lines: Iterator[str]) -> Iterator[str]:
+    try:
+        for line in lines:
+            if line.startswith("data: {"):
+                choices = json.loads(line[6:]).get("choices") or [{}]
+                if reason := choices[0].get("finish_reason"):
+                    yield reason
+    except httpx.TransportError:  # the connection was cut
+        return
