@@ -189,6 +189,9 @@ def test_keys_are_not_shown_while_they_are_kept_and_are_afterwards(monkeypatch: 
         assert before[3] & termios.ECHO
         with suppress(KeyboardInterrupt), keys_kept():
             os.write(keyboard, b"typed\r")
+            assert (
+                os.read(stdin.fileno(), 64) == b"typed\r"
+            )  # Enter is still the key, and the terminal has seen all of it
             raise KeyboardInterrupt
         assert termios.tcgetattr(stdin) == before
         assert select.select([keyboard], [], [], 0) == ([], [], []), "nothing was shown"
