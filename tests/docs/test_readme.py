@@ -38,8 +38,8 @@ def test_it_says_once_that_another_project_has_the_name():
     assert README.count("another project") == 1
 
 
-def test_it_has_one_picture_and_one_table_of_figures():
-    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == [PICTURE.relative_to(ROOT).as_posix()]
+def test_it_shows_a_chat_and_the_flow_and_one_table_of_figures():
+    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == ["docs/terminal.svg", "docs/flow.svg"]
     assert len(compared()) > 3
 
 
