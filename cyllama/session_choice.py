@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .chat import Message, MessageLike
+from .engine.conversation import TENANT_END
 from .errors import SessionError
 from .exclusivity import Exclusivity
 from .llm import LLM
@@ -16,7 +17,6 @@ from .llm import LLM
 #: How a session was chosen; "none" without a session.
 SessionChoice: TypeAlias = Literal["continue", "rewrite", "fork", "new", "none"]
 
-TENANT_END = "\x1e"  # in names of sessions
 _HISTORY_NUMBER = "\x1f"
 _PROMPT_OPTIONS = ("tools", "chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort")
 _MESSAGE_PARTS = ("role", "content", "name", "reasoning_content")  # what a prompt has of a message, besides its calls

@@ -124,8 +124,8 @@ class SessionPool:
             namespace: Which part of the caller's program calls, such as an agent. Its calls rewrite each other's
                 sessions, and fork those of other namespaces.
             tenant: The owner of the conversation. Conversations of different tenants are different, also where their
-                names or histories are equal. (The engine still evaluates an equal beginning of two prompts once for
-                all sessions of an :class:`LLM`, and `usage.cached_tokens` shows that.)
+                names or histories are equal, and share no cached prefix: neither `usage.cached_tokens` nor the time to
+                the first token tells one of them what another one said.
             options: Options of the call. Those that change the prompt, such as `tools`, are a part of the history.
 
         Returns:

@@ -10,6 +10,9 @@ from typing import Literal, NamedTuple
 from ..errors import SessionError
 from .sequence import LeaseHolder, common_prefix
 
+TENANT_END = "\x1e"
+"""What ends the tenant in the name of a conversation that belongs to one."""
+
 
 class Reply(NamedTuple):
     """Where an answer ends in a conversation."""
@@ -57,6 +60,15 @@ class Conversation(LeaseHolder):
         self.opened = False
         self.last_used = 0
         self.forgotten = False
+
+    @property
+    def scope(self) -> str:
+        """Its tenant: only the conversations of one tenant share prefixes, so that no other one learns of them.
+
+        How soon an answer begins, and ``cached_tokens``, would tell whether another conversation began alike.
+        """
+        tenant, end, _ = self.name.partition(TENANT_END)
+        return tenant if end else ""
 
     @property
     def failed(self) -> bool:

@@ -165,7 +165,7 @@ class Engine(Worker[Message]):
                     target.hold(self._kv_cache.keep(source.sequence))
             case Adopt(conversation, tokens, state, adapters):
                 if conversation.lease is None:  # if forgotten since, Forget follows
-                    conversation.hold(self._kv_cache.adopt(tokens, state, adapters))
+                    conversation.hold(self._kv_cache.adopt(tokens, state, adapters, scope=conversation.scope))
             case Forget(conversation):
                 for request in self._scheduler.unfinished(conversation):
                     self._retire(request, "cancelled")

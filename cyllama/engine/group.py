@@ -49,7 +49,7 @@ class Groups:
         followers = self._followers.pop(leader, [])
         if followers and leader.wants_tokens:
             assert leader.sequence is not None
-            with kv_cache.branch(leader.sequence, shareable=False) as copy:
+            with kv_cache.branch(leader.sequence, scope=None) as copy:
                 for request in followers:
                     request.hold(kv_cache.keep(copy.sequence))
                     request.n_reused = len(request.prompt) if copy.sequence.tokens else None

@@ -101,7 +101,7 @@ class KVCache(SequenceStore):
         lease = self._open(query)
         if begins_in_order:
             self._in_order = lease.sequence
-        if query.shareable:
+        if query.scope is not None:
             self.plan_checkpoint(lease.sequence, query.n_prompt - 1)
         return lease
 
@@ -124,7 +124,7 @@ class KVCache(SequenceStore):
         The text of a request without a conversation must not depend on what else the context holds.
         """
         in_order = False
-        if not query.shareable and query.own is None:
+        if query.scope is None and query.own is None:
             in_order = self.begin_in_order(query.n_at_first)
             while not in_order and self.move_away():
                 pass  # an empty context gives it the same cells every time
@@ -134,7 +134,7 @@ class KVCache(SequenceStore):
     # --- match: what a request can use
 
     def open(
-        self, tokens: Sequence[int], own: CachedSequence | None, *, shareable: bool, adapters: AdapterKey = ()
+        self, tokens: Sequence[int], own: CachedSequence | None, *, scope: str | None, adapters: AdapterKey = ()
     ) -> Lease:
         """Return a lease that extends a resident sequence, which holds the longest known prefix of ``tokens``.
 
@@ -145,21 +145,21 @@ class KVCache(SequenceStore):
         Args:
             tokens: Token ids of all that has to be in the sequence before the next token is sampled.
             own: What the request's conversation went on from last time.
-            shareable: Whether the conversation shares prefixes with others, and they with it.
+            scope: Whose prefixes it shares, and who shares those of it; ``None`` for no others.
             adapters: What the request is computed with.
 
         Raises:
             RuntimeError: All sequences of the context are in use.
         """
-        return self._open(prefixes.Query(tokens, own, shareable, adapters))
+        return self._open(prefixes.Query(tokens, own, scope, adapters))
 
     def _open(self, query: prefixes.Query) -> Lease:
         shared = 0
-        if query.shareable and not self.drops_tails:
+        if query.scope is not None and not self.drops_tails:
             shared = prefixes.shared_prefix(query, self._sequences)
         sequence = self._reuse(query)
         if sequence is None:
-            sequence = self._new_resident(shareable=query.shareable, adapters=query.adapters)
+            sequence = self._new_resident(scope=query.scope, adapters=query.adapters)
         lease = sequence.extension = self.keep(sequence)
         sequence.planned, sequence.target = [], query.tokens
         if shared >= len(sequence.tokens) + MIN_SHARED:
@@ -185,7 +185,7 @@ class KVCache(SequenceStore):
         if source is query.own and len(source.leases) <= 1 and not source.running:
             self._truncate(source, n)
             return source
-        return self._copy_of(source, n, shareable=query.shareable)
+        return self._copy_of(source, n, scope=query.scope)
 
     def _usable(self, sequence: CachedSequence, n: int) -> int:
         """Return how many of its first ``n`` tokens a sequence can go back to."""
@@ -274,7 +274,7 @@ class KVCache(SequenceStore):
 
     # --- branch
 
-    def branch(self, sequence: CachedSequence, *, shareable: bool) -> Lease:
+    def branch(self, sequence: CachedSequence, *, scope: str | None) -> Lease:
         """Return a lease that keeps a copy of a resident sequence; they share the cells.
 
         Changes the cache. Where copying fails, idle sequences are evicted until it does not; if there is none left, the
@@ -282,17 +282,17 @@ class KVCache(SequenceStore):
 
         Args:
             sequence: What to copy.
-            shareable: Whether other conversations may copy a prefix of the copy.
+            scope: Which conversations may copy a prefix of the copy; ``None`` for none.
 
         Raises:
             RuntimeError: All sequences of the context are in use.
         """
-        return self.keep(self._copy_of(sequence, len(sequence.tokens), shareable=shareable))
+        return self.keep(self._copy_of(sequence, len(sequence.tokens), scope=scope))
 
-    def _copy_of(self, sequence: CachedSequence, n: int, *, shareable: bool) -> CachedSequence:
+    def _copy_of(self, sequence: CachedSequence, n: int, *, scope: str | None) -> CachedSequence:
         """Return a copy of the first ``n`` tokens of a resident sequence, for which there is no lease yet."""
         while True:
-            copy = self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
+            copy = self._new_resident(scope=scope, adapters=sequence.adapters, beside=sequence)
             try:
                 with sequence.pinned(), copy.pinned():
                     self._residency.share(sequence, copy)
@@ -308,7 +308,7 @@ class KVCache(SequenceStore):
             with sequence.pinned():
                 has_room = self.evict()
             if not has_room:
-                return self._new_resident(shareable=shareable, adapters=sequence.adapters, beside=sequence)
+                return self._new_resident(scope=scope, adapters=sequence.adapters, beside=sequence)
 
     def _truncate(self, sequence: CachedSequence, n: int) -> None:
         """Drop what a resident sequence holds after its first ``n`` tokens, and all of it where that is impossible."""
@@ -336,12 +336,12 @@ class KVCache(SequenceStore):
         """Return the tokens of a sequence, its state if there is one, and what that was computed with."""
         return list(sequence.tokens), self._residency.read_state(sequence), sequence.adapters
 
-    def adopt(self, tokens: Sequence[int], state: bytes, adapters: AdapterKey = ()) -> Lease:
+    def adopt(self, tokens: Sequence[int], state: bytes, adapters: AdapterKey = (), *, scope: str | None = "") -> Lease:
         """Return a lease that keeps a swapped sequence, which was saved before, perhaps by another process.
 
         Changes the cache: others may be dropped from host memory.
         """
-        sequence = self._add(shareable=True, adapters=adapters)
+        sequence = self._add(scope=scope, adapters=adapters)
         lease = self.keep(sequence)
         sequence.tokens = list(tokens)
         sequence.last_used = self._clock

@@ -16,7 +16,7 @@ class Query(NamedTuple):
     Attributes:
         tokens: All that has to be in its sequence before the next token is sampled. At least one of them is evaluated.
         own: What the request's conversation went on from last time.
-        shareable: Whether the conversation shares prefixes with others.
+        scope: Whose prefixes it shares: those of conversations of the same scope; ``None`` for no others.
         adapters: What the request is computed with. Sequences of others are of no use to it.
         n_prompt: How many of the tokens are the prompt; the others were generated before it was preempted.
         n_at_first: Most tokens of prompt and answer before the context has to grow.
@@ -24,7 +24,7 @@ class Query(NamedTuple):
 
     tokens: Sequence[int]
     own: CachedSequence | None
-    shareable: bool
+    scope: str | None
     adapters: AdapterKey = ()
     n_prompt: int = 0
     n_at_first: int = 0
@@ -32,7 +32,7 @@ class Query(NamedTuple):
     def may_use(self, sequence: CachedSequence) -> bool:
         """Return whether a sequence may be used, as far as its tokens agree."""
         own = sequence is self.own
-        return sequence.adapters == self.adapters and (own or (self.shareable and sequence.shareable))
+        return sequence.adapters == self.adapters and (own or (self.scope is not None and sequence.scope == self.scope))
 
 
 def longest_prefix(
@@ -52,7 +52,7 @@ def longest_prefix(
     best, best_n = None, 0
     if own is not None and query.may_use(own):
         best, best_n = own, usable(own, min(common_prefix(own.tokens, tokens), limit))
-    for other in sequences if query.shareable else ():
+    for other in sequences if query.scope is not None else ():
         if other is own or not query.may_use(other) or other.tokens[: best_n + 1] != tokens[: best_n + 1]:
             continue
         n = usable(other, min(common_prefix(other.tokens, tokens), limit))
@@ -78,10 +78,10 @@ def is_evaluated_soon(
         known: Returns how many of its tokens some sequence holds already.
         can_share: Returns whether others can copy so many tokens of a sequence once they are evaluated.
     """
-    if not query.shareable or len(query.tokens) > query.n_prompt:
+    if query.scope is None or len(query.tokens) > query.n_prompt:
         return False
     for other in running:
-        if not other.shareable or other.adapters != query.adapters or len(other.tokens) >= len(other.target):
+        if other.scope != query.scope or other.adapters != query.adapters or len(other.tokens) >= len(other.target):
             continue
         shared = min(common_prefix(other.target, query.tokens), len(query.tokens) - 1)
         if shared < MIN_SHARED or shared <= len(other.tokens):

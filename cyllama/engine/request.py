@@ -211,7 +211,7 @@ class Request(LeaseHolder):
         return Query(
             self.all_tokens if self.answer.tokens else self.prompt,
             self.own_sequence,
-            shareable=self.conversation is not None,
+            None if self.conversation is None else self.conversation.scope,
             adapters=self.adapters.key,
             n_prompt=len(self.prompt),
             n_at_first=self.reservation.most_at_first,

@@ -40,13 +40,13 @@ class CachedSequence:
         leases: The leases that keep it in the cache.
         extension: The one of them whose holder appends tokens, ``None`` while it is idle.
         n_pins: Number of operations in progress that need it where it is.
-        shareable: Whether other conversations may copy a prefix of it.
+        scope: Which conversations may copy a prefix of it: those of the same scope; ``None`` for none.
         adapters: The adapters that its keys and values were computed with.
         calls: Number of generations that extended it.
         last_used: When the last one ended, on the cache's clock.
     """
 
-    def __init__(self, *, shareable: bool, adapters: AdapterKey = ()) -> None:
+    def __init__(self, *, scope: str | None, adapters: AdapterKey = ()) -> None:
         self.tokens: list[int] = []
         self.seq_id: int | None = None
         self.state: LlamaState | bytes | None = None
@@ -56,7 +56,7 @@ class CachedSequence:
         self.leases: set[Lease] = set()
         self.extension: Lease | None = None
         self.n_pins = 0
-        self.shareable = shareable
+        self.scope = scope
         self.adapters = adapters
         self.calls = 0
         self.last_used = 0

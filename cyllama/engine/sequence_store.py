@@ -216,19 +216,19 @@ class SequenceStore:
     def _running_ids(self) -> list[int]:
         return [s.seq_id for s in self._sequences if s.extension is not None and s.seq_id is not None]
 
-    def _add(self, shareable: bool, adapters: AdapterKey) -> CachedSequence:
-        sequence = CachedSequence(shareable=shareable, adapters=adapters)
+    def _add(self, scope: str | None, adapters: AdapterKey) -> CachedSequence:
+        sequence = CachedSequence(scope=scope, adapters=adapters)
         self._sequences[sequence] = None
         return sequence
 
     def _new_resident(
-        self, *, shareable: bool, adapters: AdapterKey, beside: CachedSequence | None = None
+        self, *, scope: str | None, adapters: AdapterKey, beside: CachedSequence | None = None
     ) -> CachedSequence:
         """Return an empty sequence with an id, for which no sequence ``beside`` it is evicted."""
         with nullcontext() if beside is None else beside.pinned():
             if not self._residency.free_ids and not self.evict():
                 raise RuntimeError("all sequences of the context are in use")
-        sequence = self._add(shareable, adapters)
+        sequence = self._add(scope, adapters)
         self._residency.take_id(sequence)
         return sequence
 

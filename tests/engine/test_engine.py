@@ -57,7 +57,7 @@ def test_a_wrong_record_is_noticed(llm: LLM):
         kv_cache = KVCache(llm.model, host_bytes_max=0, idle_cells_max=512)
         kv_cache.attach(context)
         kv_cache.check_integrity()
-        lease = kv_cache.open([1, 2, 3], None, shareable=False)
+        lease = kv_cache.open([1, 2, 3], None, scope=None)
         kv_cache.append(lease.sequence, [1, 2])
         with pytest.raises(AssertionError, match="2 tokens are recorded, but the last position is -1"):
             kv_cache.check_integrity()

@@ -58,8 +58,8 @@ def test_conversations_share_the_cells_of_a_common_prefix(desk: Desk):
 
 def test_what_keeps_to_itself_shares_in_neither_direction(desk: Desk):
     desk.turn(TOKENS[:50])
-    assert desk.turn(TOKENS[:50], shareable=False)[1] == 0
-    desk.turn(TOKENS[200:250], shareable=False)
+    assert desk.turn(TOKENS[:50], scope=None)[1] == 0
+    desk.turn(TOKENS[200:250], scope=None)
     assert desk.turn(TOKENS[200:250])[1] == 0
 
 
@@ -85,7 +85,7 @@ def test_a_sequence_with_two_leases_is_left_alone_by_the_first_who_goes_on(desk:
 
 
 def test_a_sequence_without_another_lease_goes_at_the_end_of_its_turn(desk: Desk):
-    sequence = desk.open(TOKENS[:50], shareable=False)
+    sequence = desk.open(TOKENS[:50], scope=None)
     desk.evaluate(sequence, TOKENS[:50])
     desk.end(sequence)
     desk.cache.check_integrity()
@@ -115,7 +115,7 @@ def test_a_lease_is_released_once_however_often_that_is_asked_for(desk: Desk):
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_a_lease_ends_with_its_block_also_by_an_error(desk: Desk, error: type[BaseException]):
     def fail() -> None:
-        with desk.cache.open(TOKENS[:50], None, shareable=True) as lease:
+        with desk.cache.open(TOKENS[:50], None, scope="") as lease:
             desk.evaluate(lease.sequence, TOKENS[:30])
             raise error
 

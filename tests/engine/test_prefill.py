@@ -41,7 +41,7 @@ def request_of(n_prompt: int, conversation: Conversation | None = None, n_batch:
     )
     request.conversation = conversation
     request.resolve()
-    request.lease = Lease(CachedSequence(shareable=False))
+    request.lease = Lease(CachedSequence(scope=None))
     return request
 
 

@@ -69,6 +69,19 @@ def test_a_session_is_seen_by_its_tenant_alone(locked: ServerProcess):
     assert locked.http.get("/v1/sessions/private", headers={"x-api-key": "key-of-ada"}).status_code == 200
 
 
+def test_a_tenant_cannot_tell_what_another_one_said(locked: ServerProcess):
+    said: Any = [{"role": "user", "content": "The password of the vault is the name of my first dog, which was Rex."}]
+
+    def cached(key: str) -> int:
+        usage = post(locked, key, json=HELLO | {"messages": said}).json()["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    opening = 4  # tokens that all prompts begin with, its own ones as well
+    assert cached("key-of-ada") <= opening
+    assert cached("key of ben") <= opening
+    assert cached("key-of-ada") > 2 * opening
+
+
 def test_a_session_is_saved_loaded_forked_and_deleted(locked: ServerProcess):
     key = "key-of-cy"
     first = post(locked, key, json=HELLO | {"session_id": "origin"}).json()

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -268,6 +269,36 @@ def test_what_one_tenant_said_is_not_found_by_another(pool: SessionPool) -> None
     assert ask(pool, history, tenant="globex")[0] == "new"
     assert ask(pool, history)[0] == "new"
     assert ask(pool, history, tenant="acme")[0] == "continue"
+
+
+def test_tenants_share_no_prefix(pool: SessionPool) -> None:
+    rules: Messages = [{"role": "system", "content": "Answer in one short sentence. Never invent anything. Be kind."}]
+
+    def cached(text: str, tenant: str) -> int:
+        return ask(pool, [*rules, {"role": "user", "content": text}], tenant=tenant)[1].usage.cached_tokens
+
+    assert cached("Say one.", "acme") == 0
+    assert cached("Say one.", "globex") == 0
+    assert cached("Say one.", "") == 0
+    assert cached("Say two.", "acme") > 8
+    assert cached("Say two.", "globex") > 8
+
+
+def test_tenants_that_ask_at_once_share_no_prefix_either(pool: SessionPool) -> None:
+    asked: Messages = [{"role": "user", "content": "Tell me a long story about a fox, a bear, and a river."}]
+    answers = in_threads([partial(ask, pool, asked, tenant=tenant) for tenant in ("acme", "globex", "initech")])
+    assert [answer.usage.cached_tokens for _, answer in answers] == [0, 0, 0]
+
+
+def test_a_saved_session_is_of_the_tenant_that_loads_it(pool: SessionPool, tmp_path: Path) -> None:
+    _, answer = ask(pool, [ADA], "ada", tenant="acme")
+    [name] = pool.llm.sessions
+    pool.llm.session(name).save(tmp_path / "ada.session")
+    pool.reset("ada", tenant="acme")
+    pool.llm.load_session(tmp_path / "ada.session")
+    history: Messages = [ADA, answer.message, NAME]
+    assert ask(pool, history, tenant="globex")[1].usage.cached_tokens == 0
+    assert ask(pool, history, tenant="acme")[1].usage.cached_tokens > 8
 
 
 def test_tenants_may_use_the_same_name(pool: SessionPool) -> None:

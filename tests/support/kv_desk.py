@@ -56,8 +56,8 @@ class Desk:
         self.context.close()
         self.reference.close()
 
-    def open(self, tokens: Sequence[int], own: CachedSequence | None = None, *, shareable: bool = True):
-        lease = self.cache.open(tokens, own, shareable=shareable)
+    def open(self, tokens: Sequence[int], own: CachedSequence | None = None, *, scope: str | None = ""):
+        lease = self.cache.open(tokens, own, scope=scope)
         self.leases.append(lease)
         sequence = lease.sequence
         self.cache.check_integrity()
@@ -72,7 +72,7 @@ class Desk:
 
     def branch(self, sequence: CachedSequence) -> CachedSequence:
         """Return a copy, which is kept."""
-        self.leases.append(self.cache.branch(sequence, shareable=True))
+        self.leases.append(self.cache.branch(sequence, scope=""))
         return self.leases[-1].sequence
 
     def adopt(self, tokens: Sequence[int], state: bytes | None) -> CachedSequence:
@@ -109,9 +109,9 @@ class Desk:
             self.cache.check_integrity()
         return np.asarray(self.context.get_logits_ith())
 
-    def turn(self, tokens: Sequence[int], own: CachedSequence | None = None, *, shareable: bool = True):
+    def turn(self, tokens: Sequence[int], own: CachedSequence | None = None, *, scope: str | None = ""):
         """Do what a request of a conversation does; return the sequence, and how many tokens were known."""
-        sequence = self.open(tokens, own, shareable=shareable)
+        sequence = self.open(tokens, own, scope=scope)
         if sequence is not own:
             self.keep(sequence)
             if own is not None:
