@@ -41,7 +41,9 @@ PROCESSORS = [
 def enabled() -> set[str]:
     """Return what ggml-cpu was compiled with."""
     return {
-        name.strip() for name, _, on in (item.partition("=") for item in system_info().split("|")) if on.strip() == "1"
+        name.rpartition(":")[2].strip()  # the first follows the name of the backend: "CPU : SSE3 = 1"
+        for name, _, on in (item.partition("=") for item in system_info().split("|"))
+        if on.strip() == "1"
     }
 
 
