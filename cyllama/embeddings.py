@@ -56,7 +56,7 @@ class Embeddings:
             PromptError: There is no text, or one is empty or cannot be made into tokens.
             PromptTypeError: ``texts`` is not a str or a list of them.
             ContextSizeError: A text is longer than what the model was trained for, or than ``n_ctx``.
-            ConfigError: ``n_ctx`` is less than 1.
+            ConfigError: ``n_ctx`` is negative.
             ContextMemoryError: There is not enough memory for a context.
             ContextError: llama.cpp cannot create one with the options of the model.
             DecodeError: llama.cpp failed.

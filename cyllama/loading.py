@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from .callers import levels_to_the_program
 from .config import GenerationConfig, ModelConfig, by_own_names, check_option_names
 from .engine import Adapter, check_kv_memory
 from .engine.hardware import total_memory
@@ -163,7 +164,7 @@ def _warn_without_gpu(n_gpu_layers: int) -> None:
     warnings.warn(
         f"n_gpu_layers={n_gpu_layers} has no effect: {why}, so the CPU computes all layers; leave n_gpu_layers out, or "
         "see docs/guides/gpu.md",
-        stacklevel=5,  # where LLM() is called
+        stacklevel=levels_to_the_program() + 1,
     )
 
 

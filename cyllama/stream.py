@@ -201,10 +201,13 @@ async def start_in_thread(start: Callable[[], T]) -> T:
     Before a generation begins, its prompt is rendered and tokenized, and its schemas become grammars. That may take a
     second, in which an event loop that does it by itself does nothing else.
 
-    >>> async def main():
-    ...     stream = await start_in_thread(lambda: llm.astream("Once upon a time", max_tokens=8))
-    ...     return await stream.read()
-    >>> asyncio.run(main()).usage.completion_tokens
+    >>> import asyncio
+    >>> from cyllama import LLM
+    >>> async def main() -> int:
+    ...     with LLM(temperature=0) as llm:
+    ...         stream = await start_in_thread(lambda: llm.astream("Once upon a time", max_tokens=8))
+    ...         return (await stream.read()).usage.completion_tokens
+    >>> asyncio.run(main())
     8
 
     Args:

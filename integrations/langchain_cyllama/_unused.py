@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from cyllama.callers import levels_to_the_program
 
 from ._arguments import CHAT_OPTIONS, GENERATION_ARGUMENTS
 
@@ -107,22 +108,3 @@ def warn_unused(owner: str, name: str, value: Any, reason: str) -> None:
     shown = "..." if name in _MAY_BE_SECRET else f"{value!r:.80}"
     message = f"{owner}({name}={shown}) makes no difference: {reason}"
     warnings.warn(message, UnusedArgumentWarning, stacklevel=levels_to_the_program() + 1)
-
-
-def levels_to_the_program() -> int:
-    """Return how many frames above the caller the program is: the first frame outside of these libraries."""
-    levels, frame = 0, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
-        levels, frame = levels + 1, frame.f_back
-    return levels
-
-
-_LIBRARIES = (
-    __name__.split(".")[0],
-    "langchain_core",
-    "langgraph",
-    "pydantic",
-    "concurrent",
-    "threading",
-    "contextvars",
-)

@@ -19,9 +19,9 @@ from langchain_core.messages import (
 )
 
 from cyllama import MessageError
+from cyllama.callers import levels_to_the_program
 
 from ._blocks import Part, call_of, read_block
-from ._unused import levels_to_the_program
 from .errors import UnreadableContentWarning
 
 _ROLES = {"human": "user", "ai": "assistant", "function": "tool"}

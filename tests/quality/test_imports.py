@@ -10,7 +10,14 @@ from ..support.source_tree import Module, circle, modules
 #: A module imports from its own layer and those below, the first of which know nothing of the others.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("llama", "errors", "option_names", "version"),
-    ("config", "declaration", "response", "models", "control_text"),  # plain values, and text that is made of tokens
+    (
+        "callers",
+        "config",
+        "declaration",
+        "response",
+        "models",
+        "control_text",
+    ),  # plain values, and text that is made of tokens
     ("grammar",),
     ("chat", "engine"),  # neither knows the other one
     ("generation_options",),

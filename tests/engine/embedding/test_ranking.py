@@ -67,4 +67,4 @@ def test_a_call_may_set_a_shorter_limit(bert: LLM, ranker: LLM):
         ranker.rerank("hello", ["fox " * 50], n_ctx=32)
     assert asyncio.run(ranker.arerank("hello", ["fox " * 50], n_ctx=32, truncate=True))
     with pytest.raises(ConfigError, match="n_ctx"):
-        bert.embed("fox", n_ctx=0)
+        bert.embed("fox", n_ctx=-1)
