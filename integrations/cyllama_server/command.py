@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def run(settings: ServerSettings) -> None:
         server_header=False,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key and str(settings.tls_key),
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
         ws="none",
     )
 
