@@ -123,7 +123,8 @@ def test_an_empty_standard_input_is_an_error(stdin: str):
 
 
 def test_an_answer_that_was_cut_says_so():
-    assert call(*TOY, "-n", "3", STORY).stderr == "(cut off after 3 tokens, as -n says)\n"
-    assert call(*TOY, "--raw", "-n", "1", STORY).stderr == "(cut off after 1 token, as -n says)\n"
-    assert "(cut off: the context is full. --n-ctx sets" in call(*TOY, "--n-ctx", "32", STORY).stderr
+    story = (*TOY, "--temperature", "0", STORY)  # which does not end by itself
+    assert call(*story, "-n", "3").stderr == "(cut off after 3 tokens, as -n says)\n"
+    assert call(*story, "--raw", "-n", "1").stderr == "(cut off after 1 token, as -n says)\n"
+    assert "(cut off: the context is full. --n-ctx sets" in call(*story, "--n-ctx", "32").stderr
     assert call(*TOY, "--temperature", "0", "What is the capital of France?").stderr == ""
