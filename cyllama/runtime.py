@@ -150,7 +150,7 @@ class Runtime(LoadedModel):
 
         Args:
             requests: One, or several with the same prompt.
-            session: Name of the conversation that they belong to, added if there is none.
+            session: Name of the conversation that they belong to, created if it does not exist.
             handle: The session object that asks, if there is one: while it exists, the conversation is not forgotten
                 to make room.
             limited: Whether they are refused where ``max_waiting`` generations wait already.
@@ -236,7 +236,7 @@ class Runtime(LoadedModel):
             return self.conversations.names
 
     def conversation(self, name: str) -> Conversation:
-        """Return the conversation of that name, added if there is none. To be called with the lock held.
+        """Return the conversation of that name, created if it does not exist. To be called with the lock held.
 
         Raises:
             PromptTypeError: The name is not a str.

@@ -27,7 +27,7 @@ class LlamaGrammar:
         self._grammar = _grammar
 
     @classmethod
-    def from_string(cls, grammar: str, verbose: bool = True) -> Self:  # noqa: ARG003
+    def from_string(cls, grammar: str, verbose: bool = True) -> Self:  # noqa: ARG003 - llama-cpp-python has it
         """Return the grammar of a text in GBNF.
 
         Args:
@@ -45,7 +45,7 @@ class LlamaGrammar:
         return cls.from_string(Path(file).read_text(encoding="utf-8"), verbose)
 
     @classmethod
-    def from_json_schema(cls, json_schema: str | dict[str, Any], verbose: bool = True) -> Self:  # noqa: ARG003
+    def from_json_schema(cls, json_schema: str | dict[str, Any], verbose: bool = True) -> Self:  # noqa: ARG003 - llama-cpp-python has it
         """Return the grammar of the JSON that is valid under a schema.
 
         What no grammar can express of a schema is not checked; `response_format` of

@@ -417,15 +417,15 @@ class Llama:
         return text_of([*before, *tokens])[len(text_of(before)) :]
 
     def token_bos(self) -> int:
-        """Return the id of the beginning-of-sequence token; -1 if there is none."""
+        """Return the id of the beginning-of-sequence token; -1 if the vocabulary has no such token."""
         return self.llm.model.vocab.bos
 
     def token_eos(self) -> int:
-        """Return the id of the end-of-sequence token; -1 if there is none."""
+        """Return the id of the end-of-sequence token; -1 if the vocabulary has no such token."""
         return self.llm.model.vocab.eos
 
     def token_nl(self) -> int:
-        """Return the id of the token of a line break; -1 if there is none."""
+        """Return the id of the token of a line break; -1 if the vocabulary has no such token."""
         return self.llm.model.vocab.nl
 
     def n_vocab(self) -> int:

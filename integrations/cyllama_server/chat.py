@@ -14,7 +14,7 @@ from cyllama import AsyncChatStream
 
 from .chat_answers import Chat, error_event, event
 from .chat_request import ChatRequest
-from .connection import read_body, until_gone
+from .connection import read_body
 from .conversations import conversation_of
 from .generation import Answers, Asked
 from .models import LoadedModel
@@ -32,14 +32,14 @@ async def chat_completions(request: Request) -> Response:
     body = await read_body(request, ChatRequest)
     conversation = conversation_of(body, request.headers)
 
-    async def answer() -> Response:
-        plan = partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens)
-        answers = await server.begin(body.model, plan)
-        return await server.respond(
-            answers, stream=bool(body.stream), events=partial(_events, body), whole=partial(_whole, body)
-        )
-
-    return await until_gone(request.receive, answer())
+    return await server.answer(
+        request,
+        body.model,
+        partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
+        stream=bool(body.stream),
+        events=partial(_events, body),
+        whole=partial(_whole, body),
+    )
 
 
 def _plan(

@@ -18,7 +18,7 @@ from cyllama import Response as TextResponse
 
 from .chat_answers import FINGERPRINT, error_event, event, timings_of, usage_of
 from .chat_request import MOST_CHOICES, StreamOptions
-from .connection import read_body, until_gone
+from .connection import read_body
 from .conversations import NamesConversation, conversation_of
 from .errors import ApiError
 from .generation import Answers, Asked
@@ -75,14 +75,14 @@ async def completions(request: Request) -> Response:
     body.check()
     conversation = conversation_of(body, request.headers)
 
-    async def answer() -> Response:
-        plan = partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens)
-        answers = await server.begin(body.model, plan)
-        return await server.respond(
-            answers, stream=bool(body.stream), events=partial(_events, body), whole=partial(_whole, body)
-        )
-
-    return await until_gone(request.receive, answer())
+    return await server.answer(
+        request,
+        body.model,
+        partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
+        stream=bool(body.stream),
+        events=partial(_events, body),
+        whole=partial(_whole, body),
+    )
 
 
 def _plan(

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from cyllama import AsyncChatStream
 
-from .connection import read_body, until_gone
+from .connection import read_body
 from .conversations import conversation_of
 from .generation import Answers, Asked
 from .messages_answers import MessageAnswer, error_event
@@ -33,14 +33,14 @@ async def messages(request: Request) -> Response:
     body = await read_body(request, MessagesRequest)
     conversation = conversation_of(body, request.headers) or body.session_of_agent
 
-    async def answer() -> Response:
-        plan = partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens)
-        answers = await server.begin(body.model, plan)
-        return await server.respond(
-            answers, stream=bool(body.stream), events=partial(_events, body), whole=partial(_whole, body)
-        )
-
-    return await until_gone(request.receive, answer())
+    return await server.answer(
+        request,
+        body.model,
+        partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
+        stream=bool(body.stream),
+        events=partial(_events, body),
+        whole=partial(_whole, body),
+    )
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from cyllama import AsyncChatStream
 
-from .connection import read_body, until_gone
+from .connection import read_body
 from .conversations import conversation_of
 from .generation import Answers, Asked
 from .models import LoadedModel
@@ -37,12 +37,9 @@ async def create_response(request: Request) -> Response:
         previous = server.responses.find(tenant, body.previous_response_id, status=400)
         before, conversation = previous.messages, conversation or previous.conversation
     turn = _Turn(server, tenant, body, before, conversation)
-
-    async def answer() -> Response:
-        answers = await server.begin(body.model, turn.plan)
-        return await server.respond(answers, stream=bool(body.stream), events=turn.events, whole=turn.whole)
-
-    return await until_gone(request.receive, answer())
+    return await server.answer(
+        request, body.model, turn.plan, stream=bool(body.stream), events=turn.events, whole=turn.whole
+    )
 
 
 @router.get("/v1/responses/{response_id}", response_model=None)

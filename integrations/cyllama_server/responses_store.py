@@ -36,7 +36,7 @@ class StoredResponses:
         """Return the response of an id.
 
         Raises:
-            ApiError: There is none, or it is another tenant's.
+            ApiError: No response has this id, or it is another tenant's.
         """
         found = self._of_tenant.get(tenant, OrderedDict()).get(response_id)
         if found is None:
@@ -60,7 +60,7 @@ class StoredResponses:
         """Forget a response, if there is one of that id.
 
         Raises:
-            ApiError: There is none, or it is another tenant's.
+            ApiError: No response has this id, or it is another tenant's.
         """
         self.find(tenant, response_id)
         del self._of_tenant[tenant][response_id]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .connection import EventStream
+from .connection import EventStream, until_gone
 from .generation import Answers, Asked, Start
 from .metrics import Metrics
 from .models import LoadedModel, Models
@@ -55,6 +55,28 @@ class Server:
     def identify(self, request: Request) -> Tenant:
         """Return who a request comes from, or raise `ApiError`."""
         return self.tenants.identify(request)
+
+    async def answer(
+        self,
+        request: Request,
+        model_name: str | None,
+        plan: Callable[[LoadedModel], Call],
+        *,
+        stream: bool,
+        events: Callable[[Answers[Any, Any]], Any],
+        whole: Callable[[Answers[Any, Any]], Response],
+    ) -> Response:
+        """Return the response to a request, which ends when its client goes away: `begin` and `respond` in one.
+
+        Raises:
+            ClientGoneError: The client closed its connection before the response began.
+        """
+
+        async def work() -> Response:
+            answers = await self.begin(model_name, plan)
+            return await self.respond(answers, stream=stream, events=events, whole=whole)
+
+        return await until_gone(request.receive, work())
 
     async def begin(self, model_name: str | None, plan: Callable[[LoadedModel], Call]) -> Answers[Any, Any]:
         """Return the answers of a request, which are being generated. The caller closes them.

@@ -91,7 +91,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         self,
         documents: Sequence[Document],
         query: str,
-        callbacks: Callbacks | None = None,  # noqa: ARG002
+        callbacks: Callbacks | None = None,  # noqa: ARG002 - LangChain has it
     ) -> Sequence[Document]:
         """Return the documents that answer the query best, the best one first.
 
@@ -128,7 +128,7 @@ class CyllamaReranker(CyllamaModel, BaseDocumentCompressor):
         self,
         documents: Sequence[Document],
         query: str,
-        callbacks: Callbacks | None = None,  # noqa: ARG002
+        callbacks: Callbacks | None = None,  # noqa: ARG002 - LangChain has it
     ) -> Sequence[Document]:
         """Do what `compress_documents` does without blocking the event loop. No thread waits for the result.
 

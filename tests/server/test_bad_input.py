@@ -54,7 +54,7 @@ WRONG: dict[str, list[Any]] = {
         {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "("}}},
         {"type": "json_schema", "json_schema": {"schema": {"minimum": 5, "maximum": 1, "type": "integer"}}},
     ],
-    "grammar": [5, "this is none", "root ::= nowhere", "root ::= root", "x" * 3_000_000],
+    "grammar": [5, "this is not GBNF", "root ::= nowhere", "root ::= root", "x" * 3_000_000],
     "json_schema": ["x", {"type": "colour"}], "samplers": ["x", ["nope"]], "mirostat": [9, "x"],
     "dry_sequence_breakers": [5, [5], [""]], "repeat_penalty": [-1, 0, "x"], "lora": [{"nope": 1}, [{}], 5],
     "reasoning_effort": ["extreme", 5], "chat_template_kwargs": [5, "x", []], "reasoning_budget": [-9, "x"],
