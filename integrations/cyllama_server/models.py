@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyllama import LLM, ModelConfig, SessionPool
+from cyllama.engine.hardware import physical_cores
 from cyllama.models import resolve_model_path
 from cyllama.models.parts import part_paths
 
@@ -200,12 +200,4 @@ def default_parallel() -> int:
     True
     """
     least = ModelConfig().n_parallel
-    return max(least, min(MOST_PARALLEL, PARALLEL_PER_CORE * _cores()))
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
+    return max(least, min(MOST_PARALLEL, PARALLEL_PER_CORE * physical_cores()))
