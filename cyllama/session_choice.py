@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .chat import Message, MessageLike
+from .chat import MessageLike, as_mapping
 from .engine.conversation import TENANT_END
 from .errors import SessionError
 from .exclusivity import Exclusivity
@@ -59,19 +59,13 @@ def read_history(history: str | Sequence[MessageLike], options: Mapping[str, Any
     """Return fingerprints of a history, and how many of them come before its first message."""
     if isinstance(history, str):  # without the last line: the answer may continue it
         return tuple(_fingerprint(line) for line in history.splitlines(keepends=True)[:-1]), 0
-    messages = [_as_dict(message) for message in history]
+    messages = [as_mapping(message) for message in history]
     opening = itertools.takewhile(
         lambda m: isinstance(m, Mapping) and m.get("role") in ("system", "developer"), messages
     )
     n_opening = 1 + sum(1 for _ in opening)
     before = _fingerprint([options.get(name) for name in _PROMPT_OPTIONS])
     return (before, *map(_fingerprint_of_message, messages)), n_opening
-
-
-def _as_dict(message: object) -> object:
-    """Return a message, or that of a :class:`ChatResponse`, as a dict."""
-    inner = getattr(message, "message", message)
-    return inner.to_dict() if isinstance(inner, Message) else message
 
 
 def _fingerprint_of_message(message: object) -> int:

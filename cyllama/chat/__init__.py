@@ -1,6 +1,6 @@
 """Messages to prompt, and text to message: templates, tools, reasoning, formats of answers."""
 
-from .messages import Function, Message, MessageLike, Role, ToolCall, check_messages
+from .messages import Function, Message, MessageLike, Role, ToolCall, as_mapping, check_messages
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
 from .plan import ChatPlan
 from .reasoning import ReasoningBudget
@@ -34,6 +34,7 @@ __all__ = [
     "ToolChoiceLike",
     "ToolLike",
     "add_up",
+    "as_mapping",
     "check_messages",
     "check_tool_choice",
     "check_tools",

@@ -133,7 +133,23 @@ class HasMessage(Protocol):
 
 
 #: What is accepted as a message.
-MessageLike: TypeAlias = Message | HasMessage | Mapping[str, Any]
+MessageLike: TypeAlias = Message | HasMessage | BaseModel | Mapping[str, Any]
+
+
+def as_mapping(message: object) -> object:
+    """Return a message as a dict: a :class:`Message`, what has one, or an object of the package `openai`.
+
+    What is none of these is returned as it is.
+    """
+    if isinstance(of_answer := getattr(message, "message", None), Message):
+        message = of_answer
+    if isinstance(message, Message):
+        return message.to_dict()
+    return (
+        message.model_dump(exclude_none=True)
+        if isinstance(message, BaseModel) and hasattr(message, "role")
+        else message
+    )
 
 
 def check_messages(messages: Sequence[MessageLike]) -> list[dict[str, Any]]:
@@ -183,13 +199,10 @@ def _assign_result(message: dict[str, Any], unanswered: list[str], where: str) -
 
 
 def _normalize(message: object, where: str) -> dict[str, Any]:
-    if isinstance(of_answer := getattr(message, "message", None), Message):
-        message = of_answer
-    if isinstance(message, Message):
-        message = message.to_dict()
+    message = as_mapping(message)
     if not isinstance(message, Mapping):
         raise MessageError(
-            f"{where} is no dict with 'role' and 'content', but {type(message).__name__}: {message!r:.80}"
+            f"{where} has to be a dict with 'role' and 'content', not {type(message).__name__}: {message!r:.80}"
         )
     role = message.get("role")
     if role not in ROLES:
@@ -204,7 +217,9 @@ def _normalize(message: object, where: str) -> dict[str, Any]:
     result["content"] = _content(content, where)
     if calls:
         if not isinstance(calls, Sequence) or isinstance(calls, (str, bytes)):
-            raise MessageError(f"the tool calls of {where} are no list: {calls!r:.80}")
+            raise MessageError(
+                f"the tool calls of {where} have to be a list, not {type(calls).__name__}: {calls!r:.80}"
+            )
         result["tool_calls"] = [_tool_call(call, f"tool call {i} of {where}") for i, call in enumerate(calls)]
     for key in ("reasoning_content", "name", "tool_call_id"):
         value = message.get(key)
@@ -234,7 +249,7 @@ def _content(content: object, where: str) -> str | list[dict[str, Any]]:
                 '{"type": "text", "text": ...}'
             )
         if not isinstance(text, str):
-            raise MessageError(f"the content of {where} has a part whose text is no str: {text!r:.80}")
+            raise MessageError(f"the content of {where} has a part whose text is not a str: {text!r:.80}")
         parts.append({"type": "text", "text": text})
     return parts
 
@@ -243,7 +258,7 @@ def _tool_call(call: object, where: str) -> dict[str, Any]:
     if isinstance(call, ToolCall):
         call = call.model_dump()
     if not isinstance(call, Mapping):
-        raise MessageError(f"{where} is no dict, but {type(call).__name__}: {call!r:.80}")
+        raise MessageError(f"{where} has to be a dict, not {type(call).__name__}: {call!r:.80}")
     if call.get("type", "function") != "function":
         raise MessageError(f"{where} is of type {call.get('type')!r:.80}: there is only 'function'")
     function = call.get("function")

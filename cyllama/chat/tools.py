@@ -143,14 +143,14 @@ def _check_tool(tool: object, where: str) -> Tool:
         function_name, text, schema = describe_function(tool)
         return _check_tool({"name": function_name, "description": text, "parameters": schema}, where)
     if not isinstance(tool, Mapping):
-        raise ToolError(f"{where} is no dict with 'type' and 'function', but {type(tool).__name__}: {tool!r:.80}")
+        raise ToolError(f"{where} has to be a dict with 'type' and 'function', not {type(tool).__name__}: {tool!r:.80}")
     function = tool
     if "function" in tool:
         if tool.get("type", "function") != "function":
             raise ToolError(f"{where} is of type {tool.get('type')!r:.80}: there is only 'function'")
         function = tool["function"]
     if not isinstance(function, Mapping):
-        raise ToolError(f"the function of {where} is no dict, but {type(function).__name__}: {function!r:.80}")
+        raise ToolError(f"the function of {where} has to be a dict, not {type(function).__name__}: {function!r:.80}")
     name = function.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ToolError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import typer
@@ -56,10 +58,38 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if function is generate and arguments and not arguments[0].startswith("-"):
             check_is_prompt(arguments[0], commands)
-        _make_app(function)(arguments, prog_name=name, obj=commands)
+        with _ended_by_sigterm():
+            _make_app(function)(arguments, prog_name=name, obj=commands)
     except CyllamaError as error:
         print_error(error)
         sys.exit(EXIT_ERROR)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came. Event loops let this exception pass, as they do not with others."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception does, so that the terminal gets back its echo and its cursor."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: signals are the program's own matter
+        yield
+        return
+    terminated = False
+    try:
+        yield
+    except _Terminated:
+        terminated = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)  # who started this command sees by what it ended
 
 
 def _make_app(function: Callable[..., None]) -> typer.Typer:

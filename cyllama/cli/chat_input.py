@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROMPT, MORE = "> ", ". "  # of a message, and of its other lines
 QUOTES = '"""'
+HISTORY_BYTES = 2**20  # of the file that keeps what is typed; from there on, its older half is dropped
 ReadLine = Callable[[str], str | None]
 
 
@@ -139,9 +140,21 @@ def _open_history() -> History | None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         with path.open("ab"):
+            _shorten(path)
             return Lenient(path)
     except (OSError, RuntimeError):  # no such folder, or no home
         return None
+
+
+def _shorten(path: Path) -> None:
+    """Drop the older half of a history that has become too large. An entry begins with a line of its time."""
+    if path.stat().st_size <= HISTORY_BYTES:
+        return
+    half = path.read_bytes()[-HISTORY_BYTES // 2 :]
+    newer = path.with_name(f"{path.name}.{os.getpid()}")
+    newer.touch(mode=0o600)
+    newer.write_bytes(half[begin:] if (begin := half.find(b"\n# ")) >= 0 else b"")
+    newer.replace(path)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import ConfigError
 
+INSTALL = "pip install 'fastapi>=0.115' 'uvicorn>=0.30' 'prometheus-client>=0.20' 'pydantic-settings>=2.7' 'tomli>=2'"
+
 
 class _Serve:
     """Serve models over HTTP, by the APIs of OpenAI and Anthropic."""
@@ -21,7 +23,7 @@ class _Serve:
         try:
             from cyllama_server.command import make_command
         except ImportError as error:
-            raise ConfigError(f"{error.name} is not installed: it comes with the extra `server`") from error
+            raise ConfigError(f"cyllama serve needs {error.name}, which is missing: {INSTALL}") from error
         return make_command(self.__doc__ or "")
 
     @property

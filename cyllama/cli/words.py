@@ -18,7 +18,7 @@ _MEANINGS = {  # what commands of other programs are called here
     "delete": "cyllama rm NAME",
     "show": "cyllama info -m MODEL",
 }
-_MISSING = ("create", "ps", "push", "serve", "server", "stop")  # commands of other programs that are not here
+_MISSING = ("create", "ps", "push", "stop")  # commands of other programs that are not here
 
 
 def check_is_prompt(word: str, commands: Collection[str]) -> None:

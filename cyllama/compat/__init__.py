@@ -10,5 +10,6 @@
 from .chunks import ChunkStream
 from .grammar import LlamaGrammar
 from .llama import Llama
+from .state import LlamaState
 
-__all__ = ["ChunkStream", "Llama", "LlamaGrammar"]
+__all__ = ["ChunkStream", "Llama", "LlamaGrammar", "LlamaState"]

@@ -22,6 +22,8 @@ from .types import (
     CreateCompletionResponse,
 )
 
+_OF_DELTAS = ("role", "content", "function_call", "tool_calls")
+
 
 class Writer:
     """What all dicts of one call have in common.
@@ -93,15 +95,12 @@ class Writer:
             "choices": [{"text": str(text), "index": 0, "logprobs": logprobs, "finish_reason": None}],
         }
 
-    def chat(
-        self, responses: Sequence[ChatResponse], ends: frozenset[int], *, of_functions: bool
-    ) -> CreateChatCompletionResponse:
+    def chat(self, responses: Sequence[ChatResponse], ends: frozenset[int]) -> CreateChatCompletionResponse:
         """Return answers to a chat.
 
         Args:
             responses: The answers.
             ends: The ids of tokens that end a generation.
-            of_functions: Whether the caller knows functions only, and no tools.
         """
         return {
             "id": f"chat{self._id}",
@@ -111,7 +110,7 @@ class Writer:
             "choices": [
                 {
                     "index": i,
-                    "message": _message(response.message, of_functions=of_functions),
+                    "message": _message(response.message),
                     "logprobs": chat_logprobs(response.logprobs, ends),
                     "finish_reason": response.finish_reason,
                 }
@@ -120,15 +119,24 @@ class Writer:
             "usage": _usage([response.usage for response in responses]),
         }
 
-    def chat_chunks(self, stream: ChatStream, ends: frozenset[int]) -> Iterator[CreateChatCompletionStreamResponse]:
-        """Yield the chunks of an answer: first the role, then what is added, then the finish reason and the usage."""
-        yield self._chat_chunk({"role": "assistant"})
+    def chat_chunks(
+        self, stream: ChatStream, ends: frozenset[int], *, of_tools: bool
+    ) -> Iterator[CreateChatCompletionStreamResponse]:
+        """Yield the chunks of an answer: first the role, then what is added, then the finish reason and the usage.
+
+        Args:
+            stream: The answer.
+            ends: The ids of tokens that end a generation.
+            of_tools: Whether tools may be called: then every delta has all keys.
+        """
+        absent: dict[str, Any] = dict.fromkeys(_OF_DELTAS) if of_tools else {}
+        yield self._chat_chunk({**absent, "role": "assistant"})
         for delta in stream:
-            chunk = self._chat_chunk(_delta(delta), delta, ends)
-            choice = chunk["choices"][0]
-            if choice["delta"] or (choice["logprobs"] or {}).get("content"):  # not of the end token alone
+            added = _delta(delta)
+            chunk = self._chat_chunk(absent | added, delta, ends)
+            if added or (chunk["choices"][0]["logprobs"] or {}).get("content"):  # not of the end token alone
                 yield chunk
-        last = self._chat_chunk({})
+        last = self._chat_chunk(absent)
         last["choices"][0]["finish_reason"] = stream.response.finish_reason
         last["usage"] = _usage([stream.response.usage])
         yield last
@@ -158,7 +166,7 @@ def _usage(usages: Sequence[Usage]) -> CompletionUsage:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _message(message: Message, *, of_functions: bool) -> ChatCompletionResponseMessage:
+def _message(message: Message) -> ChatCompletionResponseMessage:
     calls: list[ChatCompletionMessageToolCall] = [
         {
             "id": call.id,
@@ -171,8 +179,7 @@ def _message(message: Message, *, of_functions: bool) -> ChatCompletionResponseM
     if calls:
         result["content"] = message.content or None
         result["tool_calls"] = calls
-        if of_functions:
-            result["function_call"] = calls[0]["function"]
+        result["function_call"] = calls[0]["function"]  # their old form, which programs read too
     if message.reasoning_content:
         result["reasoning_content"] = message.reasoning_content
     return result
@@ -186,17 +193,13 @@ def _delta(delta: ChatDelta) -> dict[str, Any]:
         result["reasoning_content"] = delta.reasoning_content
     if delta.tool_calls:
         result["tool_calls"] = [_call(piece) for piece in delta.tool_calls]
+        if delta.tool_calls[0].index == 0:
+            result["function_call"] = result["tool_calls"][0]["function"]
     return result
 
 
 def _call(piece: Any) -> dict[str, Any]:
-    """Return a piece of a call: its id, type and name are in the first one only."""
-    function = {"arguments": piece.function.arguments}
-    if piece.id is None:
-        return {"index": piece.index, "function": function}
-    return {
-        "index": piece.index,
-        "id": piece.id,
-        "type": "function",
-        "function": {"name": piece.function.name} | function,
-    }
+    """Return a piece of a call: its id and name are in the first one only."""
+    function = {"name": piece.function.name, "arguments": piece.function.arguments}
+    named = {} if piece.id is None else {"id": piece.id}
+    return {"index": piece.index, **named, "type": "function", "function": function}

@@ -7,7 +7,10 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from ..embedding_texts import pooling_of
 from ..errors import CompatibilityError, ConfigError
+from ..llama.llama_cpp import LlamaPoolingType
+from ..llm import LLM
 from .grammar import LlamaGrammar
 
 CACHE_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 20: "iq4_nl", 30: "bf16"}
@@ -39,10 +42,18 @@ INSTEAD = {
 }
 
 #: Arguments without effect: what they ask for is not needed, or always done.
-WITHOUT_EFFECT = ("embedding", "logits_all", "no_perf", "numa", "additional_files", "local_dir_use_symlinks")
+WITHOUT_EFFECT = (
+    "embedding",
+    "logits_all",
+    "no_perf",
+    "numa",
+    "additional_files",
+    "local_dir_use_symlinks",
+    "pooling_type",
+)
 
 #: The values that mean "as the model says", which is the only way here.
-AS_THE_MODEL_SAYS = {"pooling_type": -1, "attention_type": -1}
+AS_THE_MODEL_SAYS = {"attention_type": -1}
 
 
 class CompletionOptions(TypedDict, total=False):
@@ -158,6 +169,23 @@ def loading_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def check_pooling(wanted: int | None, llm: LLM) -> None:
+    """Check that embeddings are pooled as a program wants it; -1 and `None` stand for what the model's file says.
+
+    Raises:
+        CompatibilityError: They are not.
+    """
+    if wanted in (None, LlamaPoolingType.UNSPECIFIED):
+        return
+    pooling = pooling_of(llm.model, llm.model_config, llm.model_name)
+    if wanted != pooling:
+        key = f"{llm.model.metadata.get('general.architecture')}.pooling_type"
+        raise CompatibilityError(
+            f"pooling_type={wanted!r} cannot be chosen: this model pools by pooling_type={pooling.value} "
+            f"({pooling.name}); kv_overrides={{{key!r}: {wanted!r}}} loads it as if its file said so"
+        )
+
+
 def by_name(option: str, value: Any, names: Mapping[int, str | None]) -> Any:
     """Return the name that one of llama.cpp's numbers stands for; names are returned unchanged."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -226,3 +254,13 @@ def chat_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if wanted:
         given["logprobs"] = top or 0
     return given
+
+
+def refuse_several(n: int) -> None:
+    """Check that a stream is one of one text.
+
+    Raises:
+        CompatibilityError: It is not.
+    """
+    if n != 1:
+        raise CompatibilityError(f"n={n} cannot be used with stream=True: read several streams, in threads or in turns")

@@ -61,7 +61,7 @@ class LlamaGrammar:
         try:
             schema = json.loads(json_schema) if isinstance(json_schema, str) else json_schema
         except ValueError as error:
-            raise SchemaError(f"the schema is no JSON text: {error}: {json_schema!r:.80}") from error
+            raise SchemaError(f"the schema is not valid JSON: {error}: {json_schema!r:.80}") from error
         expected = ResponseFormat.of({"type": "json_object", "schema": schema})
         assert expected is not None
         return cls(_grammar=expected.grammar)

@@ -12,7 +12,6 @@ from typing_extensions import Self, Unpack
 from ..chat import ChatResponse
 from ..errors import CompatibilityError
 from ..llm import LLM
-from ..response import Response
 from ..session_pool import SessionLease, SessionPool
 from .answers import Writer
 from .arguments import (
@@ -20,12 +19,15 @@ from .arguments import (
     CompletionOptions,
     chat_options,
     check_arguments,
+    check_pooling,
     generation_options,
     loading_options,
+    refuse_several,
     seed_of,
     template_of,
 )
 from .chunks import ChunkStream
+from .state import LlamaState
 from .types import (
     CreateChatCompletionResponse,
     CreateChatCompletionStreamResponse,
@@ -48,11 +50,9 @@ _INTERNALS = {
     "eval_tokens": "a completion evaluates its prompt",
     "generate": "create_completion(stream=True) yields text, and llama.llm(..., stream=True) too",
     "input_ids": "llama.llm.session(name).tokens are the token ids of a conversation",
-    "load_state": "histories are found by themselves; llama.llm.load_session(path) loads one",
     "logits_to_logprobs": "logprobs=n of a completion reports probabilities",
     "model": "llama.llm.model is the loaded model",
     "sample": "the options of a completion choose how tokens are sampled",
-    "save_state": "histories are kept by themselves; llama.llm.session(name).save(path) writes one to a file",
     "scores": "logprobs=n of a completion reports probabilities",
     "tokenizer": "tokenize() and detokenize() are here, and on llama.llm for text",
 }
@@ -74,7 +74,7 @@ class Llama:
 
     Args:
         model_path: A GGUF file, or a model on the hub, "owner/repo:Q4_K_M".
-        n_gpu_layers: Layers to keep on the GPU; -1 for all. By default as :class:`LLM` does.
+        n_gpu_layers: Layers to keep on the GPU; -1 for all, "auto" for as many as fit, which is the default.
         n_ctx: Most tokens of a prompt and its answer; 0 for what the model was trained for. A context is only as large
             as its generations need.
         seed: Seed of every call that has none of its own; -1 for a new one each time.
@@ -96,7 +96,7 @@ class Llama:
         self,
         model_path: str | os.PathLike[str],
         *,
-        n_gpu_layers: int | None = None,
+        n_gpu_layers: int | Literal["auto"] | None = None,
         n_ctx: int = 0,
         seed: int | None = None,
         n_threads: int | None = None,
@@ -121,8 +121,10 @@ class Llama:
         llm = load(**how)
         if adapter is not None:
             llm.load_lora(_LORA, adapter)
+        check_pooling(arguments.get("pooling_type"), llm)
         self._llm: LLM | None = llm
         self._pool = SessionPool(llm)
+        self._last_session: str | None = None  # of the last call
         self._seed: int | None = seed_of(arguments.get("seed"))
         self._ends = frozenset(llm.model.vocab.eog_tokens())
         self.model_path = os.fspath(arguments["model_path"])
@@ -229,13 +231,12 @@ class Llama:
         how: dict[str, Any] = {"prompt": text, "n_prompt": 0 if echo else len(text), "echo": echo}
         lease = self._pool.lease(prompt) if isinstance(prompt, str) else self._pool.stateless()
         if stream:
-            _refuse_several(n)
+            refuse_several(n)
             started = self._begin(lease, lambda session: llm(prompt, session=session, stream=True, **given))
             return ChunkStream(writer.completion_chunks(started[0], **how), *started)
         if n != 1:
             return writer.completion(llm(prompt, n=n, **given), **how)
-        with lease:
-            response: Response = lease.hand_over(lambda session: llm(prompt, session=session, **given))
+        response = self._answer(lease, lambda session: llm(prompt, session=session, **given))
         return writer.completion([response], **how)
 
     __call__ = create_completion
@@ -286,15 +287,15 @@ class Llama:
         writer = Writer(name)
         lease = self._pool.lease(messages, options=given)
         if stream:
-            _refuse_several(n)
+            refuse_several(n)
             started = self._begin(lease, lambda session: llm.chat(messages, session=session, stream=True, **given))
-            return ChunkStream(writer.chat_chunks(started[0], self._ends), *started)
+            chunks = writer.chat_chunks(started[0], self._ends, of_tools="tools" in given)
+            return ChunkStream(chunks, *started)
         if n != 1:
             responses = self._chat_several(messages, n, given)
         else:
-            with lease:
-                responses = [lease.hand_over(lambda session: llm.chat(messages, session=session, **given))]
-        return writer.chat(responses, self._ends, of_functions=bool(options.get("functions")))
+            responses = [self._answer(lease, lambda session: llm.chat(messages, session=session, **given))]
+        return writer.chat(responses, self._ends)
 
     def create_chat_completion_openai_v1(self, messages: Sequence[Any], **options: Any) -> Any:
         """Return what :meth:`create_chat_completion` does, as the objects of the package `openai`, which it needs.
@@ -324,10 +325,17 @@ class Llama:
         ]
         return [stream.read() for stream in streams]
 
+    def _answer(self, lease: SessionLease, start: Callable[[str | None], T]) -> T:
+        """Return the answer of a call in its session."""
+        with lease:
+            self._last_session = lease.name
+            return lease.hand_over(start)
+
     def _begin(self, lease: SessionLease, start: Callable[[str | None], T]) -> tuple[T, Callable[[], None]]:
         """Return the stream of a call, and what gives back its session."""
         with ExitStack() as stack:
             stream = stack.enter_context(lease).hand_over(start)
+            self._last_session = lease.name
             return stream, stack.pop_all().close
         raise AssertionError("unreachable")
 
@@ -452,6 +460,15 @@ class Llama:
     def reset(self) -> None:
         """Do nothing: a generation starts from its own prompt, whatever ran before."""
 
+    def save_state(self) -> LlamaState:
+        """Return the tokens and the KV cache of the last call, for :meth:`load_state` in this process or another."""
+        return LlamaState.of(self.llm, self._last_session, self._seed)
+
+    def load_state(self, state: LlamaState) -> None:
+        """Know the tokens of a state again: a prompt that begins with them evaluates only what follows."""
+        state.restore(self.llm)
+        self._seed = state.seed
+
     def close(self) -> None:
         """Free the model and all that belongs to it. Closing twice has no further effect."""
         llm, self._llm = self._llm, None
@@ -480,8 +497,3 @@ class Llama:
 
     def __repr__(self) -> str:
         return f"Llama({self.model_path!r})"
-
-
-def _refuse_several(n: int) -> None:
-    if n != 1:
-        raise CompatibilityError(f"n={n} cannot be used with stream=True: read several streams, in threads or in turns")

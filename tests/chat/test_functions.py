@@ -105,7 +105,7 @@ def test_a_function_without_arguments_or_docstring_is_a_tool(llm: LLM):
     [
         (lambda city: city, "the name of tool 0"),
         (len, "the function 'len' cannot be described"),
-        (functools.partial(get_weather, "Paris"), "tool 0 is no dict"),
+        (functools.partial(get_weather, "Paris"), "tool 0 has to be a dict"),
     ],
 )
 def test_what_has_no_name_or_no_signature_is_refused(function: Any, message: str):

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel, Field
 
 from cyllama import ChatTemplateError, CyllamaError, MessageError, PromptError, ToolError
@@ -59,6 +60,13 @@ def test_an_answer_can_be_sent_back(templates: ChatTemplates):
     )
 
 
+def test_an_object_of_openais_package_is_a_message(templates: ChatTemplates):
+    called = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    for message in ({"content": "Hello"}, {"content": None, "tool_calls": [called]}):
+        answer = ChatCompletionMessage.model_validate({"role": "assistant", **message})
+        assert check_messages([USER, answer]) == check_messages([USER, {"role": "assistant", **message}])
+
+
 def test_content_may_come_in_parts_of_text(templates: ChatTemplates):
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert "a\nb" in templates.render([{"role": "user", "content": parts}])
@@ -87,7 +95,7 @@ def test_arguments_may_be_objects():
         ("Hi", "expected a list of messages"),
         (5, "expected a list of messages"),
         (USER, "expected a list of messages"),
-        (["Hi"], "message 0 is no dict"),
+        (["Hi"], "message 0 has to be a dict"),
         ([{"content": "Hi"}], "unknown role None"),
         ([{"role": "wizard", "content": "Hi"}], "unknown role 'wizard'"),
         ([{"role": "function", "content": "Hi"}], "unknown role 'function'"),
@@ -99,13 +107,13 @@ def test_arguments_may_be_objects():
         ([{"role": "user", "content": ["Hi"]}], "a part of type None"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "'image_url': only text"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}], "only text can be read"),
-        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "no str"),
+        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "text is not a str"),
         ([USER, result()], "message 1 is a tool's result, but no tool call"),
         ([USER, call("1"), result("2")], "result of the call '2'"),
         ([USER, call(), result(), result()], "no tool call before it waits"),
         ([{"role": "user", "content": "Hi", "tool_calls": call()["tool_calls"]}], "only an assistant"),
-        ([{"role": "assistant", "tool_calls": 5}], "are no list"),
-        ([{"role": "assistant", "tool_calls": [5]}], "is no dict"),
+        ([{"role": "assistant", "tool_calls": 5}], "have to be a list, not int: 5"),
+        ([{"role": "assistant", "tool_calls": [5]}], "has to be a dict, not int: 5"),
         ([{"role": "assistant", "tool_calls": [{}]}], "has no function"),
         ([{"role": "assistant", "tool_calls": [{"type": "code", "function": {}}]}], "there is only 'function'"),
         ([call(name="")], "has no name"),
@@ -160,7 +168,7 @@ def test_tools_are_dicts_or_models():
     [
         (5, "expected a list of tools"),
         ("get_weather", "expected a list"),
-        ([5], "tool 0 is no dict"),
+        ([5], "tool 0 has to be a dict"),
         ([{}], "the name of tool 0"),
         ([{"type": "code_interpreter", "function": {}}], "there is only 'function'"),
         ([{"type": "function", "function": 5}], "the function of tool 0"),

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import termios
 import zipfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cyllama.cli.chat_input import keys_kept
+from cyllama.cli.chat_input import HISTORY_BYTES, keys_kept
 from cyllama.cli.terminal import TOY as TOY_ANSWERS
 
 from ..support.command import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, TOY, UP, Terminal
@@ -92,6 +93,24 @@ def test_what_was_typed_is_kept_for_the_next_chat_unless_that_is_not_wanted(tmp_
         say(terminal, UP + UP, NICE)
 
 
+def test_the_history_does_not_grow_without_end(tmp_path: Path):
+    history = tmp_path / "cyllama/chat_history"
+    history.parent.mkdir()
+    entries = [f"\n# 2026-01-01 00:00:00.000000\n+message {i}\n" for i in range(40_000)]
+    history.write_text("".join(entries))
+    assert history.stat().st_size > HISTORY_BYTES
+    with Terminal(*CHAT, env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:
+        terminal.expect("> ")
+        terminal.press(UP)
+        terminal.expect("message 39999")
+    kept = history.read_text()
+    assert HISTORY_BYTES // 2 - 100 < len(kept) <= HISTORY_BYTES // 2
+    assert "".join(entries).endswith(kept)
+    assert kept.startswith("\n# ")
+    assert [path.name for path in history.parent.iterdir()] == ["chat_history"]
+    assert history.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_history_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path):
     file = tmp_path / "a file"
     file.write_text("where a folder should be")
@@ -165,6 +184,26 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_tells_how_to_leave(terminal: Te
     say(terminal, ASK, UNKNOWN)
     say(terminal, "/exit", "")
     assert terminal.wait() == 0
+
+
+def test_sigterm_gives_the_terminal_back_as_it_was(endless: Path):
+    with Terminal("chat", "-m", str(endless), "--temperature", "0") as terminal:
+        before = terminal.settings
+        say(terminal, "Hello!", "Hello!")
+        terminal.expect(ANYTHING)  # it is generating
+        during = terminal.settings
+        terminal.terminate()
+        assert terminal.wait() == -signal.SIGTERM
+        assert terminal.settings == before != during
+        assert not terminal.is_cursor_hidden
+
+
+def test_sigterm_at_the_prompt_gives_the_terminal_back_too(terminal: Terminal):
+    before = terminal.settings
+    terminal.expect("> ")
+    terminal.terminate()
+    assert terminal.wait() == -signal.SIGTERM
+    assert terminal.settings == before
 
 
 def test_reasoning_is_shown_dim(tmp_path: Path):

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
 from pydantic import TypeAdapter
 
 from cyllama import CompatibilityError, ConfigError, MessageError
@@ -87,7 +89,10 @@ def test_a_stream_of_a_call_has_its_name_once_and_its_arguments_in_pieces(llama:
     choice: Any = {"type": "function", "function": {"name": "get_weather"}}
     chunks = list(llama.create_chat_completion(WEATHER, tools=TOOLS, tool_choice=choice, stream=True, **GREEDY))
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
-    pieces = [piece for chunk in chunks for piece in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert {tuple(sorted(delta)) for delta in deltas} == {("content", "function_call", "role", "tool_calls")}
+    pieces = [piece for delta in deltas for piece in delta["tool_calls"] or ()]
+    assert [delta["function_call"] for delta in deltas[1:-1]] == [piece["function"] for piece in pieces]
     assert [piece["function"].get("name") for piece in pieces] == ["get_weather"] + [None] * (len(pieces) - 1)
     assert [bool(piece.get("id")) for piece in pieces] == [True] + [False] * (len(pieces) - 1)
     assert json.loads("".join(piece["function"]["arguments"] for piece in pieces)) == {"location": "Paris"}
@@ -103,6 +108,33 @@ def test_functions_are_tools_by_their_old_name(llama: Llama):
     assert "tool_calls" not in message_of(none)
     with pytest.raises(ConfigError, match="functions is the old name of tools"):
         llama.create_chat_completion(WEATHER, functions=[FUNCTION], tools=TOOLS)
+
+
+def test_the_objects_of_openais_package(llama: Llama):
+    answer = llama.create_chat_completion_openai_v1(WEATHER, tools=TOOLS, **GREEDY)
+    assert isinstance(answer, ChatCompletion)
+    message = answer.choices[0].message
+    assert message.tool_calls is not None
+    (call,) = message.tool_calls
+    assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+    assert json.loads(call.function.arguments) == {"location": "Paris"}
+    history: Any = [*WEATHER, message, {"role": "tool", "tool_call_id": call.id, "content": "It's sunny in Paris."}]
+    with llama.create_chat_completion_openai_v1(history, tools=TOOLS, stream=True, **GREEDY) as stream:
+        chunks = list(stream)
+    assert {type(chunk) for chunk in chunks} == {ChatCompletionChunk}
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "It is sunny in Paris."
+    assert (chunks[-1].choices[0].finish_reason, chunks[-1].usage is not None) == ("stop", True)
+
+
+def test_a_stream_of_openais_package_is_read_by_that_package(llama: Llama):
+    """Its state adds up the pieces of a call as those of OpenAI's own API."""
+    state = ChatCompletionStreamState()
+    for chunk in llama.create_chat_completion_openai_v1(WEATHER, tools=TOOLS, stream=True, **GREEDY):
+        state.handle_chunk(chunk)
+    message = state.get_final_completion().choices[0].message
+    assert message.tool_calls is not None
+    assert (message.tool_calls[0].function.name, message.content) == ("get_weather", None)
+    assert json.loads(message.tool_calls[0].function.arguments) == {"location": "Paris"}
 
 
 def test_json_of_a_schema(llama: Llama):

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from cyllama import CompatibilityError, ConfigError, ConfigTypeError, ModelNotFoundError
+from cyllama import CompatibilityError, ConfigError, ConfigTypeError, ModelNotFoundError, SessionFileError
 from cyllama.compat import Llama
 from cyllama.compat.arguments import loading_options, seed_of
 from cyllama.models import TINY_CHAT
 
 from ..support.lora import write_files
+from ..support.random_models import write_random_model
 
 TEXT = "Ada und Bäume: 你好 🙂"
 
@@ -79,7 +80,12 @@ def test_values_are_those_of_our_options(arguments: Any, expected: Any):
         ({"type_k": 99}, ConfigError, r"type_k is one of 0 \(f32\)"),
         ({"draft_model": print}, CompatibilityError, "speculative"),
         ({"vocab_only": True}, CompatibilityError, "always loaded"),
-        ({"pooling_type": 2}, CompatibilityError, "pooling_type=2"),
+        (
+            {"pooling_type": 2},
+            CompatibilityError,
+            r"pooling_type=2 cannot be chosen: this model pools by pooling_type=1 \(MEAN\); "
+            r"kv_overrides=\{'llama.pooling_type': 2\} loads it as if",
+        ),
         ({"tokenizer": print}, CompatibilityError, "tokenizer of the model's file"),
         ({"n_bach": 3}, ConfigTypeError, "did you mean 'n_batch'"),
     ],
@@ -135,6 +141,46 @@ def test_embeddings_in_openais_shape(llama: Llama):
     assert len(llama.embed("word " * 5000)) == llama.n_embd(), "a text that is too long is cut"
 
 
+def test_a_pooling_that_is_the_models_own_can_be_named(llama: Llama):
+    with Llama(llama.model_path, embedding=True, pooling_type=1, n_threads=1) as mean:
+        assert mean.embed("A fox") == pytest.approx(llama.embed("A fox"), rel=1e-3, abs=1e-3)
+    last = {"kv_overrides": {"llama.pooling_type": 3}, "pooling_type": 3}
+    with Llama(llama.model_path, n_threads=1, **last) as other:
+        assert other.embed("A fox") != pytest.approx(llama.embed("A fox"), rel=1e-3, abs=1e-3)
+
+
+def test_a_state_is_known_in_another_object_and_after_pickling(llama: Llama):
+    begin = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
+    answer = llama(begin, max_tokens=24, temperature=0)
+    state = pickle.loads(pickle.dumps(llama.save_state()))
+    assert state.n_tokens == answer.get("usage", {}).get("total_tokens")
+    assert len(state.llama_state) == state.llama_state_size > 0
+    with Llama(llama.model_path, n_threads=1) as other:
+        other.load_state(state)
+        again = other(begin + answer["choices"][0]["text"], max_tokens=4, temperature=0)
+        expected = llama(begin + answer["choices"][0]["text"], max_tokens=4, temperature=0)
+        assert again["choices"] == expected["choices"]
+        assert other.llm.stats.prompt_tokens_evaluated < 8, "only what is new"
+
+
+def test_a_state_without_a_call_has_the_seed_alone(llama: Llama):
+    with Llama(llama.model_path, seed=7, n_threads=1) as seventh:
+        state = seventh.save_state()
+    assert (state.n_tokens, state.llama_state, state.seed) == (0, b"", 7)
+    with Llama(llama.model_path, n_threads=1) as other:
+        other.load_state(state)
+        texts = {other("Once", max_tokens=8, temperature=1.5)["choices"][0]["text"] for _ in range(3)}
+    assert len(texts) == 1
+
+
+def test_a_state_of_another_model_is_refused(llama: Llama, tmp_path: Any):
+    with Llama(str(write_random_model(tmp_path / "other.gguf", "llama")), n_threads=1) as other:
+        other("Once", max_tokens=1)
+        state = other.save_state()
+    with pytest.raises(SessionFileError, match="model"):
+        llama.load_state(state)
+
+
 def test_an_adapter_computes_every_call(tmp_path: Any):
     files = write_files(tmp_path, "llama")
     options: Any = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -159,9 +205,7 @@ def test_what_needs_nothing_does_nothing(llama: Llama):
     assert llama("Hello", max_tokens=1)
 
 
-@pytest.mark.parametrize(
-    "name", ["eval", "generate", "sample", "scores", "save_state", "load_state", "ctx", "tokenizer"]
-)
+@pytest.mark.parametrize("name", ["eval", "generate", "sample", "scores", "ctx", "tokenizer"])
 def test_internals_say_what_there_is_instead(llama: Llama, name: str):
     with pytest.raises(AttributeError, match=rf"Llama\.{name} does not exist in cyllama\.compat: "):
         getattr(llama, name)

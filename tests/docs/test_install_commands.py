@@ -75,12 +75,16 @@ def test_the_readme_says_that_the_name_is_taken():
 
 @pytest.mark.parametrize(
     ("extra", "path"),
-    [("langchain", "integrations/langchain_cyllama/__init__.py"), ("hub", "cyllama/models/hub.py")],
+    [
+        ("langchain", "integrations/langchain_cyllama/__init__.py"),
+        ("hub", "cyllama/models/hub.py"),
+        ("server", "cyllama/cli/serve.py"),
+    ],
 )
 def test_errors_ask_for_the_versions_of_the_extras(extra: str, path: str):
     """The message of a missing package is a command that fits what ``pyproject.toml`` asks for."""
-    requirement = EXTRAS[extra].strip('"')
-    assert f"pip install '{requirement}'" in (ROOT / path).read_text(encoding="utf-8")
+    requirements = " ".join(f"'{each}'" for each in re.findall(r'"([^";]+)"', EXTRAS[extra]))
+    assert f"pip install {requirements}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_every_extra_that_pages_name_exists():

@@ -16,6 +16,7 @@ import tempfile
 import termios
 import time
 from types import TracebackType
+from typing import Any
 from unittest import mock
 
 import pyte
@@ -154,6 +155,20 @@ class Terminal:
                 raise AssertionError(f"waited for {text!r}, but there was only:\n{shown}")
         before, self._seen = self.text[self._seen : found.start()], found.end()
         return before
+
+    def terminate(self) -> None:
+        """End it by SIGTERM."""
+        self._process.terminate()
+
+    @property
+    def settings(self) -> list[Any]:
+        """The settings of the terminal, as the module `termios` has them: echo, and what keys mean."""
+        return termios.tcgetattr(self._keyboard)
+
+    @property
+    def is_cursor_hidden(self) -> bool:
+        """Whether the cursor is hidden."""
+        return self._screen.cursor.hidden
 
     def wait(self) -> int:
         """Wait until it has ended; return the exit code."""
