@@ -53,7 +53,9 @@ class Admission:
             if running:
                 return Wait.FOR_ROOM
             raise
-        headroom = None if self._kv_cells is None else HEADROOM * len(running)
+        headroom = None
+        if self._kv_cells is not None:
+            headroom = sum(HEADROOM + other.pending - 1 for other in running)
         place = self._kv_cache.admit(request.query, headroom=headroom)
         if isinstance(place, Wait):
             return place
@@ -63,6 +65,15 @@ class Admission:
             self._stats.prompt_tokens_reused += request.n_reused or 0
         self._stats.context_reuses += self._stats.contexts_created == contexts_created
         return None
+
+    def waits_for_prefix(self, request: Request) -> bool:
+        """Return whether a running request is evaluating a prefix that a waiting one can copy soon.
+
+        Raises:
+            Exception: The request cannot run, not even alone.
+        """
+        request.resolve()
+        return self._kv_cache.waits_for_prefix(request.query)
 
     def _need(self, request: Request, running: Sequence[Request], next_ones: Iterable[Request]) -> ContextNeed:
         """Return what the running requests and one more need of the context."""

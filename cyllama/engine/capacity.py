@@ -69,13 +69,26 @@ class Capacity:
         for request in reversed(self._scheduler.running):
             self._preempt(request)
 
+    def pause(self, request: Request) -> bool:
+        """Let a running request wait whose quantum is over; return whether that was possible.
+
+        What it has evaluated stays where it is until others need the room.
+        """
+        assert request.lease is not None
+        if not self._kv_cache.pause(request.lease):
+            return False
+        self._scheduler.pause(request)
+        if request.conversation is not None:  # the conversation keeps it
+            request.hold(None)
+        return True
+
     def _preempt(self, request: Request) -> None:
         """Let a running request wait again; what it has evaluated moves to host memory."""
         assert request.lease is not None
         self._kv_cache.preempt(request.lease)
+        self._scheduler.preempt(request)
         if request.conversation is not None:  # the conversation keeps it
             request.hold(None)
-        self._scheduler.preempt(request)
 
     def _grow(self, *, at_once: bool = False) -> bool:
         """Replace the context by a larger one if a running request may have more; return whether that was done.

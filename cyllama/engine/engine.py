@@ -210,7 +210,7 @@ class Engine(Worker[Message]):
                 self._retire(request, "cancelled")
 
     def _admit(self) -> None:
-        for request, error in self._scheduler.admit(self._admission):
+        for request, error in self._scheduler.admit(self._admission, self._capacity.pause):
             self._retire(request, error)
 
     def _end(self) -> None:
@@ -333,8 +333,10 @@ class Engine(Worker[Message]):
         promoted = self._groups.remove(request)
         if promoted is not None:
             self._scheduler.release(promoted)
-        request.hold(None)
         self._scheduler.remove(request)
+        if request.own_sequence is not None:
+            request.own_sequence.awaited = False
+        request.hold(None)
         self._unfinished.pop(request, None)  # first, so that its caller finds the place free
         request.close(self._vocab)
 

@@ -13,7 +13,7 @@ from .memory import memory_of
 from .residency import FAILURES, HostMemory
 from .sequence import CachedSequence, Lease
 from .sequence_store import SequenceStore
-from .tuning import COMPACTION_SLACK, MIN_SHARED
+from .tuning import COMPACTION_SLACK, MIN_SHARED, PAUSED_HOST_MEMORY
 
 logger = EngineLogger(__name__)
 
@@ -91,9 +91,9 @@ class KVCache(SequenceStore):
         Raises:
             RuntimeError: All sequences of the context are in use.
         """
-        running = self.running
-        if prefixes.is_evaluated_soon(query, running, lambda: self._longest_prefix(query)[1], self.share_after):
+        if self.waits_for_prefix(query):
             return Wait.FOR_PREFIX
+        running = self.running
         if running and headroom is not None and not self._has_cells_for(query, headroom):
             return Wait.FOR_ROOM
         self._in_order = None
@@ -104,6 +104,13 @@ class KVCache(SequenceStore):
         if query.scope is not None:
             self.plan_checkpoint(lease.sequence, query.n_prompt - 1)
         return lease
+
+    def waits_for_prefix(self, query: prefixes.Query) -> bool:
+        """Return whether a running sequence will soon have a prefix that the request can copy.
+
+        Checkpoints of running sequences may be planned for it.
+        """
+        return prefixes.is_evaluated_soon(query, self.running, lambda: self._longest_prefix(query)[1], self.share_after)
 
     def _has_cells_for(self, query: prefixes.Query, headroom: int) -> bool:
         """Return whether a request can run in the cells that are free, or would be if idle sequences were evicted.
@@ -161,6 +168,7 @@ class KVCache(SequenceStore):
         if sequence is None:
             sequence = self._new_resident(scope=query.scope, adapters=query.adapters)
         lease = sequence.extension = self.keep(sequence)
+        sequence.awaited = False
         sequence.planned, sequence.target = [], query.tokens
         if shared >= len(sequence.tokens) + MIN_SHARED:
             self.plan_checkpoint(sequence, shared)
@@ -207,8 +215,23 @@ class KVCache(SequenceStore):
         """
         sequence = lease.sequence
         sequence.become_idle(self._clock)
+        sequence.awaited = True
         if sequence.seq_id is not None:
             self._evict(sequence)
+
+    def pause(self, lease: Lease) -> bool:
+        """Let a running sequence be idle, which its request will extend again; return whether that was possible.
+
+        It is not where it might be dropped meanwhile, for lack of host memory. Changes only what is recorded: the
+        sequence leaves the context when others need its cells.
+        """
+        sequence = lease.sequence
+        paused = (each for each in self._sequences if each.awaited)
+        if self.bytes_to_move([sequence, *paused]) > PAUSED_HOST_MEMORY * self._host.limit:
+            return False
+        sequence.become_idle(self._clock)
+        sequence.awaited = True
+        return True
 
     def _on_release(self, lease: Lease) -> None:
         """Record the end of a lease: a sequence without any leaves the cache."""

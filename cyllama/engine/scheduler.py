@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -70,7 +70,8 @@ class AdapterSlices:
 class Scheduler:
     """What runs, and what each batch consists of.
 
-    Requests start in order of arrival, ``n_parallel`` at a time. Every batch has the next token of each request that is
+    ``n_parallel`` requests run at a time. Those that got least are next, and take the places of those whose quantum is
+    over (:class:`~cyllama.engine.fair_queue.FairQueue`). Every batch has the next token of each request that is
     generating, and is filled up with parts of prompts: half for the one that arrived first, half for those of which
     least is left. So a short prompt never waits for the end of a long one, and a long one proceeds at half its speed at
     least, no matter how many short ones arrive after it. Requests with other LoRA adapters have batches of their own.
@@ -93,14 +94,14 @@ class Scheduler:
         self.running: list[Request] = []
         self.pace = Pace()
         self._chunk_alone = chunk
-        self._waiting = WaitingLine()
+        self._waiting = WaitingLine(n_parallel)
         self._slices = AdapterSlices()
 
     def __contains__(self, request: Request) -> bool:
         return request in self._waiting or request in self.running
 
     def add(self, request: Request, *, has_leader: bool = False) -> None:
-        """Put a request at the end of the line.
+        """Put a request into the line.
 
         Args:
             request: A new request.
@@ -114,49 +115,79 @@ class Scheduler:
         """How many requests are in the line."""
         return len(self._waiting)
 
-    def admit(self, admission: Admission) -> Iterator[Refused]:
-        """Let waiting requests run for which there is room, in order of arrival.
+    def admit(self, admission: Admission, pause: Callable[[Request], bool]) -> Iterator[Refused]:
+        """Let waiting requests run, the one that got least first: where there is room, or in place of a running one.
 
         One that waits for a prefix lets others start before it. The first one for which there is no room ends the pass,
-        so that those which arrived later do not overtake it.
+        so that the next ones do not overtake it.
+
+        Args:
+            admission: The rules of whether a request may run.
+            pause: Lets a running request wait, and calls :meth:`pause`; returns whether it could.
 
         Yields:
             Requests that cannot run. Each has to be removed before the next is asked for.
         """
-        for request in islice(self.next_waiting(), MOST_CONSIDERED):
-            others = (other for other in self.next_waiting() if other is not request)
-            next_ones = islice(others, max(0, self.n_parallel - len(self.running) - 1))
+        for request in islice(self._waiting.ready(), MOST_CONSIDERED):
             try:
-                wait = admission.admit(request, self.running, next_ones)
-                if wait is None:
-                    self.start(request)
+                wait = self._start_or_wait(request, admission, pause)
             except Exception as error:  # the caller's to handle: the engine goes on
                 yield Refused(request, error)
             else:
                 if wait is Wait.FOR_ROOM:
                     return
 
+    def _start_or_wait(self, request: Request, admission: Admission, pause: Callable[[Request], bool]) -> Wait | None:
+        """Let a request run; return why it has to wait if it does."""
+        others = iter(self._waiting.to_pause(self.running, request))
+        if self._is_full:
+            if (other := next(others, None)) is None:
+                return Wait.FOR_ROOM
+            if admission.waits_for_prefix(request):
+                return Wait.FOR_PREFIX
+            if not pause(other):
+                return Wait.FOR_ROOM
+        while True:
+            next_ones = (each for each in self.next_waiting() if each is not request)
+            next_ones = islice(next_ones, max(0, self.n_parallel - len(self.running) - 1))
+            wait = admission.admit(request, self.running, next_ones)
+            if wait is None:
+                self.start(request)
+            if wait is not Wait.FOR_ROOM or (other := next(others, None)) is None or not pause(other):
+                return wait
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.running) >= self.n_parallel
+
     def next_waiting(self) -> Iterator[Request]:
-        """Yield the requests that may start, in order of arrival, while fewer than ``n_parallel`` run.
+        """Yield the requests that may start, the next one first, while fewer than ``n_parallel`` run.
 
         Requests of one conversation run one after the other, and some wait for another one that evaluates their prompt.
         """
         for request in self._waiting.ready():
-            if len(self.running) >= self.n_parallel:
+            if self._is_full:
                 return
             yield request
 
     def start(self, request: Request) -> None:
         """Move a waiting request to the running ones."""
-        self._waiting.take(request)
+        self._waiting.start(request)
         request.status = Status.RUNNING
         self.running.append(request)
 
+    def pause(self, request: Request) -> None:
+        """Move a running request, whose quantum is over, to its place in the line."""
+        self._put_back(request, first=False)
+
     def preempt(self, request: Request) -> None:
         """Move a running request to the head of the line."""
+        self._put_back(request, first=True)
+
+    def _put_back(self, request: Request, *, first: bool) -> None:
         self.running.remove(request)
         request.status = Status.WAITING
-        self._waiting.add_first(request)
+        self._waiting.put_back(request, first=first)
 
     def unfinished(self, conversation: Conversation) -> list[Request]:
         """Return the requests of a conversation that have not ended, running or waiting, in order of arrival."""
@@ -168,11 +199,9 @@ class Scheduler:
 
     def remove(self, request: Request) -> None:
         """Take out a request that has ended."""
-        if request in self._waiting:
-            self._waiting.take(request)
-        elif request in self.running:
+        if request in self.running:
             self.running.remove(request)
-        self._waiting.end(request)
+        self._waiting.remove(request)
 
     def next_batch(self, n_batch: int) -> Iterator[Row]:
         """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
@@ -214,8 +243,9 @@ class Scheduler:
 
     def drain(self) -> list[Request]:
         """Take out all requests, running ones first."""
-        requests = [*self.running, *self._waiting.drain()]
+        requests = [*self.running, *self._waiting.in_arrival_order]
         self.running.clear()
+        self._waiting = WaitingLine(self.n_parallel)
         return requests
 
 

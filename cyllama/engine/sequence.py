@@ -39,6 +39,7 @@ class CachedSequence:
         target: Token ids that the request which extends it evaluates before it samples; empty while it is idle.
         leases: The leases that keep it in the cache.
         extension: The one of them whose holder appends tokens, ``None`` while it is idle.
+        awaited: Whether a request that waits goes on with it.
         n_pins: Number of operations in progress that need it where it is.
         scope: Which conversations may copy a prefix of it: those of the same scope; ``None`` for none.
         adapters: The adapters that its keys and values were computed with.
@@ -55,6 +56,7 @@ class CachedSequence:
         self.target: Sequence[int] = ()
         self.leases: set[Lease] = set()
         self.extension: Lease | None = None
+        self.awaited = False
         self.n_pins = 0
         self.scope = scope
         self.adapters = adapters

@@ -137,8 +137,8 @@ class SequenceStore:
 
     def eviction_priority(self, sequence: CachedSequence) -> float:
         """Return how late a sequence is evicted: the least recently used one first, one that was used again later."""
-        if sequence.running:
-            return 1.0
+        if sequence.running or sequence.awaited:
+            return 1.0 if sequence.running else 0.5
         age = self._clock - sequence.last_used + 1
         return -age / (RETURNING if sequence.calls > 1 else 1)
 

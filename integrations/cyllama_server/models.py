@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from cyllama.models.parts import part_paths
 from .errors import ApiError, too_busy
 from .sessions import KnownSessions
 from .settings import ServerSettings
+from .tenants import Tenant
 
 logger = logging.getLogger("cyllama.server")
 
@@ -54,7 +56,7 @@ class ServedModel:
         options: What it is loaded with.
         created: When the server began to serve it, in seconds since 1970.
         loaded: The model, while it is loaded.
-        users: Requests that use it now.
+        users: How many requests of each tenant use it now.
         last_used: When the last request began or ended, on the clock `time.monotonic`.
         mean_seconds: How long its requests take, on average; later ones count more.
     """
@@ -64,10 +66,15 @@ class ServedModel:
     options: dict[str, Any]
     created: int = field(default_factory=lambda: int(time.time()))
     loaded: LoadedModel | None = None
-    users: int = 0
+    users: Counter[str] = field(default_factory=Counter[str])
     last_used: float = 0.0
     mean_seconds: float = 1.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def n_users(self) -> int:
+        """How many requests use it now."""
+        return self.users.total()
 
     @property
     def n_parallel(self) -> int:
@@ -113,19 +120,20 @@ class Models:
         return found
 
     @asynccontextmanager
-    async def use(self, name: str | None) -> AsyncIterator[LoadedModel]:
+    async def use(self, name: str | None, tenant: Tenant | None = None) -> AsyncIterator[LoadedModel]:
         """Load a model if it is not loaded, and keep it loaded until the `async with` block ends.
+
+        Args:
+            name: What clients call it; `None` for the first one.
+            tenant: Who uses it. In a full queue, one with less than an equal part of it may still wait.
 
         Raises:
             ApiError: There is no such model, too many requests wait for it, or there is no room for it.
             CyllamaError: It cannot be loaded.
         """
-        model = self.find(name)
-        waiting = model.users - model.n_parallel
-        if waiting >= self._max_queue:
-            message = f"{waiting} requests wait for the model {model.name!r}, the limit: try again later"
-            raise too_busy(message, model.mean_seconds * (waiting + 1) / model.n_parallel)
-        model.users += 1
+        model, owner = self.find(name), "" if tenant is None else tenant.id
+        self._check_queue(model, owner)
+        model.users[owner] += 1
         begin = model.last_used = time.monotonic()
         try:
             async with model.lock:
@@ -133,9 +141,18 @@ class Models:
                     model.loaded = await self._load(model)
             yield model.loaded
         finally:
-            model.users -= 1
+            model.users[owner] -= 1
+            model.users += Counter()  # without those that have none
             model.last_used = time.monotonic()
             model.mean_seconds += 0.1 * (model.last_used - begin - model.mean_seconds)
+
+    def _check_queue(self, model: ServedModel, owner: str) -> None:
+        """Refuse a request that finds the queue full, unless others have taken its owner's part of that."""
+        waiting, most = model.n_users - model.n_parallel, model.n_parallel + self._max_queue
+        n_owners = len({*model.users, owner})
+        if waiting >= self._max_queue and (model.users[owner] + 1) * n_owners > most:
+            message = f"{waiting} requests wait for the model {model.name!r}, the limit: try again later"
+            raise too_busy(message, model.mean_seconds * (waiting + 1) / model.n_parallel)
 
     async def close(self) -> None:
         """Unload all models; their generations end as "cancelled"."""
@@ -160,7 +177,7 @@ class Models:
                 503, f"the model {model.name!r} has {n_bytes} bytes, but memory_budget_mb is {self._budget >> 20}"
             )
         while self._used() + n_bytes > self._budget:
-            idle = [each for each in self.served.values() if each.loaded is not None and not each.users]
+            idle = [each for each in self.served.values() if each.loaded is not None and not each.n_users]
             if not idle:
                 raise ApiError(
                     503,

@@ -73,24 +73,27 @@ class Server:
         """
 
         async def work() -> Response:
-            answers = await self.begin(model_name, plan)
+            answers = await self.begin(model_name, plan, self.identify(request))
             return await self.respond(answers, stream=stream, events=events, whole=whole)
 
         return await until_gone(request.receive, work())
 
-    async def begin(self, model_name: str | None, plan: Callable[[LoadedModel], Call]) -> Answers[Any, Any]:
+    async def begin(
+        self, model_name: str | None, plan: Callable[[LoadedModel], Call], tenant: Tenant
+    ) -> Answers[Any, Any]:
         """Return the answers of a request, which are being generated. The caller closes them.
 
         Args:
             model_name: The model; `None` for the first one.
             plan: Returns what the request makes of the model.
+            tenant: Who asks.
 
         Raises:
             ApiError: There is no such model, or too many requests wait for it.
             CyllamaError: The request is not valid.
         """
         async with AsyncExitStack() as stack:
-            model = await stack.enter_async_context(self.models.use(model_name))
+            model = await stack.enter_async_context(self.models.use(model_name, tenant))
             call = plan(model)
             answers = Answers[Any, Any](model, stack.pop_all(), self.metrics, self.settings.max_time_s)
             stack.push_async_callback(answers.aclose)

@@ -28,8 +28,16 @@ HANDED_ALONG = {
     *("config.py", "response.py", "errors.py", "call_types.py", "control_text.py", "options.py", "declaration.py"),
     *("engine/request.py", "engine/reservation.py", "engine/answer.py", "engine/conversation.py", "engine/sequence.py"),
     *("engine/adapters.py", "engine/messages.py", "engine/stats.py", "engine/log.py", "engine/worker.py"),
-    *("engine/waiting.py", "engine/sequence_store.py", "engine/prefixes.py", "engine/residency.py", "engine/cells.py"),
-    *("engine/memory.py", "engine/detokenizer.py", "engine/pace.py", "engine/integrity.py", "engine/hardware.py"),
+    *("engine/waiting.py", "engine/fair_queue.py", "engine/sequence_store.py", "engine/prefixes.py"),
+    *(
+        "engine/residency.py",
+        "engine/cells.py",
+        "engine/memory.py",
+        "engine/detokenizer.py",
+        "engine/pace.py",
+        "engine/integrity.py",
+        "engine/hardware.py",
+    ),
 }
 
 

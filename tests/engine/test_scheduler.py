@@ -232,7 +232,11 @@ def test_a_turn_that_is_cancelled_while_it_waits_was_never_taken(llm: LLM):
     session.close()
 
 
-def test_a_preempted_request_goes_on_before_those_that_arrived_later(steps: list[Step]):
+def test_a_preempted_request_goes_on_before_those_that_arrived_later(
+    steps: list[Step], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("QUANTUM", "FIRST_QUANTUM"):  # no quantum is over before the cells run out
+        monkeypatch.setattr(f"cyllama.engine.waiting.{name}", 1000)
     with LLM(temperature=0, n_threads=1, n_parallel=2, kv_cells=256) as llm:
         with held(llm):
             streams = [llm(story(animal), stream=True, max_tokens=150, ignore_eos=True) for animal in ANIMALS[:3]]
