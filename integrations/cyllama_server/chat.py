@@ -16,9 +16,10 @@ from .chat_answers import Chat, error_event, event
 from .chat_request import ChatRequest
 from .connection import read_body
 from .conversations import conversation_of
-from .generation import Answers, Asked
+from .generation import Answers
 from .models import LoadedModel
 from .server import Call, server_of
+from .sessions import Asked
 from .tenants import Tenant
 
 router = APIRouter()

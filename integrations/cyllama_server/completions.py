@@ -21,10 +21,11 @@ from .chat_request import MOST_CHOICES, StreamOptions
 from .connection import read_body
 from .conversations import NamesConversation, conversation_of
 from .errors import ApiError
-from .generation import Answers, Asked
+from .generation import Answers
 from .models import LoadedModel
 from .sampling import Sampling
 from .server import Call, server_of
+from .sessions import Asked
 from .tenants import Tenant
 
 router = APIRouter()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cyllama import (
     AsyncChatStream,
@@ -24,27 +24,11 @@ from cyllama.stream import start_in_thread
 from .errors import shutting_down
 from .metrics import Metrics
 from .models import LoadedModel
-from .tenants import Tenant
+from .sessions import Asked
 
 DeltaT = TypeVar("DeltaT", ChatDelta, TextChunk)
 ResponseT = TypeVar("ResponseT", ChatResponse, Response)
 Start = Callable[[str | None], "AsyncChatStream | AsyncStream"]
-
-
-class Asked(NamedTuple):
-    """What a request says of its session.
-
-    Attributes:
-        tenant: Who asks.
-        conversation: What the conversation is called, if it is.
-        history: All that the model is given: messages, or a prompt.
-        options: The options of the call that change the prompt.
-    """
-
-    tenant: Tenant
-    conversation: str | None
-    history: str | Sequence[Mapping[str, Any]]
-    options: Mapping[str, Any]
 
 
 class Answers(Generic[DeltaT, ResponseT]):
@@ -86,7 +70,7 @@ class Answers(Generic[DeltaT, ResponseT]):
     async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
         await self._stack.enter_async_context(lease)
         if lease.name is not None:
-            self.model.sessions.note(lease.name, asked.tenant, asked.conversation)
+            self.model.sessions.note(lease.name, asked)
         stream = await start_in_thread(lambda: lease.hand_over(start))
         self._stack.push_async_callback(stream.aclose)
         index = len(self._streams)

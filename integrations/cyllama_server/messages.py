@@ -15,11 +15,12 @@ from cyllama import AsyncChatStream
 
 from .connection import read_body
 from .conversations import conversation_of
-from .generation import Answers, Asked
+from .generation import Answers
 from .messages_answers import MessageAnswer, error_event
 from .messages_request import CountRequest, MessagesRequest
 from .models import LoadedModel
 from .server import Call, server_of
+from .sessions import Asked
 from .tenants import Tenant
 
 router = APIRouter()

@@ -14,12 +14,13 @@ from cyllama import AsyncChatStream
 
 from .connection import read_body
 from .conversations import conversation_of
-from .generation import Answers, Asked
+from .generation import Answers
 from .models import LoadedModel
 from .responses_answers import ResponseAnswer
 from .responses_request import ResponsesRequest
 from .responses_store import StoredResponse
 from .server import Call, Server, server_of
+from .sessions import Asked
 from .tenants import Tenant
 
 router = APIRouter()

@@ -14,6 +14,7 @@ from .chat_answers import logprobs_of
 from .errors import explain
 from .generation import Answers
 from .responses_request import ResponsesRequest
+from .routing_key import ROUTING_KEY
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
@@ -43,7 +44,7 @@ class ResponseAnswer:
         self._open_call: int | None = None  # which call the last item is, while it grows
         self._is_open = False
         self._response: dict[str, Any] = {
-            "id": f"resp_{uuid.uuid4().hex}",
+            "id": f"resp_{ROUTING_KEY.get()}{uuid.uuid4().hex}",
             "object": "response",
             "created_at": int(time.time()),
             "status": "in_progress",

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .connection import EventStream, until_gone
-from .generation import Answers, Asked, Start
+from .generation import Answers, Start
 from .metrics import Metrics
 from .models import LoadedModel, Models
 from .responses_store import StoredResponses
+from .sessions import Asked
 from .settings import ServerSettings
 from .tenants import Tenant, Tenants
 

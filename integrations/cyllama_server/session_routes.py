@@ -19,7 +19,7 @@ from .conversations import MOST_CHARACTERS
 from .errors import ApiError
 from .models import LoadedModel
 from .server import Server, server_of
-from .sessions import KnownSession
+from .sessions import Asked, KnownSession
 from .tenants import Tenant
 
 router = APIRouter()
@@ -146,7 +146,7 @@ def _reserved(model: LoadedModel, tenant: Tenant, conversation: str) -> SessionL
 
 
 def _note(model: LoadedModel, tenant: Tenant, conversation: str, lease: SessionLease) -> _Found:
-    return _Found(model, model.sessions.note(str(lease.name), tenant, conversation))
+    return _Found(model, model.sessions.note(str(lease.name), Asked(tenant, conversation, [], {})))
 
 
 def _path(server: Server, tenant: Tenant, file: str) -> Path:

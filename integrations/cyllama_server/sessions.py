@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from cyllama import LLM
 
+from .routing_key import ROUTING_KEY
 from .tenants import Tenant
+
+
+class Asked(NamedTuple):
+    """What a request says of its session.
+
+    Attributes:
+        tenant: Who asks.
+        conversation: What the conversation is called, if it is.
+        history: All that the model is given: messages, or a prompt.
+        options: The options of the call that change the prompt.
+    """
+
+    tenant: Tenant
+    conversation: str | None
+    history: str | Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any]
 
 
 @dataclass(eq=False)
@@ -17,24 +36,31 @@ class KnownSession:
 
     Attributes:
         name: What the model calls it.
-        tenant: Its owner.
-        conversation: The name that its requests gave to the conversation.
+        asked: What its latest request said of it.
+        id: What clients call it: no other session has this id, on any server.
+        routing_key: By what that request was routed.
         created: When the first request used it, in seconds since 1970.
         last_used: When the last one did.
         n_requests: How many did.
     """
 
     name: str
-    tenant: Tenant
-    conversation: str | None
+    asked: Asked
+    id: str = field(default_factory=lambda: f"sess_{uuid.uuid4().hex[:16]}")
+    routing_key: str = ""
     created: float = field(default_factory=time.time)
     last_used: float = field(default_factory=time.time)
     n_requests: int = 0
 
     @property
-    def id(self) -> str:
-        """What clients call it."""
-        return "sess_" + hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    def tenant(self) -> Tenant:
+        """Its owner."""
+        return self.asked.tenant
+
+    @property
+    def conversation(self) -> str | None:
+        """The name that its requests gave to the conversation."""
+        return self.asked.conversation
 
 
 class KnownSessions:
@@ -43,16 +69,20 @@ class KnownSessions:
     def __init__(self) -> None:
         self._by_name: dict[str, KnownSession] = {}
 
-    def note(self, name: str, tenant: Tenant, conversation: str | None) -> KnownSession:
-        """Remember that a request of a tenant uses a session."""
-        known = self._by_name.setdefault(name, KnownSession(name, tenant, conversation))
+    def note(self, name: str, asked: Asked) -> KnownSession:
+        """Remember that a request uses a session."""
+        known = self._by_name.setdefault(name, KnownSession(name, asked))
+        known.asked, known.routing_key = asked, ROUTING_KEY.get()
         known.last_used = time.time()
         known.n_requests += 1
         return known
 
     def of(self, tenant: Tenant, llm: LLM) -> list[KnownSession]:
-        """Return the sessions of a tenant, the latest first. Those that the model has forgotten are forgotten here."""
+        """Return the sessions of a tenant, the latest first."""
+        return [known for known in self.all(llm) if known.tenant == tenant]
+
+    def all(self, llm: LLM) -> list[KnownSession]:
+        """Return all sessions, the latest first. Those that the model has forgotten are forgotten here."""
         remembered = set(llm.sessions)
         self._by_name = {name: known for name, known in self._by_name.items() if name in remembered}
-        found = [known for known in self._by_name.values() if known.tenant == tenant]
-        return sorted(found, key=lambda known: known.last_used, reverse=True)
+        return sorted(self._by_name.values(), key=lambda known: known.last_used, reverse=True)

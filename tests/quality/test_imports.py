@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("llm", "session", "exclusivity", "session_choice", "session_pool"),  # what callers use
     ("",),  # the package itself
     ("compat", "langchain_cyllama", "cyllama_server"),
+    ("ray_cyllama",),
     ("cli", "__main__"),
 )
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
@@ -56,7 +57,7 @@ def layer(module: str) -> int:
 
 
 def is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("cyllama", "langchain_cyllama", "cyllama_server")
+    return module.partition(".")[0] in ("cyllama", "langchain_cyllama", "cyllama_server", "ray_cyllama")
 
 
 def test_every_module_has_a_layer():

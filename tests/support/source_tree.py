@@ -15,6 +15,7 @@ PACKAGES = {
     "cyllama": ROOT / "cyllama",
     "langchain_cyllama": ROOT / "integrations" / "langchain_cyllama",
     "cyllama_server": ROOT / "integrations" / "cyllama_server",
+    "ray_cyllama": ROOT / "integrations" / "ray_cyllama",
 }
 
 
