@@ -52,11 +52,12 @@ class RayCluster:
                 env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"},
             )
         self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
-        self.run(**arguments)
-
-    def run(self, **arguments: Any) -> None:
-        """Run the application, or change how many replicas it has."""
+        self._arguments = arguments
         self._do("run", arguments)
+
+    def scale(self, replicas: int) -> None:
+        """Change how many replicas there are."""
+        self._do("run", self._arguments | {"replicas": replicas})
 
     def replicas(self) -> list[dict[str, Any]]:
         """Describe all replicas."""
@@ -95,15 +96,18 @@ class RayCluster:
     ) -> None:
         self.http.close()
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(SECONDS)
+        self._process.stdout.close()
 
 
 def main() -> None:
     """Start a cluster, do what the lines say, and end it."""
     import ray  # pyright: ignore[reportMissingImports] - types are also checked where Ray is not installed
-    from cyllama_server import ServerSettings
     from ray import serve  # pyright: ignore[reportMissingImports] - the same
+
+    from cyllama_server import ServerSettings
     from ray_cyllama import build_app
 
     ray.init(num_cpus=8, object_store_memory=100 * 2**20, include_dashboard=False, logging_level="warning")
