@@ -110,7 +110,7 @@ def main() -> None:
     from cyllama_server import ServerSettings
     from ray_cyllama import build_app
 
-    ray.init(num_cpus=8, object_store_memory=100 * 2**20, include_dashboard=False, logging_level="warning")
+    ray.init(num_cpus=8, object_store_memory=100 * 2**20, include_dashboard=False, logging_level=30)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     try:
         for line in sys.stdin:
