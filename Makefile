@@ -3,7 +3,9 @@
 # make ray     install Ray, and run the tests that start a local cluster of it
 # make models  download the real models that some tests load, 350 MB, into build/models; with MODELS=smollm2, that one only
 # make fuzz    random parameters, grammars and files, in child processes (FUZZ_ARGS="--seconds 600 --seed 1")
-# make bench   set everything up, with what it is compared with beside it, and measure
+# make bench   set everything up, with what it is compared with beside it, and measure (BENCH_ARGS="--scenario callers", --quick);
+#              with CPU=avx2, as an older processor computes
+# make peers   install what cyllama is compared with, each into an environment of its own
 # make gpu     build with CUDA, run the tests with every layer on the GPU, and measure there beside llama.cpp's tools
 # make wheels  build the source distribution and a wheel for other machines in dist/, and test them in new environments
 # make lint    ruff, pyright, clang-format, and whether generated files are up to date
@@ -19,6 +21,7 @@ PYTHON ?= python3
 CXX ?= g++
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 FUZZ_ARGS ?=
 MODELS ?=
 CPU ?=
@@ -30,7 +33,7 @@ INSTALLED := $(STAMP)/install$(CPU:%=-%)
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard ext/* llama.cpp/CMakeLists.txt llama.cpp/*.cpp llama.cpp/*.hpp llama.cpp/cmake/*)
 JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo help test ray fuzz models gpu bench wheels lint format stubs options docs clean check FORCE
+.PHONY: demo help test ray fuzz models gpu bench peers wheels lint format stubs options docs clean check FORCE
 .SUFFIXES:
 
 demo: $(INSTALLED)
@@ -55,8 +58,10 @@ models: $(STAMP)/test
 fuzz: $(STAMP)/test
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
-bench: $(STAMP)/bench $(STAMP)/peers
-	@missed=0; for name in decode chat concurrency agents; do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
+bench: $(STAMP)/bench$(CPU:%=-%) $(STAMP)/peers
+	@CYLLAMA_CPU=$(CPU) CYLLAMA_TOOLS=$(CURDIR)/build/tools$(CPU:%=-%)/bin $(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+peers: $(STAMP)/peers
 
 # With WHEELS_ARGS, tests against the wheel: "--computing", or "--no-build tests/engine" for the wheel that there is.
 wheels: | check
@@ -159,22 +164,27 @@ REQUIREMENTS = $(shell $(BIN)/python -c 'import re; print(*re.findall(r"\"(.+?)\
 NATIVE_CMAKE = $(CURDIR)/build/venv/bin/cmake -G Ninja -S . -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python \
   -DCMAKE_MAKE_PROGRAM=$(CURDIR)/build/venv/bin/ninja
 
-$(STAMP)/bench: $(NATIVE) $(STAMP)/test
+$(STAMP)/bench: $(NATIVE) $(STAMP)/test $(STAMP)/cmake
 	@echo "Building llama-bench, llama-batched-bench and llama-server, and cyllama with OpenMP."
-	@$(PYTHON) -m venv build/venv
-	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) cmake ninja pydantic $(REQUIREMENTS)
 	@$(NATIVE_CMAKE) -B build/tools -DCYLLAMA_BUILD_TOOLS=ON > build/tools.log
 	@build/venv/bin/cmake --build build/tools --target tools
 	@$(NATIVE_CMAKE) -B build/openmp -DGGML_OPENMP=ON > build/openmp.log
 	@build/venv/bin/cmake --build build/openmp --target llama_cpp
 	@touch $@
 
-# The other binding that benchmarks/ compares with, and its LangChain provider, in a venv of their own: compiled here, for this
-# processor and with its own defaults. Pinned, so that figures of two machines are of the same versions. Order-only: two
-# compilers at once are too many.
-$(STAMP)/peers: | $(STAMP)/bench
-	@echo "Building llama-cpp-python, which takes some minutes."
-	@$(PYTHON) -m venv build/peers
-	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) build/peers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-	  --no-binary llama-cpp-python llama-cpp-python==0.3.36 langchain-community==0.4.2 langchain==1.4.7
+# The same tools, and cyllama, for an older processor. ggml without GGML_NATIVE is for AVX2.
+$(STAMP)/bench-avx2: $(INSTALLED) $(STAMP)/bench
+	@echo "Building the tools for AVX2."
+	@$(NATIVE_CMAKE) -B build/tools-avx2 -DCYLLAMA_BUILD_TOOLS=ON -DGGML_NATIVE=OFF > build/tools-avx2.log
+	@build/venv/bin/cmake --build build/tools-avx2 --target tools
+	@touch $@
+
+$(STAMP)/cmake: pyproject.toml | $(STAMP)/venv
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) cmake ninja pydantic $(REQUIREMENTS)
+	@touch $@
+
+# Order-only: two compilers at once are too many.
+$(STAMP)/peers: benchmarks/peers/install.py | $(STAMP)/bench
+	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PYTHON) benchmarks/peers/install.py $(PIP_ARGS)
 	@touch $@

@@ -53,7 +53,15 @@ def words_of(llm: LLM) -> list[str]:
 
 
 def measure(mode: str, n_threads: int, rounds: int, *, peers: bool, n_conversations: int) -> Table:
-    """Measure both in turn, in every round with other conversations."""
+    """Measure both in turn."""
+    results, scenario = run_both(mode, n_threads, rounds, peers=peers, n_conversations=n_conversations)
+    return _tabulate(mode, scenario, results)
+
+
+def run_both(
+    mode: str, n_threads: int, rounds: int, *, peers: bool, n_conversations: int
+) -> tuple[dict[str, list[Result]], Scenario]:
+    """Return what each took in every round, each with other conversations, and the scenario."""
     path = bench_model(*MODEL)
     results: dict[str, list[Result]] = {}
     with ExitStack() as stack:
@@ -71,7 +79,7 @@ def measure(mode: str, n_threads: int, rounds: int, *, peers: bool, n_conversati
             for name, run in contenders.items():
                 settle()
                 results.setdefault(name, []).append(run(scenario, f"{round_}"))
-    return _tabulate(mode, scenario, results)
+    return results, scenario
 
 
 def _run_ours(model: ChatCyllama, scenario: Scenario, run: str, *, at_once: bool) -> Result:

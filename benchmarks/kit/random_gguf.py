@@ -13,7 +13,8 @@ import gguf
 import numpy as np
 
 TINY_CHAT = Path(__file__).resolve().parents[2] / "cyllama" / "models" / "tiny-chat.gguf"
-FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7}  # llama.cpp's llama_ftype
+FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15}  # llama.cpp's llama_ftype
+SUPER_BLOCK = 256  # weights of a block of the K types
 
 
 class Shape(NamedTuple):
@@ -95,8 +96,8 @@ def _write_tensors(writer: gguf.GGUFWriter, shape: Shape, file_type: str, rng: n
     n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab = shape
     kv_width, std = n_head_kv * (n_embd // n_head), n_embd**-0.5
 
-    def matrix(tensor: str, rows: int, cols: int, std: float) -> None:
-        data, kind = _random_matrix(rng, rows, cols, std, file_type)
+    def matrix(tensor: str, rows: int, cols: int, std: float, *, precise: bool = False) -> None:
+        data, kind = _random_matrix(rng, rows, cols, std, _type_of(file_type, cols, precise=precise))
         writer.add_tensor(f"{tensor}.weight", data, raw_dtype=kind)
 
     def ones(tensor: str) -> None:
@@ -104,17 +105,27 @@ def _write_tensors(writer: gguf.GGUFWriter, shape: Shape, file_type: str, rng: n
 
     matrix("token_embd", n_vocab, n_embd, 0.02)
     ones("output_norm")
-    matrix("output", n_vocab, n_embd, 0.05)
+    matrix("output", n_vocab, n_embd, 0.05, precise=True)
     for i in range(n_layer):
+        precise = i < n_layer // 8 or i >= 7 * n_layer // 8 or (i - n_layer // 8) % 3 == 2
         ones(f"blk.{i}.attn_norm")
         ones(f"blk.{i}.ffn_norm")
         matrix(f"blk.{i}.attn_q", n_embd, n_embd, std)
         matrix(f"blk.{i}.attn_k", kv_width, n_embd, std)
-        matrix(f"blk.{i}.attn_v", kv_width, n_embd, std)
+        matrix(f"blk.{i}.attn_v", kv_width, n_embd, std, precise=precise)
         matrix(f"blk.{i}.attn_output", n_embd, n_embd, std)
         matrix(f"blk.{i}.ffn_gate", n_ff, n_embd, std)
         matrix(f"blk.{i}.ffn_up", n_ff, n_embd, std)
-        matrix(f"blk.{i}.ffn_down", n_embd, n_ff, n_ff**-0.5)
+        matrix(f"blk.{i}.ffn_down", n_embd, n_ff, n_ff**-0.5, precise=precise)
+
+
+def _type_of(file_type: str, cols: int, *, precise: bool) -> str:
+    """Return the type of a matrix as llama.cpp chooses it: more bits where they matter most, in rows that fit."""
+    if file_type != "Q4_K_M":
+        return file_type
+    if cols % SUPER_BLOCK:
+        return "Q8_0" if precise else "Q5_0"
+    return "Q6_K" if precise else "Q4_K"
 
 
 def _random_matrix(
@@ -123,10 +134,25 @@ def _random_matrix(
     """Return random weights of a standard deviation, in the layout of ``kind`` on disk."""
     if kind == "F16":
         return (rng.standard_normal((rows, cols), dtype=np.float32) * std).astype(np.float16), None
-    blocks = cols // 32
-    scale, width, high = (std / 4.6, 16, 256) if kind == "Q4_0" else (std / 73, 32, 255)
-    scales = np.full((rows, blocks, 1), scale, np.float16).view(np.uint8).reshape(rows, blocks, 2)
-    weights = rng.integers(0, high, (rows, blocks, width), dtype=np.uint8)
-    if kind == "Q8_0":
-        weights = (weights.astype(np.int16) - 127).astype(np.int8).view(np.uint8)
-    return np.concatenate([scales, weights], axis=-1).reshape(rows, -1), gguf.GGMLQuantizationType[kind]
+    weights_per_block, n_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    blocks = rng.integers(0, 256, (rows, cols // weights_per_block, n_bytes), dtype=np.uint8)
+
+    def fill(place: int, value: float) -> None:
+        blocks[:, :, place : place + 2] = np.frombuffer(np.float16(value).tobytes(), np.uint8)
+
+    if kind == "Q4_0":
+        fill(0, std / 4.6)
+    elif kind == "Q5_0":
+        fill(0, std / 9.2)
+    elif kind == "Q8_0":
+        fill(0, std / 73)
+        quants = blocks[:, :, 2:].view(np.int8)
+        np.maximum(quants, -127, out=quants)
+    elif kind == "Q4_K":
+        fill(0, std / 147)  # all scales and minima are 32, in 6 bits each
+        fill(2, 7.5 * std / 147)
+        blocks[:, :, 4:12], blocks[:, :, 12:16] = 160, 0
+    else:
+        blocks[:, :, 192:208] = 32
+        fill(208, std / 592)
+    return blocks.reshape(rows, -1), gguf.GGMLQuantizationType[kind]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from typing_extensions import Self
@@ -27,6 +28,17 @@ class PeerProcess:
         except BaseException:
             self._log.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def last_words(self) -> str:
+        """Return the last line of its log."""
+        self._log.flush()
+        lines = Path(self._log.name).read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"see {self._log.name}"
 
     def __enter__(self) -> Self:
         return self

@@ -14,11 +14,14 @@ from typing import Any
 
 from kit.clock import wall_seconds
 from kit.models import ANSWER_BIAS, ANSWER_TOKEN
+from kit.process import cpu_seconds
 from peers.processes import PeerProcess
+from peers.protocol import Answer, Ask, Clock, Outcome, answer_all
 from peers.tools import TOOLS
 
 START_SECONDS = 120.0
 REQUEST_SECONDS = 600.0
+JSON = {"Content-Type": "application/json"}
 
 
 class LlamaServer(PeerProcess):
@@ -36,20 +39,67 @@ class LlamaServer(PeerProcess):
         slot_cells: Most tokens of each.
         cache_ram_mib: Host memory for conversations that lost their slot, ``--cache-ram``. 0 spares requests that are
             never continued from being copied there.
+        embedding: Embed texts, and do not generate.
     """
 
-    def __init__(self, model: Path, n_threads: int, *, n_slots: int, slot_cells: int, cache_ram_mib: int) -> None:
+    def __init__(
+        self,
+        model: Path,
+        n_threads: int,
+        *,
+        n_slots: int,
+        slot_cells: int,
+        cache_ram_mib: int,
+        embedding: bool = False,
+    ) -> None:
+        start = time.perf_counter()
         self._port = _free_port()
         options = {"-m": model, "-t": n_threads, "-np": n_slots, "-c": n_slots * slot_cells}
         options |= {"--cache-ram": cache_ram_mib, "--host": "127.0.0.1", "--port": self._port}
         command = [str(part) for option in options.items() for part in option]
         command += ["--no-kv-unified", "--no-webui", "--log-verbosity", "1"]
+        command += ["--embedding"] if embedding else []
         super().__init__([str(TOOLS / "llama-server"), *command], "llama-server")
         try:
             self._wait_until_ready()
         except BaseException:
             self.close()
             raise
+        self.started = {"load": time.perf_counter() - start}
+        self.version = "of the same build"
+
+    def ask(self, asks: list[Ask]) -> Outcome:
+        """Make requests at once, each on a connection of its own."""
+        cpu = cpu_seconds(self.pid)
+        reply = answer_all(self._answer, asks)
+        return Outcome(reply["seconds"], cpu_seconds(self.pid) - cpu, [Answer(**answer) for answer in reply["answers"]])
+
+    def embed(self, texts: list[str]) -> float:
+        """Embed texts in one request; return the seconds."""
+        start = time.perf_counter()
+        with closing(self._connect()) as connection:
+            connection.request("POST", "/v1/embeddings", json.dumps({"input": texts}), JSON)
+            response = connection.getresponse()
+            reply = response.read()
+        if response.status != http.client.OK:
+            raise RuntimeError(f"llama-server answered {response.status}: {reply.decode()}")
+        return time.perf_counter() - start
+
+    def _answer(self, ask: Ask) -> Answer:
+        """Stream an answer: after its first token it is read as a whole, which takes the least of the client's time."""
+        options: dict[str, Any] = {"cache_prompt": ask.conversation is not None, "stream": True}
+        options["logit_bias"] = [] if ask.bias is None else [[ask.bias, ANSWER_BIAS]]
+        if ask.schema is not None:
+            options |= {"json_schema": ask.schema, "ignore_eos": False}
+        clock = Clock()
+        with self._post(ask.tokens or ask.text, ask.n_tokens, options) as response:
+            while not (line := response.readline()).startswith(b"data:"):
+                assert line, "llama-server ended its answer before the first token"
+            clock.token()
+            lines = (line + response.read()).strip().splitlines()
+        seconds = clock.now()
+        last = next(json.loads(line[5:]) for line in reversed(lines) if line.startswith(b"data: {"))
+        return Answer(clock.first, seconds, last["tokens_predicted"])
 
     def complete_all(self, prompts: list[list[int]], n_tokens: int) -> float:
         """Answer prompts at once, each from a thread of its own; return the seconds it took."""
@@ -75,7 +125,9 @@ class LlamaServer(PeerProcess):
         assert answer["tokens_evaluated"] == len(prompt), answer
 
     @contextmanager
-    def _post(self, prompt: list[int], n_tokens: int, options: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+    def _post(
+        self, prompt: list[int] | str, n_tokens: int, options: dict[str, Any]
+    ) -> Iterator[http.client.HTTPResponse]:
         """Send a request, on a connection of its own: llama-server ends those that streamed or were idle.
 
         A top_k of 1 is its cheapest way to sample at temperature 0.
@@ -84,7 +136,7 @@ class LlamaServer(PeerProcess):
         bias = {"logit_bias": [[ANSWER_TOKEN, ANSWER_BIAS]]}
         body = {"prompt": prompt, "n_predict": n_tokens, **sampling, **bias, **options}
         with closing(self._connect()) as connection:
-            connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", "/completion", json.dumps(body), JSON)
             response = connection.getresponse()
             if response.status != http.client.OK:
                 raise RuntimeError(f"llama-server answered {response.status}: {response.read().decode()}")

@@ -14,7 +14,7 @@ from typing import Any
 from kit.models import BUILD
 from peers.processes import PeerProcess
 
-PEERS_PYTHON = BUILD / "peers" / "bin" / "python"
+PEERS_PYTHON = BUILD / "peers" / "llama-cpp-python" / "bin" / "python"
 BENCHMARKS = Path(__file__).parents[1]
 
 

@@ -1,0 +1,124 @@
+"""`make bench` runs, computes ratios that mean what they say, and draws the same plots for the same figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from gguf.quants import dequantize
+
+from ..support.source_tree import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def measurement(benchmarks_on_the_path: None) -> ModuleType:
+    from kit import measurement
+
+    return measurement
+
+
+def test_every_scenario_runs_and_writes_its_results(tmp_path: Path):
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "run.py"),
+        "--quick",
+        "--skip-peers",
+        "--threads=1",
+        f"--out={tmp_path}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    from run import SCENARIOS
+
+    assert {m["scenario"] for m in results["measurements"]} == set(SCENARIOS)
+    assert all(m["samples"].get("cyllama") or m["failures"] for m in results["measurements"])
+    assert results["machine"]["commit"]
+    assert "callers" in (tmp_path / "results.md").read_text()
+    plots = sorted(tmp_path.glob("*.svg"))
+    assert len(plots) == 2 * sum(bool(m["samples"]) for m in results["measurements"])
+    for plot in plots:
+        assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+def test_a_ratio_above_one_is_ahead_whether_more_is_better_or_less(measurement: ModuleType):
+    rate = measurement.Measurement("s", "rate", "tokens/s")
+    wait = measurement.Measurement("s", "wait", "ms", "less")
+    for ours, theirs in ((20.0, 10.0), (30.0, 20.0), (10.0, 10.0)):
+        rate.add("cyllama", ours)
+        rate.add("llama-server", theirs)
+        wait.add("cyllama", theirs)
+        wait.add("llama-server", ours)
+    for each in (rate, wait):
+        assert each.ratio("llama-server") == measurement.Ratio(1.5, 1.0, 2.0, 3)
+
+
+def test_the_worst_places_are_named_each_measurement_once(measurement: ModuleType):
+    def measured(title: str, peers: dict[str, tuple[float, ...]]):
+        made = measurement.Measurement("s", title, "tokens/s", axis="callers")
+        for who, values in {"cyllama": (10.0, 10.0), **peers}.items():
+            for x, value in zip("12", values, strict=True):
+                made.add(who, value, x)
+        return made
+
+    found = measurement.worst(
+        [
+            measured("ahead", {"llama-server": (5.0, 4.0)}),
+            measured("behind", {"llama-server": (20.0, 30.0), "xllamacpp": (40.0, 1.0)}),
+            measured("near the limit", {"llama-batched-bench": (12.5, 10.0), "xllamacpp": (1.0, 1.0)}),
+            measured("alone", {}),
+            measured("bound", {"a read loop": (1000.0, 1000.0)}),
+        ]
+    )
+    assert [(s.title, s.x, s.other, s.ratio.median) for s in found] == [
+        ("behind", "1", "xllamacpp", 0.25),
+        ("near the limit", "1", "llama-batched-bench", 0.8),
+        ("ahead", "1", "llama-server", 2.0),
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("axis", ["callers", ""])
+def test_a_plot_shows_every_contender_and_is_the_same_every_time(measurement: ModuleType, axis: str, theme: str):
+    from kit.plots import THEMES, plot
+
+    made = measurement.Measurement("s", "Speed & <more>", "tokens/s", axis=axis)
+    for x in ("1", "8") if axis else ("",):
+        made.add("cyllama", 20.0, x)
+        made.add("llama-server", 10.0, x)
+    text = plot(made, THEMES[theme])
+    assert text == plot(made, THEMES[theme])
+    assert "Speed & <more>: tokens/s, more is better" in "".join(ElementTree.fromstring(text).itertext())
+    assert all(name in text for name in ("cyllama", "llama-server"))
+    assert len(text) < 4000
+
+
+@pytest.mark.parametrize(
+    ("kind", "cols"), [("Q4_0", 256), ("Q8_0", 256), ("Q4_K_M", 256), ("Q4_K_M", 96), ("F16", 256)]
+)
+@pytest.mark.parametrize("precise", [False, True])
+def test_random_weights_have_their_standard_deviation(
+    benchmarks_on_the_path: None, kind: str, cols: int, precise: bool
+):
+    from kit.random_gguf import _random_matrix, _type_of
+
+    data, stored_as = _random_matrix(np.random.default_rng(0), 64, cols, 0.02, _type_of(kind, cols, precise=precise))
+    weights = data if stored_as is None else dequantize(data, stored_as)
+    assert np.isfinite(weights).all()
+    assert weights.shape == (64, cols)
+    assert np.std(weights) == pytest.approx(0.02, rel=0.1)
+    assert abs(np.mean(weights)) < 0.15 * 0.02  # values of Q4_0 are from -8 to 7
+    assert stored_as is None or stored_as.name in {"Q4_0", "Q8_0", "Q4_K", "Q5_0", "Q6_K"}
