@@ -106,6 +106,7 @@ def _prompt_and_adapters(
 ) -> tuple[Prompt, AdapterSet]:
     loaded.check_process()
     loaded.check_generates()
+    loaded.warn_unless_it_speculates(config)
     return loaded.tokenizer.prompt(prompt, config, append=append), loaded.adapter_set(config)
 
 

@@ -235,6 +235,13 @@ class GenerationConfig(Config):
         none="nothing is reported",
         unit="tokens",
     )
+    speculation: Literal["off", "lookup"] = option(
+        "off",
+        'How tokens are drafted, of which a step then evaluates several; "lookup": by what followed where the latest '
+        "tokens occurred before, in the prompt or the answer. Texts are those of plain sampling, and come faster where "
+        "they repeat something.",
+        source="common_ngram_simple_draft; Leviathan et al. 2022, arXiv:2211.17192; ggml-org/llama.cpp#4484",
+    )
     n_ctx: PositiveCount | None = option(
         None,
         "Size of the context in tokens, prompt and answer together.",

@@ -44,6 +44,7 @@ class GenerationOptions(TypedDict, total=False):
     logit_bias: Mapping[int, float]
     ignore_eos: bool
     logprobs: int | None
+    speculation: Literal["off", "lookup"]
     n_ctx: int | None
     n_batch: int
     add_bos: bool | None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .callers import levels_to_the_program
 from .config import GenerationConfig, ModelConfig
-from .engine import Adapter, AdapterSet
+from .engine import Adapter, AdapterSet, memory_of
 from .errors import ForkedError, UnsupportedModelError
 from .loading import load_model
 from .lora import LoadedAdapters
@@ -40,6 +42,8 @@ class LoadedModel:
         path: The absolute path of its file: the same file when the process changes its folder.
         name: The model's name: what its file says, else the file's own.
         identity: What tells the model from others.
+        can_speculate: Whether its memory can drop what was drafted wrongly.
+        ends: Tokens that end a generation.
         defaults: The options that a call does not give.
         tokenizer: Text to token ids, and back.
         lock: Held around changes of the adapters, the engine and the conversations. It is re-entrant, since a signal
@@ -56,6 +60,8 @@ class LoadedModel:
         self.config = config
         self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
         self.vocab = self.model.vocab
+        self.can_speculate = memory_of(self.model, swa_full=config.swa_full).drops_drafts
+        self.ends = frozenset(self.vocab.eog_tokens())
         self.path = path.absolute()
         self.name = self.model.metadata.get("general.name") or self.path.stem
         self.identity = model_identity(self.path)
@@ -94,6 +100,16 @@ class LoadedModel:
             raise UnsupportedModelError(
                 f"{self.name} cannot generate text: it has an encoder, or its tokens attend to later ones"
             )
+
+    def warn_unless_it_speculates(self, config: GenerationConfig) -> None:
+        """Say that the option ``speculation`` has no effect, where it is asked for and has none."""
+        if config.speculation == "off" or self.can_speculate:
+            return
+        warnings.warn(
+            f"speculation={config.speculation!r} has no effect: {self.name} has recurrent states, which cannot drop "
+            "tokens that were drafted wrongly; the text is the same without it",
+            stacklevel=levels_to_the_program() + 1,
+        )
 
     def renew_lock(self) -> None:
         """Replace the lock, in a forked child: a thread of the parent that held it does not exist here."""

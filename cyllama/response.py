@@ -39,7 +39,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time of a generation went, in seconds.
+    """Where the time of a generation went, in seconds, and what was drafted to save some.
 
     >>> timings = llm("Once upon a time", max_tokens=8).timings
     >>> timings.total >= timings.prompt + timings.generation > 0
@@ -49,11 +49,15 @@ class Timings:
         queued: Seconds until it began to run, creation of a context included.
         prompt: Seconds for the evaluation of the prompt, up to the first token.
         generation: Seconds for everything after the first token.
+        tokens_drafted: Tokens that were drafted and evaluated, see the option ``speculation``.
+        tokens_accepted: Drafted tokens that were right: each saved a step.
     """
 
     queued: float = 0.0
     prompt: float = 0.0
     generation: float = 0.0
+    tokens_drafted: int = 0
+    tokens_accepted: int = 0
 
     @property
     def total(self) -> float:

@@ -98,7 +98,7 @@ class _Generation:
             request.answer.text,
             finish_reason=request.finish_reason or "cancelled",
             usage=request.usage,
-            timings=request.answer.clock.timings,
+            timings=request.answer.timings,
             model=self._runtime.name,
             logprobs=None if request.config.logprobs is None else tuple(request.answer.logprobs),
             response_format=self._response_format,

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from .attempts import MAX_SEED, AnyResponse, Attempts, is_valid
 from .calls import Task
-from .engine import Request, context_size, sampler_maker
+from .engine import Drafter, Request, context_size, sampler_maker
 from .response import Response
 from .runtime import Runtime
 from .stream import AsyncStream, Chunks, LoopOutlet, Stream
@@ -79,6 +79,7 @@ def _request(runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, strea
     """
     config, model = task.config, runtime.model
     make_sampler = sampler_maker(config, runtime.vocab, config.n_ctx or model.n_ctx_train, task.first_samplers())
+    drafts = config.speculation == "lookup" and runtime.can_speculate
     size_for = partial(context_size, config=config, model=model, kv_cells=runtime.config.kv_cells)
     request = Request(
         task.prompt,
@@ -87,6 +88,7 @@ def _request(runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, strea
         streaming=streaming,
         size_for=size_for,
         make_sampler=make_sampler,
+        make_drafter=partial(Drafter, ends=runtime.ends) if drafts else None,
         preserved=task.preserved,
         adapters=task.adapters,
     )

@@ -220,44 +220,95 @@ std::map<size_t, nb::object> to_exceptions(const SamplingErrors & errors) {
     return exceptions;
 }
 
-using IndexedSamplers = std::vector<std::pair<int32_t, std::shared_ptr<SamplerHandle>>>;
+// A sampler, the token of the batch after which it samples, and how many tokens after that one are drafts of what it will
+// sample.
+struct Sampling {
+    int32_t index;
+    std::shared_ptr<SamplerHandle> sampler;
+    int32_t n_drafted;
+};
 
-// Samples one token with each sampler. A sampler that fails selects LLAMA_TOKEN_NULL, and does not disturb the others.
-std::vector<llama_token> sample_all(const ContextUse & use, const IndexedSamplers & handles, SamplingErrors & errors) {
-    std::vector<llama_token> tokens;
-    tokens.reserve(handles.size());
-    for (const auto & [index, handle] : handles) {
-        llama_token token = LLAMA_TOKEN_NULL;
-        try {
-            token = sample(*handle, *use, index);
-        } catch (const GrammarLimit & error) {
-            errors[tokens.size()] = {true, error.what()};
-        } catch (const std::exception & error) {
-            errors[tokens.size()] = {false, error.what()};
+// Samples a token, and another one after each that was drafted, into `tokens`.
+void sample_drafted(const ContextUse & use, const llama_batch & batch, const Sampling & of,
+                    std::vector<llama_token> & tokens) {
+    const int32_t last = of.index + of.n_drafted;
+    for (int32_t i = of.index;; ++i) {
+        tokens.push_back(sample(*of.sampler, *use, i));
+        if (i == last || tokens.back() != batch.token[i + 1]) {
+            return;
         }
-        tokens.push_back(token);
+    }
+}
+
+using SampledTokens = std::vector<std::vector<llama_token>>;
+
+// Samples with each sampler. One that fails does not disturb the others.
+SampledTokens sample_all(const ContextUse & use, const llama_batch & batch, const std::vector<Sampling> & samplings,
+                         SamplingErrors & errors) {
+    SampledTokens tokens(samplings.size());
+    for (size_t i = 0; i < samplings.size(); ++i) {
+        try {
+            sample_drafted(use, batch, samplings[i], tokens[i]);
+        } catch (const GrammarLimit & error) {
+            errors[i] = {true, error.what()};
+        } catch (const std::exception & error) {
+            errors[i] = {false, error.what()};
+        }
     }
     return tokens;
 }
 
-std::tuple<int, std::vector<llama_token>, std::map<size_t, nb::object>> decode_and_sample(
-    const LlamaContext & self, LlamaBatch & batch, const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
-    // While this thread waits, another thread may change the list, and so free the samplers.
-    IndexedSamplers handles;
-    for (const auto & [index, sampler] : samplers) {
-        handles.emplace_back(index, sampler ? sampler->handle : throw nb::type_error("a sampler is None"));
-    }
-    ContextUse use(self);
-    Guard guard(batch, "batch", true);
-    for (const auto & [index, handle] : handles) {
+void check_outputs(const ContextUse & use, LlamaBatch & batch, const Sampling & of) {
+    check_range("n_drafted", of.n_drafted, 0, INT32_MAX / 2);
+    for (int32_t i = 0; i <= of.n_drafted; ++i) {
+        const int64_t index = int64_t{of.index} + i;
         if (index < 0 || index >= batch.size() || !(batch.logits()[index] || use->embeddings)) {
             throw_index_error("token " + std::to_string(index) + " of the batch has no logits to sample from");
         }
     }
-    std::vector<llama_token> tokens;
+}
+
+using Sampled = std::tuple<int, SampledTokens, std::map<size_t, nb::object>>;
+
+Sampled run_and_sample(const LlamaContext & self, LlamaBatch & batch, const std::vector<Sampling> & samplings) {
+    ContextUse use(self);
+    Guard guard(batch, "batch", true);
+    for (const Sampling & sampling : samplings) {
+        check_outputs(use, batch, sampling);
+    }
+    SampledTokens tokens;
     SamplingErrors errors;
-    const int status = run_batch(use, batch.get(), false, [&] { tokens = sample_all(use, handles, errors); });
+    const llama_batch tokens_in = batch.get();
+    const int status = run_batch(use, tokens_in, false, [&] { tokens = sample_all(use, tokens_in, samplings, errors); });
     return {status, std::move(tokens), to_exceptions(errors)};
+}
+
+// While this thread waits, another thread may change the list, and so free the samplers.
+std::shared_ptr<SamplerHandle> handle_of(LlamaSampler * sampler) {
+    return sampler ? sampler->handle : throw nb::type_error("a sampler is None");
+}
+
+std::tuple<int, std::vector<llama_token>, std::map<size_t, nb::object>> decode_and_sample(
+    const LlamaContext & self, LlamaBatch & batch, const std::vector<std::pair<int32_t, LlamaSampler *>> & samplers) {
+    std::vector<Sampling> samplings;
+    for (const auto & [index, sampler] : samplers) {
+        samplings.push_back({index, handle_of(sampler), 0});
+    }
+    auto [status, sampled, errors] = run_and_sample(self, batch, samplings);
+    std::vector<llama_token> tokens;
+    for (const auto & one : sampled) {
+        tokens.push_back(one.empty() ? LLAMA_TOKEN_NULL : one[0]);
+    }
+    return {status, std::move(tokens), std::move(errors)};
+}
+
+Sampled decode_and_verify(const LlamaContext & self, LlamaBatch & batch,
+                          const std::vector<std::tuple<int32_t, LlamaSampler *, int32_t>> & samplers) {
+    std::vector<Sampling> samplings;
+    for (const auto & [index, sampler, n_drafted] : samplers) {
+        samplings.push_back({index, handle_of(sampler), n_drafted});
+    }
+    return run_and_sample(self, batch, samplings);
 }
 
 } // namespace
@@ -297,6 +348,31 @@ void init_decode(nb::class_<LlamaContext> & context) {
                 The status, as of decode(). One token id for each sampler, or none if the status is not 0. The exceptions
                 of samplers that failed, by their index in `samplers`: their token is -1. A grammar that takes too much
                 work is a ValueError, any other failure a RuntimeError.
+
+            Raises:
+                IndexError: A token has no logits.
+                ValueError, RuntimeError: As for decode().
+            )doc")
+        .def("decode_and_verify", &decode_and_verify, nb::arg("batch"), nb::arg("samplers"),
+             nb::sig("def decode_and_verify(self, batch: LlamaBatch, "
+                     "samplers: collections.abc.Sequence[tuple[int, LlamaSampler, int]]) "
+                     "-> tuple[int, list[list[int]], dict[int, Exception]]"),
+             R"doc(
+            Evaluate a batch with drafts of what will be sampled, and sample as far as the drafts are right.
+
+            A sampler chooses the token after the first one, and as long as that is the next one of the batch, the token
+            after that. Each is accepted, so that a sampler is in the same state as if every token had been decoded alone.
+            The positions of drafts that were not sampled are still in the memory: see seq_rm().
+
+            Args:
+                batch: As for decode().
+                samplers: Triples of the index of a token in the batch, the sampler to use, and how many of the tokens that
+                    follow in the batch, of the same sequence, are drafts. All of these tokens must have logits.
+
+            Returns:
+                The status, as of decode(). What each sampler chose, at least one token and at most one more than were
+                drafted, or none if the status is not 0. The exceptions of samplers that failed, by their index in
+                `samplers`, as of decode_and_sample(): their tokens are those from before the failure.
 
             Raises:
                 IndexError: A token has no logits.

@@ -169,10 +169,11 @@ def figures(response: Response | ChatResponse) -> str:
     """Return a line with the tokens and the speed of an answer."""
     usage, timings = response.usage, response.timings
     speed = max(usage.completion_tokens - 1, 0) / timings.generation if timings.generation else 0.0
+    drafted = f" ({timings.tokens_accepted} of them drafted)" if timings.tokens_drafted else ""
     cached = f" ({usage.cached_tokens} of them cached)" if usage.cached_tokens else ""
     return (
         f"{usage.prompt_tokens} prompt tokens{cached} in {timings.prompt * 1000:.0f} ms, "
-        f"{usage.completion_tokens} generated at {speed:.0f} tokens/s, finished by {response.finish_reason!r}"
+        f"{usage.completion_tokens} generated{drafted} at {speed:.0f} tokens/s, finished by {response.finish_reason!r}"
     )
 
 

@@ -10,6 +10,8 @@ from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
 from .context_params import context_size
 from .conversation import Conversation, Conversations, History, Reply
 from .engine import Engine
+from .lookup import Drafter
+from .memory import memory_of
 from .memory_needs import check_kv_memory
 from .request import Prompt, Request
 from .sampling import sampler_maker
@@ -22,6 +24,7 @@ __all__ = [
     "AdapterSet",
     "Conversation",
     "Conversations",
+    "Drafter",
     "Engine",
     "History",
     "Prompt",
@@ -30,5 +33,6 @@ __all__ = [
     "Stats",
     "check_kv_memory",
     "context_size",
+    "memory_of",
     "sampler_maker",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from ..llama.llama_cpp import LlamaVocab
@@ -60,6 +61,8 @@ class Answer:
         logprobs: Their log probabilities, if the config asks for them.
         outlet: Where the text goes.
         clock: When what happened.
+        n_drafted: Tokens that were drafted.
+        n_accepted: Drafted tokens that were right, and became part of the answer.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Answer:
         self.logprobs: list[TokenLogprob] = []
         self.outlet = outlet
         self.clock = Clock()
+        self.n_drafted = self.n_accepted = 0
         self._streaming = streaming
         self._preserved = preserved
         self._detokenizer = Detokenizer(stop_sequences)
@@ -92,6 +96,11 @@ class Answer:
     def stopped(self) -> bool:
         """Whether a stop sequence has ended the text."""
         return self._detokenizer.stopped
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds of each phase, and what was drafted."""
+        return replace(self.clock.timings, tokens_drafted=self.n_drafted, tokens_accepted=self.n_accepted)
 
     # --- while it is generated
 

@@ -24,7 +24,8 @@ class Row(NamedTuple):
     Attributes:
         request: The request.
         tokens: Its tokens in this batch.
-        outputs: After which of these tokens the next one is sampled.
+        outputs: After which of these tokens the next one is sampled: the last one of several, and those of them that
+            are drafted, one after the other as long as the draft is right.
     """
 
     request: Request
@@ -38,21 +39,24 @@ class Output(NamedTuple):
     Attributes:
         position: After which token of the batch.
         sampler: What chooses it.
+        n_drafted: How many of the next tokens of the batch are drafts of what is sampled.
         request: Whose next token it is.
         is_probe: Whether it is sampled only to see whether the logits are finite.
     """
 
     position: int
     sampler: LlamaSampler
+    n_drafted: int
     request: Request
     is_probe: bool = False
 
 
 class Sample(NamedTuple):
-    """The next token of a request, or why sampling it failed."""
+    """A next token of a request, or why sampling it failed; ``is_drafted`` where the one before was drafted."""
 
     request: Request
     token: int
+    is_drafted: bool
     logprob: TokenLogprob | None = None
     failure: DecodeError | GrammarError | None = None
 
@@ -64,7 +68,9 @@ class Batch:
         rows: What each request has evaluated.
         n_tokens: How many tokens all rows have.
         n_generating: How many requests have a token of their answer evaluated, and no prompt.
+        n_drafted: How many tokens were drafted.
         samples: The tokens that were sampled by :meth:`run`.
+        n_wrong: How many tokens at the end of its row were drafted wrongly, by request.
         not_finite: Sequences after which the logits are not finite numbers.
         seconds: How long it took.
     """
@@ -75,6 +81,8 @@ class Batch:
         self.rows: list[Row] = []
         self.n_tokens = 0
         self.n_generating = 0
+        self.n_drafted = 0
+        self.n_wrong: dict[Request, int] = {}
         self.samples: list[Sample] = []
         self.not_finite: list[CachedSequence] = []
         self.seconds = 0.0
@@ -101,17 +109,20 @@ class Batch:
         assert request.lease is not None
         sequence = request.lease.sequence
         assert sequence.seq_id is not None
-        for output in outputs:
+        n_drafted = max(0, len(outputs) - 1)
+        if outputs:
             for owner in (request, *followers):
                 assert owner.sampler is not None
-                self._outputs.append(Output(self.n_tokens + output, owner.sampler, owner))
-        is_probed = not outputs and bool(request.adapters.key)
+                self._outputs.append(Output(self.n_tokens + outputs[0], owner.sampler, n_drafted, owner))
+        is_probed = len(outputs) != 1 and bool(request.adapters.key)
         if is_probed:
-            self._outputs.append(Output(self.n_tokens + len(tokens) - 1, self._probe, request, is_probe=True))
-        self._space.add_sequence(tokens, len(sequence.tokens), sequence.seq_id, bool(outputs) or is_probed)
+            self._outputs.append(Output(self.n_tokens + len(tokens) - 1, self._probe, 0, request, is_probe=True))
+        has_output = bool(outputs) or is_probed
+        self._space.add_sequence(tokens, len(sequence.tokens), sequence.seq_id, has_output, n_drafted > 0)
         self.rows.append(row)
         self.n_tokens += len(tokens)
-        self.n_generating += len(tokens) == 1 and bool(request.answer.tokens)
+        self.n_generating += len(tokens) == 1 + n_drafted and bool(request.answer.tokens)
+        self.n_drafted += n_drafted
 
     def run(self, context: LlamaContext, vocab: LlamaVocab) -> int:
         """Evaluate the rows, and sample their outputs.
@@ -120,19 +131,26 @@ class Batch:
             ``DONE``, ``NO_SPACE`` if there are too few cells, or ``ABORTED``: then nothing was sampled.
         """
         started = perf_counter()
-        status, tokens, errors = context.decode_and_sample(self._space, [output[:2] for output in self._outputs])
+        status, sampled, errors = context.decode_and_verify(self._space, [output[:3] for output in self._outputs])
         self.seconds = perf_counter() - started
-        for i, (output, token) in enumerate(zip(self._outputs, tokens, strict=status == DONE)):
+        for i, (output, tokens) in enumerate(zip(self._outputs, sampled, strict=status == DONE)):
             request = output.request
+            if not output.is_probe:
+                self._take(output, tokens, context, vocab)
             if i in errors:
-                self.samples.append(Sample(request, token, failure=_failure(errors[i])))
-                if request.sequence is not None and math.isnan(context.get_logprobs_ith(output.position, 0)[0]):
+                self.samples.append(Sample(request, -1, bool(tokens), failure=_failure(errors[i])))
+                failed_at = output.position + len(tokens)
+                if request.sequence is not None and math.isnan(context.get_logprobs_ith(failed_at, 0)[0]):
                     self.not_finite.append(request.sequence)
-            elif not output.is_probe:
-                n_top = request.config.logprobs
-                logprob = None if n_top is None else read_logprobs(context, vocab, output.position, token, n_top)
-                self.samples.append(Sample(request, token, logprob))
         return status
+
+    def _take(self, output: Output, tokens: Sequence[int], context: LlamaContext, vocab: LlamaVocab) -> None:
+        """Take what was sampled for a request."""
+        request, n_top = output.request, output.request.config.logprobs
+        self.n_wrong[request] = output.n_drafted - max(0, len(tokens) - 1)
+        for i, token in enumerate(tokens):
+            logprob = None if n_top is None else read_logprobs(context, vocab, output.position + i, token, n_top)
+            self.samples.append(Sample(request, token, i > 0, logprob))
 
 
 def _failure(error: Exception) -> DecodeError | GrammarError:

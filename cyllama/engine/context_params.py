@@ -15,7 +15,7 @@ from ..llama.llama_cpp import (
 )
 from .hardware import physical_cores
 from .memory import memory_of
-from .tuning import DEFAULT_MAX_TOKENS, IDLE_CELLS, IDLE_CELLS_GGML
+from .tuning import DEFAULT_MAX_TOKENS, IDLE_CELLS, IDLE_CELLS_GGML, MOST_DRAFTED
 
 PADDING = 256  # llama.cpp pads a context to this
 CPU = "CPU"  # the name of ggml's device whose memory is host memory
@@ -130,6 +130,8 @@ def context_params(config: ModelConfig, *, n_ctx: int, n_batch: int, model: Llam
     params.n_ubatch = min(config.n_ubatch, params.n_batch)
     memory.limit_batch(params)
     params.n_outputs_max = params.n_seq_max  # only the last token of each needs logits: no buffer for n_batch of them
+    if memory.drops_drafts:
+        params.n_outputs_max += MOST_DRAFTED
     params.n_threads = config.n_threads or physical_cores()
     params.n_threads_batch = config.n_threads_batch or params.n_threads
     params.threadpool_poll = config.threadpool_poll

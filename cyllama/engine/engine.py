@@ -265,13 +265,16 @@ class Engine(Worker[Message]):
 
     def _postprocess(self, batch: Batch) -> None:
         """Note what was evaluated, and give requests what was sampled."""
-        self._scheduler.pace.note(batch.n_generating, batch.n_tokens - batch.n_generating, batch.seconds)
-        for request, tokens, _ in batch.rows:
+        n_prompt = batch.n_tokens - batch.n_generating - batch.n_drafted
+        self._scheduler.pace.note(batch.n_generating, n_prompt, batch.seconds, n_drafted=batch.n_drafted)
+        self._stats.tokens_drafted += batch.n_drafted
+        for request, tokens, outputs in batch.rows:
             assert request.lease is not None
             sequence = request.lease.sequence
+            request.answer.n_drafted += max(0, len(outputs) - 1)
             of_prompt = min(len(tokens), max(0, len(request.prompt) - len(sequence.tokens)))
             self._stats.prompt_tokens_evaluated += of_prompt
-            self._kv_cache.append(sequence, tokens)
+            self._kv_cache.append(sequence, tokens, n_wrong=batch.n_wrong.get(request, 0))
         if self._groups:
             self._release_followers(batch)
         for sample in batch.samples:
@@ -283,11 +286,15 @@ class Engine(Worker[Message]):
             self._kv_cache.purge(batch.not_finite)
 
     def _accept(self, sample: Sample) -> None:
-        request, token, logprob, failure = sample
+        request, token, is_drafted, logprob, failure = sample
+        if request.finish_reason is not None:  # with a token before this one
+            return
         if failure is not None:
             self._retire(request, failure)
             return
         self._stats.tokens_generated += 1
+        self._stats.tokens_accepted += is_drafted
+        request.answer.n_accepted += is_drafted
         if not request.accept(token, self._vocab, last=token in self._eog, logprob=logprob):
             self._retire(request, request.finish_reason)
 

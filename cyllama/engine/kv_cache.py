@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 from ..llama.llama_cpp import LlamaModel
@@ -245,12 +245,20 @@ class KVCache(SequenceStore):
 
     # --- a running sequence
 
-    def append(self, sequence: CachedSequence, tokens: Iterable[int]) -> None:
+    def append(self, sequence: CachedSequence, tokens: Sequence[int], *, n_wrong: int = 0) -> None:
         """Record tokens of a running sequence that llama.cpp has evaluated, and take a checkpoint planned there.
 
         Changes the cache.
+
+        Args:
+            sequence: The sequence.
+            tokens: Its tokens.
+            n_wrong: How many of them, at the end, were drafted wrongly and are dropped. The memory has to be one that
+                can drop drafts.
         """
-        self._residency.append(sequence, tokens)
+        self._residency.append(sequence, tokens[: len(tokens) - n_wrong])
+        if n_wrong:
+            self._residency.drop_wrong(sequence)
         while sequence.planned and sequence.planned[0] <= len(sequence.tokens):
             if sequence.planned.pop(0) == len(sequence.tokens):
                 self.take_checkpoint(sequence)

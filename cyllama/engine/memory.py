@@ -29,6 +29,7 @@ class Attention:
 
     Attributes:
         drops_tails: Whether a sequence can go back to any earlier token. If not, it needs checkpoints.
+        drops_drafts: Whether a sequence can go back by tokens of the latest batch, which were drafted wrongly.
         one_pass: Whether a batch has to be computed in one pass.
         one_length: Whether all sequences of a batch must have the same number of tokens for that.
         survives_abort: Whether what an aborted decode has left of a sequence can be used.
@@ -39,6 +40,7 @@ class Attention:
     """
 
     drops_tails = True
+    drops_drafts = True
     one_pass = False
     one_length = False
     survives_abort = True
@@ -117,6 +119,8 @@ class SlidingWindow(Attention):
     theirs. In a smaller one, a cell that two sequences share is not used again when it leaves their windows, so every
     sequence needs its own window, and there is always room for it.
 
+    A batch takes cells only of what had left the windows before it, so its tokens can be dropped after it.
+
     A batch has to be computed in one pass. llama.cpp looks for cells for all passes of a batch before it computes the
     first one, and in doing so forgets positions that have left the window by the last pass, but not by the first.
     """
@@ -162,7 +166,7 @@ class SlidingWindow(Attention):
 class Recurrent(Attention):
     """A state, alone or beside attention. It is that of the whole sequence, and cannot go back."""
 
-    drops_tails = False
+    drops_tails = drops_drafts = False
     survives_abort = False  # the state may have seen some tokens of the batch in some layers only
     max_idle = IDLE_STATES  # each has a state, for which llama.cpp allocates memory at once
     max_texts = MAX_RECURRENT

@@ -14,6 +14,7 @@ from .adapters import NO_ADAPTERS, AdapterSet
 from .answer import Answer, Outlet
 from .context_params import ContextSize
 from .conversation import Conversation
+from .lookup import Draft, Drafter
 from .prefixes import Query
 from .reservation import Reservation
 from .sequence import CachedSequence, Lease, LeaseHolder
@@ -76,6 +77,7 @@ class Request(LeaseHolder):
         answer: What was generated so far.
         lease: What keeps its sequence in the KV cache, while it runs or if it ran before.
         sampler: Chooses its tokens, from when it starts until it has ended.
+        drafter: Drafts its next tokens, from when it starts until it has ended, if its config asks for that.
         n_reused: Tokens of the prompt that the KV cache held when the request started; ``None`` before.
         status: Where it is.
         finish_reason: Why it ended, once it has.
@@ -92,6 +94,7 @@ class Request(LeaseHolder):
         streaming: bool,
         size_for: Callable[[int], ContextSize],
         make_sampler: Callable[[Sequence[int]], LlamaSampler],
+        make_drafter: Callable[[Sequence[int]], Drafter] | None = None,
         preserved: frozenset[int] = frozenset(),
         adapters: AdapterSet = NO_ADAPTERS,
     ) -> None:
@@ -104,6 +107,7 @@ class Request(LeaseHolder):
             streaming: Whether text is wanted before the end.
             size_for: Returns the sizes for a prompt of so many tokens, or raises.
             make_sampler: Returns the sampler, after penalties have seen the tokens of a prompt.
+            make_drafter: Returns what drafts tokens after a prompt; ``None`` for no drafts.
             preserved: Control tokens that have a text here.
             adapters: What to compute with besides the model.
         """
@@ -120,6 +124,7 @@ class Request(LeaseHolder):
             preserved=preserved,
         )
         self.sampler: LlamaSampler | None = None
+        self.drafter: Drafter | None = None
         self.n_reused: int | None = None
         self.status = Status.NEW
         self.finish_reason: FinishReason | None = None
@@ -128,6 +133,7 @@ class Request(LeaseHolder):
         self._given = prompt
         self._size_for = size_for
         self._make_sampler = make_sampler
+        self._make_drafter = make_drafter
 
     def resolve(self) -> None:
         """Settle the prompt, which may depend on how the conversation went on meanwhile, and the sizes.
@@ -205,6 +211,13 @@ class Request(LeaseHolder):
             return self.answer.tokens[start : start + limit]
         return self.prompt[start : start + limit]
 
+    def draft(self, limit: int) -> Draft | None:
+        """Return a guess of at most ``limit`` tokens that follow its last one; ``None`` where there is none."""
+        if self.drafter is None or not self.answer.tokens:
+            return None
+        draft = self.drafter.draft(min(limit, self.reservation.max_tokens - len(self.answer.tokens) - 1))
+        return draft if draft.tokens else None
+
     @property
     def query(self) -> Query:
         """What it needs of the KV cache, once it is resolved."""
@@ -234,14 +247,18 @@ class Request(LeaseHolder):
             self.n_reused = len(lease.sequence.tokens)
 
     def start(self) -> None:
-        """Make the sampler, unless the request goes on after it was preempted."""
+        """Make the sampler and the drafter, unless the request goes on after it was preempted."""
         if self.sampler is None:
             self.sampler = self._make_sampler(self.prompt)
+            if self._make_drafter is not None:
+                self.drafter = self._make_drafter(self.prompt)
             self.answer.clock.start()
 
     def accept(self, token: int, vocab: LlamaVocab, *, last: bool, logprob: TokenLogprob | None = None) -> bool:
         """Take a token; ``last`` if it ends the generation. Return whether that goes on."""
         self.answer.append(token, vocab, last=last, logprob=logprob)
+        if self.drafter is not None:
+            self.drafter.observe(token)
         if last or self.answer.stopped:
             self.finish("stop")
         elif len(self.answer.tokens) >= self.reservation.max_tokens:
@@ -273,7 +290,7 @@ class Request(LeaseHolder):
 
     def close(self, vocab: LlamaVocab) -> None:
         """Add the answer to the conversation, and tell the caller that the generation has ended."""
-        self.sampler = None
+        self.sampler = self.drafter = None
         self.adapters = NO_ADAPTERS  # a response that is kept does not keep them
         if self.conversation is not None:
             if self._is_turn(self.conversation):

@@ -124,6 +124,15 @@ class Residency:
         sequence.tokens.extend(tokens)
         self._take_cells(sequence, len(sequence.tokens) - before)
 
+    def drop_wrong(self, sequence: CachedSequence) -> None:
+        """Drop what llama.cpp has of a resident sequence after its recorded tokens: the latest ones, drafted wrongly.
+
+        The next tokens take the same cells, so the order of the cells in use does not change.
+        """
+        context, seq_id = self._context_and_id(sequence)
+        dropped = context.seq_rm(seq_id, len(sequence.tokens))
+        assert dropped, "the memory cannot drop drafts"
+
     def _take_cells(self, sequence: CachedSequence, n: int) -> None:
         """Record cells that llama.cpp has given to a resident sequence."""
         assert sequence.seq_id is not None

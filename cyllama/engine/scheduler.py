@@ -10,10 +10,11 @@ from .adapters import AdapterKey
 from .admission import Admission
 from .batch import Row
 from .conversation import Conversation
+from .drafting import draft_lengths
 from .kv_cache import Wait
 from .pace import Pace
 from .request import Request, Status
-from .tuning import CHUNK, CHUNK_STEPS, GATHER, MOST_CONSIDERED, ROWS, SLICE_STEPS
+from .tuning import CHUNK, CHUNK_STEPS, GATHER, MOST_CONSIDERED, MOST_DRAFTED, ROWS, SLICE_STEPS
 from .waiting import WaitingLine
 
 
@@ -208,8 +209,10 @@ class Scheduler:
         running = self._slices.choose(self.running)
         generating = list(islice((request for request in running if request.pending == 1), n_batch))
         prompts = [request for request in running if request.pending > 1]
+        drafts = {} if prompts else self._drafts(generating, n_batch - len(generating))
         for request in generating:
-            yield Row(request, request.next_tokens(1), (0,) if request.wants_tokens else ())
+            tokens = request.next_tokens(1) + drafts.get(request, [])
+            yield Row(request, tokens, tuple(range(len(tokens))) if request.wants_tokens else ())
         n_generating = sum(request.pending == 1 for request in self.running)
         n_last = sum(not request.tokens for request in generating)  # last tokens of prompts, a part of the chunk too
         budget = min(n_batch - len(generating), self._prefill_budget(prompts, n_generating) - n_last)
@@ -222,6 +225,18 @@ class Scheduler:
             is_whole = len(tokens) == pending
             yield Row(request, tokens, (pending - 1,) if is_whole and request.wants_tokens else ())
         self._slices.spend(n_prompt, budget)
+
+    def _drafts(self, generating: list[Request], limit: int) -> dict[Request, list[int]]:
+        """Return the drafted tokens that are evaluated in a step, at most ``limit`` of them."""
+        most = min(limit, MOST_DRAFTED)
+        found = ((request, request.draft(most)) for request in generating)
+        drafts = {request: draft for request, draft in found if draft is not None}
+        cost = self.pace.steps.costs(len(generating)) if drafts else None
+        if cost is None:
+            return {}
+        lengths = draft_lengths([draft.chances for draft in drafts.values()], len(generating), cost, most)
+        chosen = zip(drafts.items(), lengths, strict=True)
+        return {request: draft.tokens[:n] for (request, draft), n in chosen}
 
     @property
     def chunk(self) -> int:

@@ -24,6 +24,8 @@ class Stats:
         prompt_tokens_evaluated: Tokens of prompts that were evaluated.
         prompt_tokens_reused: Tokens of prompts that the KV cache held already.
         tokens_generated: Tokens that were sampled.
+        tokens_drafted: Tokens that were drafted and evaluated, see ``speculation``.
+        tokens_accepted: Drafted tokens that were sampled as well.
         steps: Batches that were decoded.
         tokens_decoded: Tokens of all batches.
         adapter_switches: How often a batch was computed with other LoRA adapters than the batch before.
@@ -54,6 +56,8 @@ class Stats:
     prompt_tokens_evaluated: int = 0
     prompt_tokens_reused: int = 0
     tokens_generated: int = 0
+    tokens_drafted: int = 0
+    tokens_accepted: int = 0
     steps: int = 0
     tokens_decoded: int = 0
     adapter_switches: int = 0

@@ -42,6 +42,44 @@ SAMPLES = 9
 MIN_PROMPT = 16
 """Tokens of prompts in a step below which its time says little about what each of many tokens takes. Not measured."""
 
+# --- drafted tokens
+
+MOST_DRAFTED = 15
+"""Drafted tokens in a step, of all requests together: with the last token of one request, 16 rows of matrix products.
+
+More: longer repetitions in one step. Each takes memory for the logits of a vocabulary. Benchmark: lookup.
+"""
+
+NGRAMS = (4, 3, 2)
+"""Numbers of last tokens whose earlier occurrence is looked up, the most first. Benchmark: lookup."""
+
+FIRST_CHANCES = (0.3, 0.7, 0.9, 0.9)
+"""How likely the token that followed before is the next one again, before anything is known of a request.
+
+For repetitions of 2 to 3 tokens, of 4 to 7, of 8 to 15, and longer ones. Benchmark: lookup.
+"""
+
+LEARNING_RATE = 1 / 8
+"""Weight of the latest token in these chances. More: faster changes. Benchmark: lookup."""
+
+FIRST_COST = 1 / 32
+"""What a further token is expected to cost in a step that was not measured, as a part of a step without drafts.
+
+Less than it is: every width is tried, and known after that. Not measured.
+"""
+
+COST_HORIZON = 512
+"""Steps after which the time of a width is measured again. Not measured."""
+
+WORTH = 1.1
+"""How many times as fast as a step without drafts one with drafts has to be, at least.
+
+More: less is lost where chances or costs are estimated wrongly. Benchmark: lookup.
+"""
+
+MOST_SLOWDOWN = 1.1
+"""How many times slower a request may become by the drafts of others. Not measured."""
+
 # --- LoRA adapters
 
 SLICE_STEPS = 8

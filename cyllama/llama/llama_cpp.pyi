@@ -1309,6 +1309,29 @@ class LlamaContext:
             ValueError, RuntimeError: As for decode().
         """
 
+    def decode_and_verify(self, batch: LlamaBatch, samplers: Sequence[tuple[int, LlamaSampler, int]]) -> tuple[int, list[list[int]], dict[int, Exception]]:
+        """
+        Evaluate a batch with drafts of what will be sampled, and sample as far as the drafts are right.
+
+        A sampler chooses the token after the first one, and as long as that is the next one of the batch, the token
+        after that. Each is accepted, so that a sampler is in the same state as if every token had been decoded alone.
+        The positions of drafts that were not sampled are still in the memory: see seq_rm().
+
+        Args:
+            batch: As for decode().
+            samplers: Triples of the index of a token in the batch, the sampler to use, and how many of the tokens that
+                follow in the batch, of the same sequence, are drafts. All of these tokens must have logits.
+
+        Returns:
+            The status, as of decode(). What each sampler chose, at least one token and at most one more than were
+            drafted, or none if the status is not 0. The exceptions of samplers that failed, by their index in
+            `samplers`, as of decode_and_sample(): their tokens are those from before the failure.
+
+        Raises:
+            IndexError: A token has no logits.
+            ValueError, RuntimeError: As for decode().
+        """
+
     def encode(self, batch: LlamaBatch) -> None:
         """
         Evaluate a batch with the encoder of an encoder-decoder model (llama_encode).

@@ -47,6 +47,8 @@ def timings_of(usage: Usage, timings: Timings) -> dict[str, Any]:
         "predicted_n": usage.completion_tokens,
         "predicted_ms": timings.generation * 1000,
         "queued_ms": timings.queued * 1000,
+        "draft_n": timings.tokens_drafted,
+        "draft_n_accepted": timings.tokens_accepted,
     }
 
 

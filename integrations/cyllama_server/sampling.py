@@ -19,7 +19,7 @@ _SAME_NAMES = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty", "presence_penalty",
     "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
     "xtc_probability", "xtc_threshold", "top_n_sigma", "samplers", "mirostat", "mirostat_tau", "mirostat_eta",
-    "ignore_eos",
+    "ignore_eos", "speculation",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class Sampling(BaseModel):
     mirostat_tau: float | None = None
     mirostat_eta: float | None = None
     ignore_eos: bool | None = None
+    speculation: str | None = None
     n_probs: int | None = Field(None, ge=0, le=1000)
     lora: dict[str, float] | list[dict[str, Any]] | None = None
 

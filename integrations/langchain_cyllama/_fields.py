@@ -212,6 +212,11 @@ class GenerationFields(BaseModel):
     """Report the log probability of every token, and those of this many of the most likely ones in its place. `None`:
     nothing is reported. `True` reports `top_logprobs` of them."""
 
+    speculation: str | None = None
+    """How tokens are drafted, of which a step then evaluates several; "lookup": by what followed where the latest
+    tokens occurred before, in the prompt or the answer. Texts are those of plain sampling, and come faster where they
+    repeat something. (Default: `"off"`)"""
+
     n_ctx: int | None = None
     """Size of the context in tokens, prompt and answer together. 0 or less, or `None`: as large as the generation
     needs, up to what the model was trained for."""
