@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from cases.start import measure_energy, measure_start
 from cases.texts import measure_lookup, measure_structured
 from cyllama.engine.hardware import physical_cores
 from kit.machine import describe_machine
-from kit.measurement import Measurement, markdown, worst
+from kit.measurement import Measurement, markdown, worst, worst_lines
 from kit.models import BUILD
 from kit.plots import write_plots
 from kit.report import describe_run
@@ -52,6 +53,7 @@ ROUNDS = 3
 
 def main() -> None:
     """Measure, print, and write the results."""
+    suffix = f"-{variant}" if (variant := os.environ.get("CYLLAMA_CPU")) else ""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="measure only this; may be repeated")
     parser.add_argument(
@@ -61,7 +63,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--peer", choices=EVERYONE[1:], action="append", help="compare with this only; may be repeated")
     parser.add_argument("--skip-peers", action="store_true", help="measure cyllama alone")
-    parser.add_argument("--out", type=Path, default=BUILD / "bench" / "results", help="folder for the results")
+    parser.add_argument("--out", type=Path, default=BUILD / "bench" / f"results{suffix}", help="folder for the results")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of kernels: cpu is on one thread")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="for the models of kernels, all together")
     parser.add_argument("--model", action="append", help='of kernels, such as "0.5b Q4_0"; may be repeated')
@@ -82,12 +84,6 @@ def main() -> None:
         took[name] = time.perf_counter() - start
         write_results(args.out, run, measurements, took)
     print("\nWhere cyllama stands worst:\n" + worst_lines(measurements))
-
-
-def worst_lines(measurements: list[Measurement]) -> str:
-    """Return a list in Markdown of the three places where cyllama stands worst."""
-    standings = worst(measurements)
-    return "\n".join(f"- {s.title} {s.x}: {s.ratio} of {s.other}" for s in standings) or "- nothing was compared"
 
 
 def write_results(folder: Path, run: Run, measurements: list[Measurement], took: dict[str, float]) -> None:

@@ -68,7 +68,15 @@ class Run:
         """Whether llama.cpp's tools are there."""
         return "llama-server" in self.peers and (TOOLS / "llama-bench").exists()
 
-    def field(self, *, n_ctx: int, n_parallel: int, model: Path | None = None, only: Sequence[str] = EVERYONE) -> Field:
+    def field(
+        self,
+        *,
+        n_ctx: int,
+        n_parallel: int,
+        model: Path | None = None,
+        only: Sequence[str] = EVERYONE,
+        drafts: bool = False,
+    ) -> Field:
         """Start the contenders that take part.
 
         Args:
@@ -76,9 +84,10 @@ class Run:
             n_parallel: Conversations that are answered at once.
             model: The GGUF file.
             only: Contenders that can do what the scenario asks for.
+            drafts: Whether those that draft tokens for all requests alike do so.
         """
         names = [name for name in (OURS, *self.peers) if name in only]
-        return Field(names, Settings(str(model or self.model), self.n_threads, n_ctx, n_parallel))
+        return Field(names, Settings(str(model or self.model), self.n_threads, n_ctx, n_parallel, drafts=drafts))
 
 
 def take_turns(

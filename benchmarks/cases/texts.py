@@ -89,7 +89,7 @@ def measure_lookup(run: Run) -> Iterator[Measurement]:
     n_tokens = 16 if run.quick else 128
     rates = Measurement("lookup", f"Answers that repeat the prompt, {n_tokens} tokens", "tokens/s", axis="text")
     only = (OURS, SERVER, "xllamacpp", "llama-cpp-python")
-    with run.field(n_ctx=2048, n_parallel=1, model=run.real_model, only=only) as field:
+    with run.field(n_ctx=2048, n_parallel=1, model=run.real_model, only=only, drafts=True) as field:
 
         def measure(name: str, contender: Contender, round_: object) -> None:
             for label, text in REPEATING.items():

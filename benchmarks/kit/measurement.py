@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 OURS = "cyllama"
@@ -72,6 +72,11 @@ class Measurement:
     axis: str = ""
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Measurement:
+        """Return what :meth:`to_json` returned."""
+        return cls(**{each.name: document[each.name] for each in fields(cls)})
 
     def add(self, contender: str, value: float, x: object = "") -> None:
         """Note a value of a round."""
@@ -143,6 +148,14 @@ def worst(measurements: Iterable[Measurement], n: int = 3) -> list[Standing]:
     """Return where cyllama stands worst, each measurement at most once: at its lowest ratio to a peer or a limit."""
     lowest = [min(standings, key=lambda s: s.ratio.median) for m in measurements if (standings := [*m.standings()])]
     return sorted(lowest, key=lambda s: s.ratio.median)[:n]
+
+
+def worst_lines(measurements: Iterable[Measurement]) -> str:
+    """Return a list in Markdown of the three places where cyllama stands worst."""
+    lines = [
+        f"- {' '.join(f'{s.title}, {s.x}'.rstrip(', ').split())}: {s.ratio} of {s.other}" for s in worst(measurements)
+    ]
+    return "\n".join(lines) or "- nothing was compared"
 
 
 def markdown(measurements: Iterable[Measurement]) -> str:

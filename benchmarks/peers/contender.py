@@ -115,7 +115,12 @@ def open_contender(name: str, settings: Settings) -> EngineProcess | LlamaServer
         raise RuntimeError("it is not built: `make bench` does")
     slots = {"n_slots": settings.n_parallel, "slot_cells": settings.n_ctx}
     return LlamaServer(
-        Path(settings.model), settings.n_threads, **slots, cache_ram_mib=4096, embedding=settings.embedding
+        Path(settings.model),
+        settings.n_threads,
+        **slots,
+        cache_ram_mib=4096,
+        embedding=settings.embedding,
+        drafts=settings.drafts,
     )
 
 

@@ -28,6 +28,7 @@ class Settings:
         n_ctx: Most tokens of a conversation.
         n_parallel: Conversations that are answered at once.
         embedding: Whether it embeds texts, and does not generate.
+        drafts: Whether it drafts tokens by looking them up, where that is set for all requests.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Settings:
     n_ctx: int
     n_parallel: int
     embedding: bool = False
+    drafts: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class LlamaServer(PeerProcess):
         cache_ram_mib: Host memory for conversations that lost their slot, ``--cache-ram``. 0 spares requests that are
             never continued from being copied there.
         embedding: Embed texts, and do not generate.
+        drafts: Draft tokens by looking them up in the prompt, ``--spec-type ngram-simple``.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class LlamaServer(PeerProcess):
         slot_cells: int,
         cache_ram_mib: int,
         embedding: bool = False,
+        drafts: bool = False,
     ) -> None:
         start = time.perf_counter()
         self._port = _free_port()
@@ -59,6 +61,7 @@ class LlamaServer(PeerProcess):
         command = [str(part) for option in options.items() for part in option]
         command += ["--no-kv-unified", "--no-webui", "--log-verbosity", "1"]
         command += ["--embedding"] if embedding else []
+        command += ["--spec-type", "ngram-simple"] if drafts else []
         super().__init__([str(TOOLS / "llama-server"), *command], "llama-server")
         try:
             self._wait_until_ready()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -30,28 +32,50 @@ def measurement(benchmarks_on_the_path: None) -> ModuleType:
     return measurement
 
 
-def test_every_scenario_runs_and_writes_its_results(tmp_path: Path):
-    command = [
-        sys.executable,
-        str(BENCHMARKS / "run.py"),
-        "--quick",
-        "--skip-peers",
-        "--threads=1",
-        f"--out={tmp_path}",
-    ]
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--skip-peers", "--threads=1", f"--out={folder}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((tmp_path / "results.json").read_text())
+    return folder
+
+
+def test_every_scenario_runs_and_writes_its_results(results: Path):
     from run import SCENARIOS
 
-    assert {m["scenario"] for m in results["measurements"]} == set(SCENARIOS)
-    assert all(m["samples"].get("cyllama") or m["failures"] for m in results["measurements"])
-    assert results["machine"]["commit"]
-    assert "callers" in (tmp_path / "results.md").read_text()
-    plots = sorted(tmp_path.glob("*.svg"))
-    assert len(plots) == 2 * sum(bool(m["samples"]) for m in results["measurements"])
+    document = json.loads((results / "results.json").read_text())
+    assert {m["scenario"] for m in document["measurements"]} == set(SCENARIOS)
+    assert all(m["samples"].get("cyllama") or m["failures"] for m in document["measurements"])
+    assert document["machine"]["commit"]
+    assert "callers" in (results / "results.md").read_text()
+    plots = sorted(results.glob("*.svg"))
+    assert len(plots) == 2 * sum(bool(m["samples"]) for m in document["measurements"])
     for plot in plots:
         assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+def test_the_pages_show_a_published_run(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import publish
+
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/performance.md"):
+        shutil.copy(ROOT / page, tmp_path / page)
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
+    monkeypatch.setattr(publish, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(sys, "argv", ["publish.py", str(results)])
+    for _ in range(2):  # what is there is replaced
+        publish.main()
+        for page in (tmp_path / "README.md", tmp_path / "docs" / "performance.md"):
+            text = page.read_text()
+            pictures = re.findall(r'(?:srcset|src)="(.*?)"', text)
+            assert len(pictures) == len(set(pictures)) > 3
+            assert all((page.parent / picture).exists() for picture in pictures)
+        assert text.count("| Time to the first token of callers at once | 2 callers |") == 1
+        assert text.count("| tiny-chat |") == 1
+    assert (
+        json.loads((tmp_path / "docs" / "benchmarks" / "results.json").read_text())[0]["machine"]["flags"] is not None
+    )
 
 
 def test_a_ratio_above_one_is_ahead_whether_more_is_better_or_less(measurement: ModuleType):
