@@ -1,4 +1,5 @@
-"""What cyllama is compared with: llama-server, llama-bench, llama-batched-bench and llama-cpp-python.
+"""What cyllama is compared with, and how all of them are asked in the same way.
 
-Each is as fast as it can be. `make bench` builds all of them.
+contender.py has the side of the runner, protocol.py the one of an engine's process, and engines/ the engines: cyllama and
+four other Python packages. server.py and tools.py run llama.cpp's own programs. `make bench` builds all of them.
 """

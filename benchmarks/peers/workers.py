@@ -11,11 +11,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from kit.models import BUILD
+from peers.contender import BENCHMARKS, EngineProcess, python_of
 from peers.processes import PeerProcess
-
-PEERS_PYTHON = BUILD / "peers" / "llama-cpp-python" / "bin" / "python"
-BENCHMARKS = Path(__file__).parents[1]
+from peers.protocol import Ask, Settings
 
 
 class _Worker(PeerProcess):
@@ -29,7 +27,7 @@ class _Worker(PeerProcess):
     """
 
     def __init__(self, module: str, model: Path, n_threads: int, n_ctx: int) -> None:
-        command = [str(PEERS_PYTHON), "-m", f"peers.{module}", str(model)]
+        command = [python_of("llama-cpp-python"), "-m", f"peers.{module}", str(model)]
         command += [f"--threads={n_threads}", f"--n-ctx={n_ctx}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         super().__init__(command, module, **pipes, text=True, cwd=BENCHMARKS)
@@ -44,7 +42,7 @@ class _Worker(PeerProcess):
         return json.loads(answer)
 
 
-class LlamaCppPython(_Worker):
+class LlamaCppPython(EngineProcess):
     """One ``Llama`` of llama-cpp-python in a process of its own; leaving the ``with`` block ends it.
 
     Args:
@@ -54,16 +52,16 @@ class LlamaCppPython(_Worker):
     """
 
     def __init__(self, model: Path, n_threads: int, *, n_ctx: int) -> None:
-        super().__init__("llama_cpp_python", model, n_threads, n_ctx)
+        super().__init__("llama-cpp-python", Settings(str(model), n_threads, n_ctx, n_parallel=1))
 
     def complete_all(self, prompts: list[list[int]], n_tokens: int) -> float:
         """Answer prompts from a thread each, one after the other behind a lock; return the seconds it took."""
-        return self._ask({"prompts": prompts, "n_tokens": n_tokens})["seconds"]
+        return self.ask([Ask(prompt, "", n_tokens) for prompt in prompts]).seconds
 
     def first_token_seconds(self, prompt: list[int], n_tokens: int) -> tuple[float, list[int]]:
         """Stream an answer; return the seconds until its first token, and all of its tokens."""
-        answer = self._ask({"prompt": prompt, "n_tokens": n_tokens})
-        return answer["first"], answer["tokens"]
+        (answer,) = self.ask([Ask(prompt, "", n_tokens)]).answers
+        return answer.first, answer.tokens or []
 
 
 class ChatLlamaCpp(_Worker):
