@@ -31,6 +31,28 @@ function(cyllama_parts result file)
   set(${result} "${path}" PARENT_SCOPE)
 endfunction()
 
+# cyllama_group(<target> <name> <file> ...)
+#
+# Compiles sources of a target as one, <name>.cpp: what they include and instantiate is compiled once. The files are named as
+# the target names them. What they include is looked for beside each of them, as if it were compiled alone; relative paths
+# let ccache find what another folder has compiled, which those of CMake's UNITY_BUILD would not.
+function(cyllama_group target name)
+  get_target_property(folder ${target} SOURCE_DIR)
+  get_target_property(sources ${target} SOURCES)
+  set(includes "")
+  foreach(file IN LISTS ARGN)
+    if(NOT file IN_LIST sources)
+      message(FATAL_ERROR "llama.cpp has changed: ${target} has no source ${file}")
+    endif()
+    string(REPLACE "${folder}/" "" path "${file}")
+    string(APPEND includes "#include \"${path}\"\n#undef FILENAME\n") # which several files of llama-common define
+  endforeach()
+  list(REMOVE_ITEM sources ${ARGN})
+  set(group "${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp")
+  file(GENERATE OUTPUT "${group}" CONTENT "${includes}")
+  set_property(TARGET ${target} PROPERTY SOURCES ${sources} "${group}")
+endfunction()
+
 # cyllama_optimize_less(<target> <regex>...)
 #
 # Compiles the sources of a target whose paths match with -O1. Each regular expression has to match one.

@@ -201,8 +201,8 @@ function(cyllama_limit_templates source)
                     str = std::move(replaced);")
 
   if(NOT MSVC)
-    set_property(SOURCE "${jinja}/runtime.cpp" "${jinja}/value.cpp" "${jinja}/string.cpp" TARGET_DIRECTORY llama-common
-      APPEND PROPERTY COMPILE_OPTIONS -include "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/own_strings.h")
+    set_property(SOURCE "${CMAKE_CURRENT_BINARY_DIR}/jinja.cpp" "${jinja}/runtime.cpp" "${jinja}/value.cpp" "${jinja}/string.cpp"
+      TARGET_DIRECTORY llama-common APPEND PROPERTY COMPILE_OPTIONS -include "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/own_strings.h")
   endif()
 endfunction()
 
