@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,8 @@ def build() -> Path:
     else:
         shutil.copy(built, DIST)
     (wheel,) = DIST.glob("*.whl")
+    if missing := missing_files(sdist, wheel):
+        sys.exit("Not in what was built:\n" + "\n".join(missing))
     run(tools / "twine", "check", "--strict", sdist, wheel)
     if "abi3" in wheel.name:
         run(tools / "abi3audit", "--strict", "--summary", wheel)
@@ -93,9 +96,30 @@ def build() -> Path:
 
 def build_requirements() -> list[str]:
     """Return what ``pyproject.toml`` requires for a build, and the programs that the backend may ask for."""
+    return [*project_list("requires"), "cmake>=3.18", "ninja>=1.5"]
+
+
+def project_list(name: str) -> list[str]:
+    """Return a list of ``pyproject.toml``, in one line there: Python 3.10 has no parser of TOML."""
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith("requires ="))
-    return [*line.split('"')[1::2], "cmake>=3.18", "ninja>=1.5"]
+    (line,) = (line for line in lines if line.startswith(f"{name} ="))
+    return line.split('"')[1::2]
+
+
+def missing_files(sdist: Path, wheel: Path) -> list[str]:
+    """Return the files of the repository that a source distribution lacks, or a wheel of its packages."""
+    files = set(output("git", "-C", ROOT, "ls-files").stdout.splitlines())
+    assert files, "not in a git repository"
+    excluded = tuple(f"{name}/" for name in project_list("sdist.exclude"))
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    lacking = [f"{sdist.name}: {name}" for name in sorted(files - in_sdist) if not name.startswith(excluded)]
+    for package in project_list("wheel.packages"):
+        folder = f"{Path(package).parent.as_posix()}/" if "/" in package else ""
+        of_package = {name.removeprefix(folder) for name in files if name.startswith(f"{package}/")}
+        lacking += [f"{wheel.name}: {name}" for name in sorted(of_package - in_wheel)]
+    return lacking
 
 
 def variants(wheel: Path) -> list[str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
+import tarfile
+import zipfile
 from email.message import Message
 from importlib.metadata import metadata
 from pathlib import Path
@@ -26,15 +30,20 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def wheel_dependencies() -> ModuleType:
-    """What scikit-build-core calls for a wheel's dependencies; tools/ is no package."""
-    spec = importlib.util.spec_from_file_location("wheel_dependencies", ROOT / "tools" / "wheel_dependencies.py")
+def load_tool(name: str) -> ModuleType:
+    """Import a module of tools/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def wheel_dependencies() -> ModuleType:
+    """What scikit-build-core calls for a wheel's dependencies."""
+    return load_tool("wheel_dependencies")
 
 
 def compiled_for() -> dict[str, set[str]]:
@@ -101,6 +110,37 @@ def test_a_workflow_calls_what_there_is(path: Path):
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
+def test_a_tag_that_is_not_the_version_is_not_released():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))["jobs"]
+    assert "sdist" in jobs["release"]["needs"]
+    assert "sdist" in jobs["publish"]["needs"]
+    [step] = [step for step in jobs["sdist"]["steps"] if step.get("if") == "github.ref_type == 'tag'"]
+    version = PROJECT["project"]["version"]
+    for tag, is_refused in {f"v{version}": False, "v999": True, f"v{version}.1": True}.items():
+        environment = os.environ | {"GITHUB_REF_NAME": tag}
+        assert bool(subprocess.run(["bash", "-c", step["run"]], cwd=ROOT, env=environment).returncode) is is_refused
+
+
 def test_every_python_that_the_metadata_names_has_its_wheel_tested():
     names = [text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", text)]
     assert [f"cp{name.replace('.', '')}-*" for name in names] == PROJECT["tool"]["cibuildwheel"]["build"][:-1]
+
+
+def test_a_file_of_a_package_that_was_not_built_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool = load_tool("wheels")
+    monkeypatch.setattr(tool, "WORK", tmp_path)
+    tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], check=True, capture_output=True, text=True).stdout.split()
+    with tarfile.open(tmp_path / "cyllama.tar.gz", "w:gz") as sdist:
+        for name in tracked:
+            if not name.startswith((".ci/", ".github/", "README.md")):
+                sdist.addfile(tarfile.TarInfo(f"cyllama-1.0/{name}"))
+    with zipfile.ZipFile(tmp_path / "cyllama.whl", "w") as wheel:
+        for name in tracked:
+            if not name.endswith(("cyllama_server/py.typed", "models/tiny-chat.gguf")):
+                wheel.writestr(name.removeprefix("integrations/"), "")
+    missing = tool.missing_files(tmp_path / "cyllama.tar.gz", tmp_path / "cyllama.whl")
+    assert missing == [
+        "cyllama.tar.gz: README.md",
+        "cyllama.whl: cyllama/models/tiny-chat.gguf",
+        "cyllama.whl: cyllama_server/py.typed",
+    ]
