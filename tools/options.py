@@ -11,6 +11,7 @@ What LangChain's classes take besides, because other providers do, is at the end
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import sys
@@ -18,7 +19,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from typer.models import OptionInfo
 
@@ -338,7 +339,8 @@ _VALUES = {int: "N", float: "NUMBER", str: "TEXT"}
 
 def flags_of(command: Callable[..., None]) -> Iterator[tuple[str, str]]:
     """Yield the flags of a command, as they are written, and what its help says of each."""
-    for name, hint in get_type_hints(command, include_extras=True).items():
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        hint = parameter.annotation
         kind, *info = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if not info or not isinstance(info[0], OptionInfo):
             continue

@@ -207,18 +207,22 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     Those that were not given are left out of ``flags``.
     """
-    own = list(inspect.signature(command).parameters.values())
-    hints = get_type_hints(command, include_extras=True)
-    (kind,) = hints[own.pop().name].__args__  # what is unpacked
+    # Not get_type_hints: on Python 3.10, that makes what has the default None an Optional of what typer looks for.
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    (kind,) = own.pop().annotation.__args__  # what is unpacked
     flags = get_type_hints(kind, include_extras=True)
 
     @wraps(command)
     def wrapper(**arguments: Any) -> None:
         command(**{name: value for name, value in arguments.items() if name not in flags or value is not None})
 
-    parameters = [each.replace(annotation=hints[each.name]) for each in own]
-    for name, hint in flags.items():
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
+    parameters = [
+        *own,
+        *(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+            for name, hint in flags.items()
+        ),
+    ]
     wrapper.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] - a function takes any attribute
     wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
     return wrapper
