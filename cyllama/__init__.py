@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .chat import ChatDelta, ChatFinishReason, ChatResponse, Function, Message, MessageLike, Tool, ToolCall
     from .chat_stream import AsyncChatStream, ChatStream
     from .config import GenerationConfig, ModelConfig
-    from .engine import Stats
+    from .engine import SessionStats, Stats
     from .grammar import ResponseFormat
     from .llm import LLM
     from .response import (
@@ -88,6 +88,7 @@ _MODULES = {
     "Session": "session",
     "SessionLease": "session_pool",
     "SessionPool": "session_pool",
+    "SessionStats": "engine",
     "Stats": "engine",
     "Stream": "stream",
     "TextChunk": "response",
@@ -148,6 +149,7 @@ __all__ = [
     "SessionFileError",
     "SessionLease",
     "SessionPool",
+    "SessionStats",
     "Stats",
     "Stream",
     "StreamNotFinishedError",

@@ -19,6 +19,7 @@ from .engine import (
     Reply,
     Request,
     Stats,
+    observe,
 )
 from .engine.memory_needs import stats_of
 from .errors import BusyError, PromptTypeError, SessionError, SessionFileError
@@ -125,11 +126,14 @@ class Runtime(LoadedModel):
     def stats(self) -> Stats:
         """What has been done so far, and what is going on; a snapshot."""
         engine = self.engine
+        now = {} if engine is None else engine.occupancy
+        sessions, alone = observe(self.conversations, {} if engine is None else engine.cell_shares)
+        shared = max(0, now.get("kv_cells_used", 0) - alone)
         places = {"resident": 0, "swapped": 0, "dropped": 0}
         for conversation in self.conversations:
             if conversation.tokens:
                 places[conversation.place] += 1
-        return self._stats.snapshot(**places, **(engine.occupancy if engine is not None else {}))
+        return self._stats.snapshot(sessions=sessions, kv_cells_shared=shared, **places, **now)
 
     @property
     def n_ctx(self) -> int:

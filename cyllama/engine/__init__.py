@@ -13,9 +13,10 @@ from .engine import Engine
 from .lookup import Drafter
 from .memory import memory_of
 from .memory_needs import check_kv_memory
+from .observation import observe
 from .request import Prompt, Request
 from .sampling import sampler_maker
-from .stats import Stats
+from .stats import SessionStats, Stats
 
 __all__ = [
     "NO_ADAPTERS",
@@ -30,9 +31,11 @@ __all__ = [
     "Prompt",
     "Reply",
     "Request",
+    "SessionStats",
     "Stats",
     "check_kv_memory",
     "context_size",
     "memory_of",
+    "observe",
     "sampler_maker",
 ]

@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class CellShare(NamedTuple):
+    """The cells of one sequence.
+
+    Attributes:
+        alone: Number of cells that it owns alone.
+        shared: Number of cells that others own as well.
+        part: Its part of all: the first number, and of each shared cell an equal part for each owner.
+    """
+
+    alone: int
+    shared: int
+    part: float
 
 
 class Run:
@@ -101,6 +116,10 @@ class Cells:
         """Return how many cells a sequence owns."""
         return sum(run.length for run in self._runs.get(seq_id, ()))
 
+    def shares(self) -> dict[int, CellShare]:
+        """Return what each sequence owns. Any thread may call this; beside a step, it may be of two moments."""
+        return {seq_id: _share_of(runs.copy()) for seq_id, runs in self._runs.copy().items()}
+
     def _split(self, seq_id: int, n: int) -> int:
         """Divide the run that holds the cell ``n`` and the one before; return how many runs hold the first ``n``."""
         for i, run in enumerate(self._runs.get(seq_id, ())):
@@ -121,3 +140,15 @@ class Cells:
                 if other is run:
                     runs.insert(i + 1, rest)
                     break
+
+
+def _share_of(runs: Iterable[Run]) -> CellShare:
+    alone, shared, part = 0, 0, 0.0
+    for run in runs:
+        owners = max(1, run.owners)  # 0 for a moment, while a thread truncates
+        part += run.length / owners
+        if owners > 1:
+            shared += run.length
+        else:
+            alone += run.length
+    return CellShare(alone, shared, part)

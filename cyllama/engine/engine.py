@@ -16,6 +16,7 @@ from .adapters import AdapterKey
 from .admission import Admission
 from .batch import DONE, NO_SPACE, Batch, Row, Sample
 from .capacity import Capacity
+from .cells import CellShare
 from .context import GenerationContext
 from .context_params import in_host_memory
 from .conversation import Conversation
@@ -129,6 +130,11 @@ class Engine(Worker[Message]):
             "kv_cells_used": self._kv_cache.used_cells,
             "host_bytes": self._kv_cache.host_bytes,
         }
+
+    @property
+    def cell_shares(self) -> dict[int, CellShare]:
+        """Cells of each sequence in the context, by its id."""
+        return self._kv_cache.cell_shares
 
     # --- the engine's thread: the loop
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 from ..llama.llama_cpp import LlamaContext
 from .adapters import AdapterKey
+from .cells import CellShare
 from .log import EngineLogger
 from .memory import Attention
 from .residency import FAILURES, HostMemory, Residency
@@ -119,6 +120,11 @@ class SequenceStore:
     def used_cells(self) -> int:
         """Cells that some sequence owns."""
         return self._residency.cells.used
+
+    @property
+    def cell_shares(self) -> dict[int, CellShare]:
+        """Cells of each sequence in the context, by its id. Any thread may ask."""
+        return self._residency.cells.shares()
 
     @property
     def idle_cells(self) -> int:

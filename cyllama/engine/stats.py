@@ -4,7 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """What a session has, and what it does, at the moment when the statistics were read.
+
+    >>> answer = llm.session("ada")("My name is Ada.", max_tokens=8)
+    >>> [ada] = llm.stats.sessions
+    >>> ada.place, ada.running, ada.cells == answer.usage.total_tokens - 1
+    ('resident', 0, True)
+
+    Attributes:
+        name: Its name.
+        tokens: Tokens that it holds; while one of its generations runs, those of the prompt and the answer that were
+            evaluated.
+        place: Where its KV cache is: in the context ("resident"), in host memory ("swapped"), or nowhere ("dropped"):
+            then its tokens are evaluated again when it goes on.
+        cells: Cells of the context that it has alone.
+        shared_cells: Cells of the context that it has together with others, since they begin with the same tokens.
+        cell_share: Its part of the cells in use: those that it has alone, and an equal part of those that it shares.
+        running: Generations of it that take part in the batches.
+        waiting: Generations of it that have not started, or wait to go on.
+    """
+
+    name: str
+    tokens: int
+    place: Literal["resident", "swapped", "dropped"]
+    cells: int
+    shared_cells: int
+    cell_share: float
+    running: int
+    waiting: int
 
 
 @dataclass
@@ -36,7 +68,9 @@ class Stats:
         dropped: Sessions whose KV cache is nowhere; their tokens are evaluated again when they are used.
         kv_cells: Cells of the context; a cell holds one token.
         kv_cells_used: Cells that hold a token.
+        kv_cells_shared: Cells of these that several sessions or generations have together.
         host_bytes: Bytes of host memory that swapped sessions and checkpoints take.
+        sessions: What each session has and does, the oldest one first.
         n_layers: Layers of the model; the output counts as one, as in ``n_gpu_layers``.
         n_gpu_layers: How many of them are on GPUs.
         weights_bytes: Bytes of the model's weights, by the name of the device; "CPU" is host memory.
@@ -68,7 +102,9 @@ class Stats:
     dropped: int = 0
     kv_cells: int = 0
     kv_cells_used: int = 0
+    kv_cells_shared: int = 0
     host_bytes: int = 0
+    sessions: tuple[SessionStats, ...] = ()
     n_layers: int = 0
     n_gpu_layers: int = 0
     weights_bytes: Mapping[str, int] = field(default_factory=dict[str, int])

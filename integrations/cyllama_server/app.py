@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from cyllama import CyllamaError, __version__
 
-from . import chat, completions, embeddings, messages, native, responses, session_routes, tokens
+from . import chat, completions, embeddings, live, messages, native, responses, session_routes, tokens
 from .connection import ClientGoneError, prompt_logger
 from .errors import ApiError, explain
 from .middleware import Guard, Observer
@@ -56,6 +56,8 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.state.server = server
     for router in _ROUTERS:
         app.include_router(router)
+    if settings.page:
+        app.include_router(live.router)
     for kind in (HTTPException, ApiError, CyllamaError, ValidationError):
         app.add_exception_handler(kind, _refuse)
     app.add_exception_handler(ClientGoneError, _client_gone)

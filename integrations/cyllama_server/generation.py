@@ -25,6 +25,7 @@ from .errors import shutting_down
 from .metrics import Metrics
 from .models import LoadedModel
 from .sessions import Asked
+from .tenants import Tenant
 
 DeltaT = TypeVar("DeltaT", ChatDelta, TextChunk)
 ResponseT = TypeVar("ResponseT", ChatResponse, Response)
@@ -45,7 +46,9 @@ class Answers(Generic[DeltaT, ResponseT]):
         self.model = model
         self._stack = stack
         self._metrics = metrics
+        self._tenant = Tenant("")
         self._streams: list[Any] = []
+        self._n_pieces: list[int] = []
         self._items: asyncio.Queue[tuple[int, DeltaT | BaseException | None]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
         self._first: list[tuple[int, DeltaT]] = []
@@ -59,6 +62,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         Raises:
             CyllamaError: The request cannot be answered.
         """
+        self._tenant = asked.tenant
         for start in starts:
             lease = self.model.pool.lease(
                 asked.history, asked.conversation, tenant=asked.tenant.id, options=asked.options
@@ -75,6 +79,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         self._stack.push_async_callback(stream.aclose)
         index = len(self._streams)
         self._streams.append(stream)
+        self._n_pieces.append(0)
         reader = asyncio.ensure_future(self._read(index, stream))
         self._stack.callback(reader.cancel)
         self._readers.append(reader)
@@ -83,6 +88,8 @@ class Answers(Generic[DeltaT, ResponseT]):
     async def _read(self, index: int, stream: Any) -> None:
         try:
             async for delta in stream:
+                self._n_pieces[index] += 1
+                self.model.activity.count_piece(self._tenant)
                 self._items.put_nowait((index, delta))
         except OutputError:  # a call breaks a rule of its schema that no grammar says: the client sees what it is
             pass
@@ -168,6 +175,8 @@ class Answers(Generic[DeltaT, ResponseT]):
         for stream in self._streams:
             stream.cancel()
         await self._stack.aclose()
-        for stream in self._streams:
-            self._metrics.count_answer(self.model.name, stream.response.usage, stream.response.timings)
-        self._streams = []
+        for stream, n_pieces in zip(self._streams, self._n_pieces, strict=True):
+            usage = stream.response.usage
+            self._metrics.count_answer(self.model.name, usage, stream.response.timings)
+            self.model.activity.count_answer(self._tenant, usage, n_pieces)
+        self._streams, self._n_pieces = [], []

@@ -18,6 +18,9 @@ from .metrics import Metrics
 
 logger = logging.getLogger("cyllama.server")
 
+POLLED = {"/live/state"}
+"""Routes that a page asks for every second: their requests would hide the others in the log."""
+
 
 class Guard:
     """Refuses requests that web pages of other sites send through a user's browser, and bodies that are too large.
@@ -135,7 +138,8 @@ class Observer:
             seconds = time.monotonic() - begin
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.count_request(route, status, seconds)
-            logger.info("%s %s %s %d %.3f s", request_id, scope["method"], route, status, seconds)
+            level = logging.DEBUG if route in POLLED else logging.INFO
+            logger.log(level, "%s %s %s %d %.3f s", request_id, scope["method"], route, status, seconds)
 
 
 def _host_name(host: str) -> str:

@@ -16,6 +16,7 @@ from cyllama.engine.hardware import physical_cores
 from cyllama.models import resolve_model_path
 from cyllama.models.parts import part_paths
 
+from .activity import Activity
 from .errors import ApiError, too_busy
 from .sessions import KnownSessions
 from .settings import ServerSettings
@@ -36,6 +37,7 @@ class LoadedModel:
         llm: The model.
         pool: Finds the session of a request.
         sessions: The sessions that requests have used.
+        activity: What tenants have had of it.
         n_bytes: Bytes of its weights.
     """
 
@@ -43,6 +45,7 @@ class LoadedModel:
     llm: LLM
     pool: SessionPool
     sessions: KnownSessions
+    activity: Activity
     n_bytes: int
 
 
@@ -166,7 +169,7 @@ class Models:
             await self._make_room(model, n_bytes)
             logger.info("loading the model %s", model.name)
             llm = await _in_thread(lambda going_on: LLM(path, progress_callback=going_on, **model.options))
-        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), n_bytes)
+        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), Activity(), n_bytes)
 
     async def _make_room(self, model: ServedModel, n_bytes: int) -> None:
         """Unload models until there is room for another one."""

@@ -49,6 +49,7 @@ def _describe(model: ServedModel) -> dict[str, object]:
         "created": model.created,
         "owned_by": "cyllama",
         "loaded": model.loaded is not None,
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},  # as llama-server has it
     }
     if model.loaded is not None:
         llm = model.loaded.llm

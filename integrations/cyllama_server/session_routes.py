@@ -95,7 +95,9 @@ async def load_session(request: Request) -> Response:
         raise ApiError(404, f"there is no file {body.file!r:.140}", code="file_not_found", param="file")
     async with server.models.use(body.model) as model, _reserved(model, tenant, body.conversation) as lease:
         await asyncio.to_thread(model.llm.load_session, path, lease.name)
-        return JSONResponse(_describe(_note(model, tenant, body.conversation, lease)))
+        found = _note(model, tenant, body.conversation, lease)
+        found.session.saved = body.file
+        return JSONResponse(_describe(found))
 
 
 @router.post("/v1/sessions/{name:path}/fork", response_model=None)
@@ -121,6 +123,7 @@ async def save_session(request: Request, name: str) -> Response:
     async with server.models.use(model.name):
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(model.llm.session(session.name).save, path)
+        session.saved = body.file
     return JSONResponse(_describe(_Found(model, session)) | {"file": body.file, "bytes": path.stat().st_size})
 
 

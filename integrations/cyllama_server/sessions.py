@@ -42,6 +42,7 @@ class KnownSession:
         created: When the first request used it, in seconds since 1970.
         last_used: When the last one did.
         n_requests: How many did.
+        saved: The file that it was saved to last, if it was.
     """
 
     name: str
@@ -51,6 +52,7 @@ class KnownSession:
     created: float = field(default_factory=time.time)
     last_used: float = field(default_factory=time.time)
     n_requests: int = 0
+    saved: str | None = None
 
     @property
     def tenant(self) -> Tenant:
@@ -76,6 +78,10 @@ class KnownSessions:
         known.last_used = time.time()
         known.n_requests += 1
         return known
+
+    def find(self, name: str) -> KnownSession | None:
+        """Return the session that the model calls by this name, if requests have used it."""
+        return self._by_name.get(name)
 
     def of(self, tenant: Tenant, llm: LLM) -> list[KnownSession]:
         """Return the sessions of a tenant, the latest first."""

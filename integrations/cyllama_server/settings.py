@@ -111,6 +111,9 @@ class ServerSettings(BaseSettings):
     session_dir: Path | None = Field(
         default=None, description="Folder in which clients may save sessions; without one they cannot."
     )
+    page: bool = Field(
+        default=True, description="Serve a page at / with a chat and with what the engine does, and /live/state."
+    )
     log_level: str = Field(default="info", description="What is logged: debug, info, warning or error.")
     log_prompts: bool = Field(default=False, description="Log the bodies of requests. They may hold private data.")
 

@@ -55,13 +55,26 @@ class Tenants:
             )
         return found
 
+    def viewer(self, request: Request) -> Tenant | None:
+        """Return the tenant whose sessions a request may see, or `None` if it may see those of all.
+
+        Raises:
+            ApiError: It has no valid key.
+        """
+        if self._is_admin(request) or not (self._tenants or self._admin is not None):
+            return None
+        return self.identify(request)
+
     def check_admin(self, request: Request) -> None:
         """Raise `ApiError` for a request that may not read what concerns all tenants."""
-        if not self._tenants and self._admin is None:
-            return
-        presented = _presented(request)
-        if self._admin is None or presented is None or not hmac.compare_digest(_digest(presented), self._admin):
+        if (self._tenants or self._admin is not None) and not self._is_admin(request):
             raise ApiError(401, "this needs the admin key of the server", code="invalid_api_key")
+
+    def _is_admin(self, request: Request) -> bool:
+        presented = _presented(request)
+        return (
+            self._admin is not None and presented is not None and hmac.compare_digest(_digest(presented), self._admin)
+        )
 
     def _find(self, digest: bytes) -> Tenant | None:
         # A dict's look-up of a digest would tell by its time how much of it is right, though nothing about the key.

@@ -35,6 +35,10 @@ class NamedCells:
     def copy(self, source: int, target: int, n: int) -> None:
         self.cells[target] = self.cells[source][:n]
 
+    def n_alone(self, seq_id: int) -> int:
+        others = set[int]().union(*(cells for other, cells in self.cells.items() if other != seq_id))
+        return len(set(self.cells[seq_id]) - others)
+
     def owned_by(self, seq_ids: list[int]) -> int:
         return len(set().union(*(self.cells[seq_id] for seq_id in seq_ids)))
 
@@ -56,6 +60,9 @@ def test_every_cell_counts_once_however_many_sequences_share_it(steps: list[tupl
         assert cells.used == named.owned_by(list(SEQUENCES))
         for seq_id in SEQUENCES:
             assert cells.length(seq_id) == len(named.cells[seq_id])
+            share = cells.shares().get(seq_id, (0, 0, 0.0))
+            assert share == (named.n_alone(seq_id), len(named.cells[seq_id]) - named.n_alone(seq_id), share[2])
+        assert sum(share.part for share in cells.shares().values()) == pytest.approx(cells.used)
         for size in SEQUENCES:
             for some in itertools.combinations(SEQUENCES, size):
                 assert cells.owned_by(some) == named.owned_by(list(some))
