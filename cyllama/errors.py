@@ -42,7 +42,7 @@ class ModelAccessError(ModelLoadError, OSError):
 
     >>> LLM(".")
     Traceback (most recent call last):
-    cyllama.errors.ModelAccessError: cannot read the model at '.': Is a directory
+    cyllama.errors.ModelAccessError: cannot read the model at '.': Is a directory; ...
     """
 
 
@@ -76,7 +76,7 @@ class AdapterAccessError(AdapterLoadError, OSError):
 
     >>> llm.load_lora("pirate", ".")
     Traceback (most recent call last):
-    cyllama.errors.AdapterAccessError: cannot read the adapter at '.': Is a directory
+    cyllama.errors.AdapterAccessError: cannot read the adapter at '.': Is a directory; ...
     """
 
 

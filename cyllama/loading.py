@@ -20,7 +20,6 @@ from .errors import (
     ConfigError,
     ForkedError,
     ModelAccessError,
-    ModelLoadError,
     ModelNotFoundError,
 )
 from .llama.llama_cpp import (
@@ -134,9 +133,16 @@ def _open(path: str, params: LlamaModelParams) -> LlamaModel:
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no model file at {path!r}") from None
     except OSError as error:
-        raise ModelAccessError(f"cannot read the model at {path!r}: {error.strerror}") from error
+        raise ModelAccessError(f"cannot read the model at {path!r}: {_reason(error)}") from error
     except (ValueError, RuntimeError) as error:
-        raise ModelLoadError(str(error)) from error
+        from .load_errors import load_error  # here, since a model that loads does without
+
+        raise load_error(path, error) from error
+
+
+def _reason(error: OSError) -> str:
+    hint = "; give the path of the GGUF file itself" if isinstance(error, IsADirectoryError) else ""
+    return f"{error.strerror}{hint}"
 
 
 def _fitted(path: str, config: ModelConfig, params: LlamaModelParams, n_ctx: int | None) -> LlamaModelParams:
@@ -187,7 +193,7 @@ def load_adapter(name: str, path: str, model: LlamaModel) -> Adapter:
     except FileNotFoundError:
         raise AdapterNotFoundError(f"there is no adapter file at {path!r}") from None
     except OSError as error:
-        raise AdapterAccessError(f"cannot read the adapter at {path!r}: {error.strerror}") from error
+        raise AdapterAccessError(f"cannot read the adapter at {path!r}: {_reason(error)}") from error
     except (ValueError, RuntimeError) as error:
         raise AdapterLoadError(str(error)) from error
     if lora.alora_invocation_tokens:

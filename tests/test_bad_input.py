@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from cyllama import (
     PromptTypeError,
 )
 from cyllama import errors as errors_module
+
+from .support.random_models import write_random_model
 
 CAPITAL = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -77,17 +80,38 @@ def test_a_path_through_a_file(tiny_chat: Path):
         LLM(tiny_chat / "model.gguf")
 
 
-def test_an_empty_file(tmp_path: Path):
-    path = tmp_path / "empty.gguf"
-    path.touch()
-    with pytest.raises(ModelLoadError, match="empty"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty.*; the file is damaged or incomplete: download it again"),
+        ("Dear diary, " * 1000, "not a GGUF file; download a GGUF file, or convert the model with llama.cpp"),
+        ("version https://git-lfs.github.com/spec/v1\n", "not a GGUF file; it is a pointer of Git LFS: `git lfs pull`"),
+        ("\n<!DOCTYPE html>", "not a GGUF file; it is a web page"),
+    ],
+)
+def test_a_file_that_is_not_a_model(tmp_path: Path, content: str, message: str):
+    path = tmp_path / "model.gguf"
+    path.write_text(content)
+    with pytest.raises(ModelLoadError, match=message):
         LLM(path)
 
 
-def test_a_text_file_with_another_name(tmp_path: Path):
-    path = tmp_path / "notes.gguf"
-    path.write_text("Dear diary, " * 1000)
-    with pytest.raises(ModelLoadError, match="not a GGUF file"):
+def test_a_download_that_was_cut_says_what_to_do(tmp_path: Path, tiny_chat: Path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_chat.read_bytes()[:-1000])
+    with pytest.raises(ModelLoadError) as caught:
+        LLM(path)
+    reason = "tensor '...' data is not within the file bounds, model is corrupted or incomplete"
+    expected = f"cannot load {path}: {reason}; the file is damaged or incomplete: download it again"
+    assert re.sub(r"tensor '.*?'", "tensor '...'", str(caught.value)) == expected
+
+
+def test_a_model_of_another_kind_says_which_build_this_is(tmp_path: Path):
+    path = write_random_model(tmp_path / "model.gguf", "llama")
+    path.write_bytes(path.read_bytes().replace(b"llama", b"lllam"))
+    with pytest.raises(
+        ModelLoadError, match=r"unknown model architecture: 'lllam'; llama.cpp b\d+, which this is, does"
+    ):
         LLM(path)
 
 

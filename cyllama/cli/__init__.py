@@ -21,6 +21,7 @@ from .models import models, pull, rm
 from .run import run
 from .terminal import EXIT_ERROR, print_error
 from .tokenize import tokenize
+from .usage import UsageError, explain
 from .words import check_is_prompt
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -59,10 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
         if function is generate and arguments and not arguments[0].startswith("-"):
             check_is_prompt(arguments[0], commands)
         with _ended_by_sigterm():
-            _make_app(function)(arguments, prog_name=name, obj=commands)
+            status = _make_app(function)(arguments, prog_name=name, obj=commands, standalone_mode=False)
+    except UsageError as error:
+        print_error(explain(error, name, arguments))
+        sys.exit(EXIT_ERROR)
     except CyllamaError as error:
         print_error(error)
         sys.exit(EXIT_ERROR)
+    sys.exit(status or 0)
 
 
 class _Terminated(SystemExit):

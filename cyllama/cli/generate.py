@@ -133,7 +133,8 @@ class Answer:
         given = {"prefill": self.prefill, "system": self.setup.system, **self.setup.of_chat}
         if wrong := [name for name, value in given.items() if value is not None and name not in _OF_TEXTS]:
             raise ConfigError(
-                f"{', '.join(wrong)}: options of a chat, but the prompt is continued as it is, without a chat template"
+                f"{', '.join(wrong)} cannot be used here: the prompt is continued as it is, without a chat template, "
+                "with --raw, and by a model that has none"
             )
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import ModelNotFoundError
+from ..errors import ConfigError, ModelNotFoundError
 from ..llama.llama_cpp import LlamaModel, LlamaModelParams
+from ..models import expand_user, path_exists
 from ..models.cache import CachedModel, cached_models, remove_cached
 from ..models.hub import find_model, require_library
 from ..models.names import ModelName, choose, models_in, parse_name
@@ -29,6 +30,8 @@ def pull(
     ] = None,
 ) -> None:
     """Download a model, if it is not in the cache, and print its path."""
+    if path_exists(expand_user(name)):
+        raise ConfigError(f"{name!r} is a file on this machine: there is nothing to download; use it with -m {name}")
     print(find_model(name, Place(revision=revision)))
 
 
@@ -55,7 +58,9 @@ def rm(name: NameArgument) -> None:
     require_library()
     wanted = parse_name(name)
     if wanted is None:
-        raise ModelNotFoundError(f"{name!r} does not name a model in the cache: names are {_NAME}")
+        raise ModelNotFoundError(
+            f"{name!r} does not name a model in the cache: names are {_NAME}, and `cyllama models` shows them"
+        )
     cache = Place().cache
     sizes = {(model.repo, model.file): model.size for model in cached_models(cache, wanted.repo)}
     removed = remove_cached(cache, wanted)

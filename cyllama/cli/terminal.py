@@ -160,7 +160,7 @@ def note(text: str) -> None:
     err.print(escape(text), style="dim", soft_wrap=not err.is_terminal)
 
 
-def print_error(error: Exception) -> None:
+def print_error(error: Exception | str) -> None:
     """Print an error to standard error."""
     err.print(f"cyllama: {escape(str(error))}", soft_wrap=not err.is_terminal)
 

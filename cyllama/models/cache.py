@@ -98,8 +98,9 @@ def remove_cached(cache: Path, name: ModelName) -> list[CachedModel]:
     doomed = [model for model in models if model.file in files]
     partial = list(folder.glob(f"blobs/*{PARTIAL}")) if name == ModelName(name.repo) else []
     if not doomed and not partial:
-        there = f": of {name.repo!r}, there is {', '.join(each.file for each in models)}" if models else ""
-        raise ModelNotFoundError(f"there is no model {str(name)!r} in the cache at {str(cache)!r}{there}")
+        there = f"of {name.repo!r}, there is {', '.join(each.file for each in models)}" if models else ""
+        there = there or "`cyllama models` shows what there is"
+        raise ModelNotFoundError(f"there is no model {str(name)!r} in the cache at {str(cache)!r}: {there}")
     names = {name for model in doomed for name in files_of(model.file)}
     links = {path: _blob(path) for path in folder.glob("snapshots/*/**/*") if path.is_symlink() or path.is_file()}
     removed = {path for path in links if "/".join(path.relative_to(folder).parts[2:]) in names}

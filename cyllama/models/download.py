@@ -83,9 +83,9 @@ def list_files(repo: str, place: Place) -> Repository:
         except HfHubHTTPError as error:
             if not _is_busy(error):
                 raise
-            raise UnreachableError(f"the hub does not answer now ({_reason(error)})") from error
+            raise UnreachableError(f"{_hub()} does not answer now ({_reason(error)})") from error
         except (HTTPError, ConnectionError, TimeoutError) as error:
-            raise UnreachableError(f"the hub cannot be reached ({_reason(error)})") from error
+            raise UnreachableError(f"{_hub()} cannot be reached ({_reason(error)})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # such as the page of a proxy
             raise UnreachableError(f"what answers at {constants.ENDPOINT} is not a hub ({_reason(error)})") from error
     files = {
@@ -277,14 +277,25 @@ def _explained(repo: str, place: Place) -> Iterator[None]:
     except ValueError as error:  # a file that needs a package which is not installed
         raise ModelDownloadError(f"cannot download from {repo!r}: {_reason(error)}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise ModelDownloadError(f"cannot download from {repo!r}: {_reason(error)}") from error
-        free = shutil.disk_usage(place.cache).free
-        raise ModelDownloadError(
-            f"the disk of the cache at {str(place.cache)!r} has too little space for {repo!r}: {error.strerror}, and "
-            f"{free / 1e9:,.1f} GB are free. Delete something, as `cyllama rm` does with models, or set HF_HOME or "
-            "cache_dir to a folder on another disk"
-        ) from error
+        raise _of_disk(error, repo, place) from error
+
+
+def _of_disk(error: OSError, repo: str, place: Place) -> ModelDownloadError:
+    """Return the error for a file that could not be written."""
+    cache = f"the cache at {str(place.cache)!r}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ModelDownloadError(
+            f"cannot download from {repo!r} into {cache}: {_reason(error)}; HF_HOME or cache_dir names another folder"
+        )
+    free = shutil.disk_usage(place.cache).free
+    return ModelDownloadError(
+        f"the disk of {cache} has too little space for {repo!r}: {error.strerror}, and {free / 1e9:,.1f} GB are free. "
+        "Delete something, as `cyllama rm` does with models, or set HF_HOME or cache_dir to a folder on another disk"
+    )
+
+
+def _hub() -> str:
+    return f"the hub at {constants.ENDPOINT}"
 
 
 def _is_busy(error: HfHubHTTPError) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, ConfigTypeError, ModelDownloadError, ModelNotFoundError
 from .cache import CachedModel, cached_models, find_cached
-from .names import ModelName, choose, files_of, matching, models_in, parse_name, quantization_of
+from .names import ModelName, choose, files_of, matching, models_in, name_of_address, parse_name, quantization_of
 from .place import Place
 
 INSTALL = "pip install 'huggingface_hub>=1.2,<3'"
@@ -34,9 +34,11 @@ def find_model(text: str, place: Place | None = None) -> Path:
     """
     name = parse_name(text)
     if name is None:
+        meant = name_of_address(text)
+        hint = f": did you mean {meant!r}?" if meant else ""
         raise ModelNotFoundError(
             f"there is no model file at {text!r}, and models on the hub are named 'owner/repo', "
-            "'owner/repo:QUANTIZATION' or 'hf:owner/repo/file.gguf'"
+            f"'owner/repo:QUANTIZATION' or 'hf:owner/repo/file.gguf'{hint}"
         )
     try:
         require_library()

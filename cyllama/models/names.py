@@ -12,6 +12,11 @@ DEFAULT_QUANTIZATIONS = ("Q4_K_M", "Q8_0")  # what is taken without a name; else
 _PREFIX = "hf:"
 _REPOSITORY = re.compile(r"(?P<repo>[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)(:(?P<quantization>[\w.-]+))?", re.ASCII)
 _FILE = re.compile(r"(?P<repo>[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)/(?P<file>.+\.gguf)", re.ASCII | re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"https?://(www\.)?(huggingface\.co|hf\.co)/(?P<repo>[\w.-]+/[\w.-]+)"
+    r"(/(blob|resolve)/[^/]+/(?P<file>[^?#]+\.gguf))?",
+    re.ASCII | re.IGNORECASE,
+)
 _PART = re.compile(r"(?P<prefix>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE | re.DOTALL)
 _QUANTIZATION = re.compile(r"[-.]([A-Z0-9_]+)$", re.IGNORECASE)
 _NOT_MODELS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")  # projectors, drafts and statistics
@@ -75,6 +80,21 @@ def parse_name(text: str) -> ModelName | None:
     if match is None or (not explicit and rest.lower().endswith(".gguf")):
         return None
     return ModelName(match["repo"], match["quantization"])
+
+
+def name_of_address(text: str) -> str | None:
+    """Return the name of the model that an address of the Hugging Face hub shows, or ``None`` for other texts.
+
+    >>> name_of_address("https://huggingface.co/owner/repo/blob/main/model-Q8_0.gguf")
+    'hf:owner/repo/model-Q8_0.gguf'
+    >>> name_of_address("https://huggingface.co/owner/repo")
+    'owner/repo'
+    """
+    match = _ADDRESS.match(text)
+    if match is None:
+        return None
+    named = f"{_PREFIX}{match['repo']}/{match['file']}" if match["file"] else match["repo"]
+    return named if parse_name(named) else None
 
 
 def parse_part(name: str) -> Part | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import ssl
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,14 @@ import typer
 import uvicorn
 from pydantic import SecretStr, ValidationError
 
+from cyllama import ConfigError, CyllamaError
+
 from .app import create_app
+from .errors import ApiError
 from .settings import ServerSettings, read_settings
+
+_FAILED = "lifespan.startup.failed"
+_SECRETS = ("api_key", "admin_key")  # what is in no message
 
 
 def make_command(doc: str) -> Callable[..., None]:
@@ -31,9 +38,10 @@ def make_command(doc: str) -> Callable[..., None]:
         try:
             settings = read_settings(file, **given)
         except ValidationError as error:
-            raise typer.BadParameter(_describe(error)) from None
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"{file}: {error}") from None
+            raise ConfigError(_describe(error)) from None
+        except (OSError, TypeError, ValueError) as error:  # TypeError: a file that holds a list
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"cannot read the settings in {str(file)!r}: {reason}") from None
         run(settings)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -54,11 +62,26 @@ def make_command(doc: str) -> Callable[..., None]:
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until a signal ends it: running answers have `shutdown_s` seconds to end."""
+    """Serve until a signal ends it: running answers have `shutdown_s` seconds to end.
+
+    Raises:
+        CyllamaError: The server cannot start, since its first model cannot be loaded, or TLS has no valid files.
+    """
+    _check_tls(settings)
+    app = _Startup(create_app(settings))
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("cyllama.server").setLevel(settings.log_level.upper())
+    try:
+        _run(app, settings)
+    except SystemExit:
+        if app.error is None:
+            raise
+        raise ConfigError(f"the server does not start: {app.error}") from app.error
+
+
+def _run(app: Any, settings: ServerSettings) -> None:
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
@@ -69,6 +92,40 @@ def run(settings: ServerSettings) -> None:
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
         ws="none",
     )
+
+
+class _Startup:
+    """The app, whose start may fail by an error for a person: that is kept, and no traceback is logged.
+
+    Attributes:
+        error: The error, if there was one.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.error: Exception | None = None
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_briefly(message: Any) -> None:
+            await send({"type": message["type"], "message": ""} if message["type"] == _FAILED else message)
+
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send_briefly)
+        except (CyllamaError, ApiError) as error:
+            self.error = error
+
+
+def _check_tls(settings: ServerSettings) -> None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"tls_cert={str(settings.tls_cert)!r} and tls_key={str(settings.tls_key)!r}"
+        raise ConfigError(f"{files} are not a certificate and its key, PEM files: {error.strerror or error}") from None
 
 
 def _flag(name: str, annotation: Any) -> str:
@@ -89,7 +146,12 @@ def _flag_type(annotation: Any) -> Any:
 
 def _describe(error: ValidationError) -> str:
     lines = []
-    for each in error.errors(include_url=False, include_context=False, include_input=False):
+    for each in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in each["loc"])
-        lines.append(f"{name}: {each['msg']}" if name else each["msg"])
+        text = each["msg"].removeprefix("Value error, ")
+        text = f"{text[:1].lower()}{text[1:]}"
+        if name not in ("", *_SECRETS) and isinstance(each["input"], (str, int, float, Path)):
+            value = each["input"]
+            text += f", not {str(value) if isinstance(value, Path) else value!r:.80}"
+        lines.append(f"{name}: {text}" if name else text)
     return "; ".join(lines)

@@ -122,8 +122,9 @@ class ServerSettings(BaseSettings):
     @field_validator("model", "option")
     @classmethod
     def _check_names(cls, values: list[str]) -> list[str]:
-        if "" in values or any(value.startswith("=") or value.endswith("=") for value in values):
-            raise ValueError("expected NAME=VALUE")
+        for value in values:
+            if not value or value.startswith("=") or value.endswith("="):
+                raise ValueError(f"expected NAME=VALUE, not {value!r:.80}")
         return values
 
     @field_validator("option")
@@ -134,6 +135,23 @@ class ServerSettings(BaseSettings):
             if "=" not in value or name not in _OPTIONS:
                 raise ValueError(f"there is no option of LLM(...) in {value!r:.80}: expected NAME=VALUE")
         return values
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _check_key_file(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                value.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"expected a file with a key in each line ({error.strerror})") from None
+        return value
+
+    @field_validator("session_dir")
+    @classmethod
+    def _check_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and value.exists() and not value.is_dir():
+            raise ValueError("expected a folder")
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -51,7 +51,7 @@ def test_a_system_message_is_told_first():
     told = call(*TOY, "--temperature", "0", "--system", "The user's name is Ada.", "What is my name?")
     assert told.stdout == "Your name is Ada.\n"
     refused = call(*TOY, "--raw", "--system", "Be kind.", "Hi")
-    assert (refused.returncode, "system: options of a chat" in refused.stderr) == (2, True)
+    assert (refused.returncode, "system cannot be used here" in refused.stderr) == (2, True)
 
 
 def test_an_answer_fits_a_schema(tmp_path: Path):

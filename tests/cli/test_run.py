@@ -27,4 +27,4 @@ def test_standard_input_is_a_prompt():
 def test_what_cannot_run_is_explained(arguments: list[str]):
     result = call("run", *arguments)
     assert result.returncode == 2
-    assert ("nowhere.gguf" if arguments else "Missing argument") in result.stderr
+    assert ("nowhere.gguf" if arguments else "missing argument") in result.stderr

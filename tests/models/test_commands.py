@@ -101,6 +101,11 @@ def test_run_downloads_a_model_and_answers(hub: Hub, cache: Path, capsys: pytest
     assert list(cache.rglob("*.gguf"))
 
 
+def test_pull_of_a_file_says_that_there_is_nothing_to_download(hub: Hub, capsys: pytest.CaptureFixture[str]):
+    _, err, status = command(capsys, "pull", str(TINY_CHAT))
+    assert (status, f"'{TINY_CHAT}' is a file on this machine: there is nothing to download" in err) == (2, True)
+
+
 def test_models_shows_what_is_cached(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     parts = write_split_model(tmp_path, "other-BF16", 3)
     hub.repositories["bob/split"] = Repository({path.name: path.read_bytes() for path in parts})

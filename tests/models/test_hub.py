@@ -194,6 +194,21 @@ def test_what_is_not_a_name_says_how_they_look(hub: Hub, name: str):
         LLM(name)
 
 
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("https://huggingface.co/ada/tiny", "ada/tiny"),
+        ("https://huggingface.co/ada/tiny/tree/main", "ada/tiny"),
+        ("https://huggingface.co/ada/tiny/blob/main/tiny-Q8_0.gguf", "hf:ada/tiny/tiny-Q8_0.gguf"),
+        ("http://hf.co/ada/tiny/resolve/main/a/tiny.gguf?download=true", "hf:ada/tiny/a/tiny.gguf"),
+    ],
+)
+def test_an_address_of_the_hub_says_which_name_it_stands_for(hub: Hub, address: str, meant: str):
+    with pytest.raises(ModelNotFoundError, match=re.escape(f"{address!r}") + f".*: did you mean '{meant}'"):
+        LLM(address)
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize("name", ["ada/ti--ny", "ada/tiny.git"])
 def test_a_repository_that_cannot_be_is_not_found(hub: Hub, name: str):
     with pytest.raises(ModelNotFoundError, match="cannot be a repository on the hub"):
@@ -355,7 +370,9 @@ def test_a_hub_that_does_not_answer_now_is_done_without(hub: Hub, status: int):
     path = find_model("ada/tiny")
     hub.refuses = status
     assert find_model("ada/tiny") == path
-    with pytest.raises(ModelDownloadError, match=rf"the hub does not answer now .*{status}.*not in the cache"):
+    with pytest.raises(
+        ModelDownloadError, match=rf"the hub at http://127.0.0.1:\d+ does not answer now .*{status}.*not in the cache"
+    ):
         LLM("ada/tiny:Q8_0")
 
 
@@ -381,7 +398,10 @@ def test_a_cache_that_can_only_be_read_is_used(hub: Hub, cache: Path):
 def test_a_cache_that_cannot_be_written_is_named(hub: Hub, cache: Path):
     cache.parent.mkdir()
     cache.write_text("where no folder can be")
-    with pytest.raises(ModelDownloadError, match=rf"cannot download from 'ada/tiny': .*{cache}"):
+    with pytest.raises(
+        ModelDownloadError,
+        match=rf"from 'ada/tiny' into the cache at '{cache}': .*; HF_HOME or cache_dir names another folder",
+    ):
         LLM("ada/tiny")
 
 
@@ -443,9 +463,10 @@ def test_without_a_network_the_cache_is_used(
     path = find_model("ada/tiny")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert find_model("ada/tiny") == path
-    assert "the hub cannot be reached (ConnectError" in caplog.text
+    assert "the hub at http://127.0.0.1:9 cannot be reached (ConnectError" in caplog.text
     with pytest.raises(
-        ModelDownloadError, match=r"the hub cannot be reached .*, and 'ada/tiny:Q8_0' is not in the cache"
+        ModelDownloadError,
+        match=r"the hub at http://127.0.0.1:9 cannot be reached .*, and 'ada/tiny:Q8_0' is not in the cache",
     ):
         LLM("ada/tiny:Q8_0")
 

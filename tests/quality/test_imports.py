@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "config",
         "declaration",
         "response",
+        "load_errors",
         "models",
         "control_text",
     ),  # plain values, and text that is made of tokens

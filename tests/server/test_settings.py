@@ -52,7 +52,14 @@ def test_options_of_one_model_are_stronger_than_those_of_all():
         (["--option", "b.n_ctx=1", "--model", "a=x.gguf"], "for a model"),
         (["--tls-cert", "x.pem"], "belong together"),
         (["--log-level", "loud"], "debug, info"),
-        (["--config", "missing.toml"], "missing.toml"),
+        (["--config", "missing.toml"], "cannot read the settings in 'missing.toml': No such file"),
+        (["--model", "a="], "model: expected NAME=VALUE, not 'a='"),
+        (["--api-key-file", "missing.txt"], "expected a file with a key in each line (No such file or directory)"),
+        (["--tls-cert", "x.pem", "--tls-key", "y.pem"], "tls_cert='x.pem' and tls_key='y.pem' are not a certificate"),
+        (["--session-dir", __file__], "session_dir: expected a folder, not '/"),
+        (["--port", "0", "--model", "nowhere.gguf"], "does not start: there is no model file at 'nowhere.gguf'"),
+        (["--port", "0", "--option", "n_ctx=abc"], "does not start: GenerationConfig.n_ctx: input should be a valid"),
+        (["--port", "0", "--memory-budget-mb", "1"], "does not start: the model 'tiny-chat' has"),
     ],
 )
 def test_a_setting_that_is_not_valid_is_refused_before_anything_is_loaded(
@@ -61,7 +68,22 @@ def test_a_setting_that_is_not_valid_is_refused_before_anything_is_loaded(
     with pytest.raises(SystemExit) as ended:
         main(["serve", *arguments])
     assert ended.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    text = capsys.readouterr().err
+    assert message in " ".join(text.split())
+    assert "Traceback" not in text
+
+
+def test_a_list_is_no_file_of_settings_and_a_key_is_in_no_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "settings.json"
+    file.write_text("[1]")
+    monkeypatch.setenv("CYLLAMA_API_KEY", '["secret", 5]')
+    for arguments in (["--config", str(file)], []):
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", *arguments])
+        text = capsys.readouterr().err
+        assert (ended.value.code, "Traceback" in text, "secret" in text) == (2, False, False)
 
 
 def test_the_help_explains_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
