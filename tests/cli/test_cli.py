@@ -39,7 +39,7 @@ def test_json_has_the_answer_and_its_figures():
     assert answer["usage"]["completion_tokens"] == 4
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + 4
     assert answer["model"] == "tiny-chat"
-    assert set(answer["timings"]) == {"queued", "prompt", "generation"}
+    assert set(answer["timings"]) >= {"queued", "prompt", "generation"}
 
 
 def test_stats_go_to_standard_error():
