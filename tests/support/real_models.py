@@ -118,13 +118,14 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in names if name not in MODELS]:
         print(f"no model is called {', '.join(unknown)}: there are {', '.join(MODELS)}", file=sys.stderr)
         return 2
+    status = 0
     for name in names:
         try:
             print(fetch(name, pip_args), flush=True)
         except (subprocess.CalledProcessError, ValueError, OSError) as error:
             print(f"{name} could not be downloaded ({error}): tests that need it are skipped", file=sys.stderr)
-            return 1
-    return 0
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
