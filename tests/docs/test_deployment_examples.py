@@ -36,6 +36,7 @@ STORY = {"messages": [{"role": "user", "content": "Tell me a story about a fox."
 def test_every_example_is_tested():
     assert {path.name for path in FOLDER.iterdir() if path.is_file()} == {
         "Dockerfile",
+        "Dockerfile.dockerignore",
         "notebook.ipynb",
         "processes.py",
         "web.py",
