@@ -356,7 +356,8 @@ class ModelConfig(Config):
     )
     max_waiting: Count | None = option(
         None,
-        "Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`.",
+        "Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`. "
+        "Embeddings and rankings are not counted: each pass takes texts of all calls.",
         none="any number",
         unit="generations",
     )

@@ -21,7 +21,7 @@ HINTS = {
     "context_size": "did you mean 'n_ctx'?",
     "ctx_size": "did you mean 'n_ctx'?",
     "do_sample": "temperature=0 always takes the most likely token",
-    "draft_model": "there is no speculative decoding",
+    "draft_model": 'there is no draft model; speculation="lookup" drafts tokens from the text itself',
     "echo": "the prompt is not part of the response",
     "embedding": "embed() works without an option",
     "file": _PATH,

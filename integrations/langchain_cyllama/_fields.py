@@ -59,8 +59,8 @@ class LoadingFields(BaseModel):
     """Most generations that take part in a step; others wait in line. (Default: `16`)"""
 
     max_waiting: int | None = None
-    """Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`. `None`:
-    any number."""
+    """Most generations that wait in line besides `n_parallel` others; one more is refused with a `BusyError`.
+    Embeddings and rankings are not counted: each pass takes texts of all calls. `None`: any number."""
 
     max_sessions: int | None = None
     """Most conversations that are remembered; the one unused for the longest is forgotten. (Default: `256`)"""

@@ -78,7 +78,7 @@ def test_values_are_those_of_our_options(arguments: Any, expected: Any):
     ("arguments", "error", "message"),
     [
         ({"type_k": 99}, ConfigError, r"type_k is one of 0 \(f32\)"),
-        ({"draft_model": print}, CompatibilityError, "speculative"),
+        ({"draft_model": print}, CompatibilityError, 'speculation="lookup"'),
         ({"vocab_only": True}, CompatibilityError, "always loaded"),
         (
             {"pooling_type": 2},
