@@ -66,7 +66,7 @@ class Run:
     @property
     def tools(self) -> bool:
         """Whether llama.cpp's tools are there."""
-        return "llama-server" in self.peers and (TOOLS / "llama-bench").exists()
+        return bool(self.peers) and (TOOLS / "llama-bench").exists()
 
     def field(
         self,

@@ -46,11 +46,12 @@ class Ask:
     Attributes:
         tokens: The prompt; empty where only its text is known.
         text: The prompt as text, for engines that take nothing else.
-        n_tokens: Tokens to generate: as many as that, unless a schema ends the answer.
+        n_tokens: Tokens to generate: as many as that, unless a schema or the model ends the answer.
         conversation: A name, if the prompt goes on a conversation of that name, whose state may be reused.
         bias: Token of which the answer consists.
         schema: JSON schema that the answer has to fit.
         lookup: Whether to draft tokens by looking them up in the prompt.
+        ends: Whether the model may end its answer before ``n_tokens``.
     """
 
     tokens: list[int]
@@ -60,6 +61,7 @@ class Ask:
     bias: int | None = None
     schema: dict[str, Any] | None = None
     lookup: bool = False
+    ends: bool = False
 
 
 @dataclass

@@ -93,7 +93,8 @@ class LlamaServer(PeerProcess):
         options: dict[str, Any] = {"cache_prompt": ask.conversation is not None, "stream": True}
         options["logit_bias"] = [] if ask.bias is None else [[ask.bias, ANSWER_BIAS]]
         if ask.schema is not None:
-            options |= {"json_schema": ask.schema, "ignore_eos": False}
+            options["json_schema"] = ask.schema
+        options["ignore_eos"] = ask.schema is None and not ask.ends
         clock = Clock()
         with self._post(ask.tokens or ask.text, ask.n_tokens, options) as response:
             while not (line := response.readline()).startswith(b"data:"):

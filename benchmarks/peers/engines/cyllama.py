@@ -27,10 +27,8 @@ class Engine:
             options["logit_bias"] = {ask.bias: BIAS}
         if ask.schema is not None:
             options["response_format"] = ask.schema
-        else:
-            options["ignore_eos"] = True
-        if ask.lookup:
-            options["speculation"] = "lookup"
+        options["ignore_eos"] = ask.schema is None and not ask.ends
+        options["speculation"] = "lookup" if ask.lookup else "off"
         clock = Clock()
         with self._llm(ask.tokens or ask.text, stream=True, **options) as stream:
             for _ in stream:

@@ -32,10 +32,12 @@ class Engine:
             if ask.schema is not None:
                 return self._fitting(ask, clock)
             tokens: list[int] = []
-            prompt = ask.tokens or self._llama.tokenize(ask.text.encode())
+            prompt = ask.tokens or self._llama.tokenize(ask.text.encode(), special=True)
             for token in islice(self._llama.generate(prompt, temp=0.0), ask.n_tokens):
                 clock.token()
                 tokens.append(int(token))
+                if ask.ends and token == self._llama.token_eos():
+                    break
         return Answer(clock.first, clock.now(), len(tokens), tokens)
 
     def _fitting(self, ask: Ask, clock: Clock) -> Answer:

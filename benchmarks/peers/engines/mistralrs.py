@@ -22,7 +22,7 @@ class Engine:
 
     def answer(self, ask: Ask) -> Answer:
         """Stream an answer: chats can be streamed, completions cannot."""
-        options: dict[str, Any] = {"max_tokens": ask.n_tokens, "temperature": 0.0, "ignore_eos": ask.schema is None}
+        options: dict[str, Any] = {"max_tokens": ask.n_tokens, "temperature": 0.0, "ignore_eos": not ask.ends}
         if ask.bias is not None:
             options["logit_bias"] = {ask.bias: 100.0}
         request = mistralrs.ChatCompletionRequest(messages=ask.text, model="default", stream=True, **options)

@@ -34,8 +34,7 @@ class Engine:
             request["logit_bias"] = [[ask.bias, BIAS]]
         if ask.schema is not None:
             request["json_schema"] = ask.schema
-        else:
-            request["ignore_eos"] = True
+        request["ignore_eos"] = ask.schema is None and not ask.ends
         clock = Clock()
         last: dict[str, Any] = {}
 
