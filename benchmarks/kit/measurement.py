@@ -125,11 +125,12 @@ class Measurement:
     def __str__(self) -> str:
         lines = [f"{self.title} ({self.unit}, {self.better} is better)"]
         places = self.places()
+        width = max(12, 2 + max(map(len, places), default=0))
         if self.axis:
-            lines.append(f"  {self.axis:24}" + "".join(f"{x:>12}" for x in places))
-        for name in self.samples:
+            lines.append(f"  {self.axis:24}" + "".join(f"{x:>{width}}" for x in places))
+        for name in sorted(self.samples, key=lambda name: name != OURS):
             values = [self.median(name, x) for x in places]
-            lines.append(f"  {name:24}" + "".join(f"{'' if v is None else format_value(v):>12}" for v in values))
+            lines.append(f"  {name:24}" + "".join(f"{'' if v is None else format_value(v):>{width}}" for v in values))
         lines += [f"  {s.x:>8} cyllama / {s.other}: {s.ratio}" for s in self.standings()]
         lines += [f"  {name} is missing: {reason}" for name, reason in self.failures.items()]
         return "\n".join(lines)
@@ -165,7 +166,7 @@ def markdown(measurements: Iterable[Measurement]) -> str:
         for x in m.places():
             ours = m.median(OURS, x)
             if ours is not None:
-                place = f"{x} {m.axis}".strip()
+                place = f"{x} {m.axis}" if x.isdigit() else x
                 cells = [
                     f"{format_value(ours)} {m.unit}",
                     *_compared(m, m.best_peer(x), x),

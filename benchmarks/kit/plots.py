@@ -132,7 +132,7 @@ def _bars(measurement: Measurement, theme: Theme) -> str:
     bars = [
         (name, x, value)
         for x in measurement.places()
-        for name in measurement.samples
+        for name in sorted(measurement.samples, key=lambda name: name != OURS)
         if (value := measurement.median(name, x)) is not None
     ]
     most = max((value for *_, value in bars), default=1.0) or 1.0
