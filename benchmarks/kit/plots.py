@@ -85,9 +85,9 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 2.5, 5 times a power of ten."""
+    """Return the next of 1, 1.5, 2, 3, 4, 6, 8 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * 0.999)
+    return next(step * power for step in (1, 1.5, 2, 3, 4, 6, 8, 10) if step * power >= value * 0.999)
 
 
 def _lines(measurement: Measurement, theme: Theme) -> str:
