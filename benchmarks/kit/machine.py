@@ -57,7 +57,7 @@ def _llama_cpp() -> str:
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
-    return done.stdout.strip() or "unknown" if done.returncode == 0 else "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def _peers() -> dict[str, Any]:
