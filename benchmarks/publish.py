@@ -56,7 +56,7 @@ def page_of(
             parts += [f"Kernels and steps, computed for {document['machine']['variant']}:", table]
     missing = {name: reason for measurement in measurements for name, reason in measurement.failures.items()}
     if missing:
-        parts.append("\n".join(f"- `{name}` is missing: {reason}" for name, reason in missing.items()))
+        parts.append("\n".join(f"- Missing: {name}: {reason}" for name, reason in missing.items()))
     parts.append("Where cyllama stands worst:\n\n" + worst_lines(measurements))
     return "\n\n".join(parts) + "\n\n"
 

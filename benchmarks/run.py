@@ -101,7 +101,7 @@ def write_results(folder: Path, run: Run, measurements: list[Measurement], took:
     missing = {name: reason for measurement in measurements for name, reason in measurement.failures.items()}
     others = [measurement for measurement in measurements if measurement.scenario != "kernels"]
     lines = [markdown(others), "", kernel_table(measurements), "", "Worst:", "", worst_lines(measurements), ""]
-    lines += [f"- {name} is missing: {reason}" for name, reason in missing.items()]
+    lines += [f"- missing: {name}: {reason}" for name, reason in missing.items()]
     (folder / "results.md").write_text("\n".join(lines) + "\n")
     write_plots([measurement for measurement in measurements if measurement.samples], folder)
 

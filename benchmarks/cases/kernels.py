@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,17 +114,29 @@ class Cell:
         decode.add(OURS, self._decode_rate(round_), self._name)
         outcome = self._ask(OURS, [self._request(sizes.prefill, 1, round_)])
         prefill.add(OURS, sizes.prefill / self._seconds(outcome), self._name)
-        if self._tool is not None:
-            decode.add("llama-bench", bench(self._tool, n_tokens=sizes.decode), self._name)
-            prefill.add("llama-bench", bench(self._tool, n_prompt=sizes.prefill), self._name)
+        if (tool := self._tool) is not None:
+            self._limit("llama-bench", decode, lambda: bench(tool, n_tokens=sizes.decode))
+            self._limit("llama-bench", prefill, lambda: bench(tool, n_prompt=sizes.prefill))
         for n, measurement in callers.items():
             measurement.add(BOUND, n * bound, self._name)
             for who in list(self._field.running):
-                outcome = self._ask(who, [self._request(sizes.prompt, sizes.answer, round_, n, i) for i in range(n)])
+                asks = [self._request(sizes.prompt, sizes.answer, round_, n, i) for i in range(n)]
+                try:
+                    outcome = self._ask(who, asks)
+                except (OSError, RuntimeError, AssertionError) as error:
+                    self._field.fail(who, error)
+                    continue
                 measurement.add(who, outcome.n_tokens / self._seconds(outcome), self._name)
-            if self._tool is not None:
-                rate = batched_bench(self._tool, n, sizes.prompt, sizes.answer)
-                measurement.add("llama-batched-bench", rate, self._name)
+            if tool is not None:
+                rate = partial(batched_bench, tool, n, sizes.prompt, sizes.answer)
+                self._limit("llama-batched-bench", measurement, rate)
+
+    def _limit(self, name: str, measurement: Measurement, rate: Callable[[], float]) -> None:
+        if name not in self._field.failures:
+            try:
+                measurement.add(name, rate(), self._name)
+            except (OSError, RuntimeError) as error:
+                self._field.fail(name, error)
 
     def _decode_rate(self, round_: object) -> float:
         outcome = self._ask(OURS, [self._request(1, self._sizes.decode, round_)])

@@ -93,12 +93,15 @@ def measure_length(run: Run) -> Iterator[Measurement]:
                 rates.add(name, (n_tokens - 1) / (answer.seconds - answer.first), length)
                 firsts.add(name, 1000 * answer.first, length)
 
-        take_turns(field, rounds, measure)
+        def measure_limit(place: object) -> None:
+            assert isinstance(place, tuple)
+            length, round_ = place
+            if run.tools and round_ == 0:  # it evaluates the conversation from scratch: once is enough
+                options = ["-t", run.n_threads, "-fa", 1, "-d", length]
+                rates.add("llama-bench", llama_bench_rate(run.model, n_tokens, options, repetitions=1), length)
+
+        take_turns(field, rounds, measure, measure_limit)
         note_failures(field, rates, firsts)
-    if run.tools:
-        for length in lengths:
-            rate = llama_bench_rate(run.model, n_tokens, ["-t", run.n_threads, "-fa", 1, "-d", length], repetitions=1)
-            rates.add("llama-bench", rate, length)
     yield rates
     yield firsts
 

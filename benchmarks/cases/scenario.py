@@ -114,7 +114,11 @@ def take_turns(
                 measure(name, field.running[name], round_)
             except (OSError, RuntimeError, AssertionError, ValueError) as error:
                 field.fail(name, error)
-        measure_limit(round_)
+        if "llama.cpp's tools" not in field.failures:
+            try:
+                measure_limit(round_)
+            except (OSError, RuntimeError) as error:
+                field.fail("llama.cpp's tools", error)
 
 
 def note_failures(field: Field, *measurements: Measurement) -> None:

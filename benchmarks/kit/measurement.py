@@ -132,7 +132,7 @@ class Measurement:
             values = [self.median(name, x) for x in places]
             lines.append(f"  {name:24}" + "".join(f"{'' if v is None else format_value(v):>{width}}" for v in values))
         lines += [f"  {s.x:>8} cyllama / {s.other}: {s.ratio}" for s in self.standings()]
-        lines += [f"  {name} is missing: {reason}" for name, reason in self.failures.items()]
+        lines += [f"  missing: {name}: {reason}" for name, reason in self.failures.items()]
         return "\n".join(lines)
 
 

@@ -160,7 +160,7 @@ class LlamaServer(PeerProcess):
                 except OSError:  # it does not listen yet
                     pass
             time.sleep(0.05)
-        raise RuntimeError(f"llama-server did not start; what it said is in {self._log.name}")
+        raise RuntimeError(f"it did not start: {self.last_words()}")
 
 
 def _free_port() -> int:

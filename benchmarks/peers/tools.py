@@ -35,8 +35,22 @@ def llama_bench_prefill(model: Path, n_prompt: int, options: Sequence[object] = 
 
 def _bench(model: Path, options: Sequence[object], repetitions: int) -> float:
     command = [TOOLS / "llama-bench", "-m", model, *options, "-r", repetitions, "-o", "json"]
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-    return statistics.median(json.loads(result.stdout)[0]["samples_ts"])
+    return statistics.median(json.loads(_output_of(command))[0]["samples_ts"])
+
+
+def _output_of(command: Sequence[object]) -> str:
+    """Run a tool; return what it prints.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines()
+        raise RuntimeError(
+            f"{Path(str(command[0])).name} failed with {result.returncode}: {lines[-1] if lines else 'it said nothing'}"
+        )
+    return result.stdout
 
 
 def batched_bench_seconds(model: Path, n_threads: int, *, n_parallel: int, n_prompt: int, n_tokens: int) -> float:
@@ -55,10 +69,9 @@ def batched_bench_results(
     options |= {"-ntg": n_tokens, "-npl": ",".join(map(str, counts)), "--output-format": "jsonl"}
     command = [str(part) for option in options.items() for part in option]
     command = [str(TOOLS / "llama-batched-bench"), *command]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = [json.loads(line) for line in re.findall(r"^\{.*\}$", result.stdout, re.MULTILINE)]
+    found = [json.loads(line) for line in re.findall(r"^\{.*\}$", _output_of(command), re.MULTILINE)]
     if len(found) != len(counts):
-        raise RuntimeError(f"llama-batched-bench printed too few results:\n{result.stdout}{result.stderr}")
+        raise RuntimeError(f"llama-batched-bench printed {len(found)} results instead of {len(counts)}")
     return dict(zip(counts, found, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,19 @@ def test_every_scenario_runs_and_writes_its_results(results: Path):
     assert len(plots) == 2 * sum(bool(m["samples"]) for m in document["measurements"])
     for plot in plots:
         assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+def test_a_contender_that_fails_is_shown_with_the_reason(tmp_path: Path):
+    for name in ("llama-server", "llama-bench", "llama-batched-bench"):
+        (tmp_path / name).write_text("#!/bin/sh\necho out of order >&2\nexit 3\n")
+        (tmp_path / name).chmod(0o755)
+    arguments = ["--quick", "--scenario=stream", "--peer=llama-server", "--threads=1", f"--out={tmp_path / 'results'}"]
+    environment = {**os.environ, "CYLLAMA_TOOLS": str(tmp_path)}
+    command = [sys.executable, str(BENCHMARKS / "run.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "missing: llama-server: it did not start: out of order" in done.stdout
+    assert "missing: llama.cpp's tools: llama-bench failed with 3: out of order" in done.stdout
 
 
 def test_the_pages_show_a_published_run(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
