@@ -144,6 +144,7 @@ class AnswerFlags(TypedDict):
     repeat_penalty: Annotated[float | None, flag("repeat_penalty")]
     seed: Annotated[int | None, flag("seed")]
     n_ctx: Annotated[int | None, flag("n_ctx", "-c", "--n-ctx")]
+    speculation: Annotated[str | None, flag("speculation")]
     response_format: Annotated[
         Any,
         flag(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import median_low
 
 from .tuning import COST_HORIZON, FIRST_COST, MOST_SLOWDOWN, SAMPLES, WORTH
 
@@ -26,26 +28,38 @@ class StepTimes:
         self._noted[width] = self._clock
 
     def costs(self, width: int) -> Callable[[int], float] | None:
-        """Return a function that estimates how many steps of ``width`` tokens a step of another width is worth.
+        """Return a function that estimates how long a wider step takes, relative to one of ``width`` tokens.
 
-        A width that was not measured lately is expected to cost little, so that it is tried.
+        What was not measured lately lies on a line between what was, and a single measurement counts only where it is
+        less: the first step of a width takes longer than those that follow.
 
         Returns:
             ``None`` where ``width`` itself was not measured lately.
         """
         if self._is_old(width):
             return None
-        plain = median(self._times[width])
+        plain = median_low(self._times[width])
+        known = sorted(
+            (other, times) for other, times in self._times.items() if other > width and not self._is_old(other)
+        )
+        points = [(width, 1.0)] + [(other, median_low(times) / plain) for other, times in known if len(times) > 1]
+        once = {other: times[0] / plain for other, times in known if len(times) == 1}
 
         def cost(other: int) -> float:
-            expected = plain * (1 + (other - width) * FIRST_COST)
-            times = () if self._is_old(other) else self._times[other]
-            return median((expected, *times)) / plain
+            return min(_on_line(points, other), once.get(other, math.inf))
 
         return cost
 
     def _is_old(self, width: int) -> bool:
         return width not in self._noted or self._clock - self._noted[width] > COST_HORIZON
+
+
+def _on_line(points: Sequence[tuple[int, float]], x: int) -> float:
+    """Return the value at ``x`` of the line through these points, which goes on with a slope of ``FIRST_COST``."""
+    i = bisect_right(points, (x, math.inf))
+    x0, y0 = points[i - 1]
+    x1, y1 = points[i] if i < len(points) else (x0 + 1, y0 + FIRST_COST)
+    return y0 + (x - x0) * (y1 - y0) / (x1 - x0)
 
 
 def draft_lengths(

@@ -32,6 +32,7 @@ KINDS = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "cells as needed": {"n_parallel": 4},
     "few cells": {"n_parallel": 4, "kv_cells": 1024, "host_cache_mb": 1},
+    "few cells, drafted tokens": {"n_parallel": 4, "kv_cells": 1024, "host_cache_mb": 1, "speculation": "lookup"},
     "few cells, no host memory": {"n_parallel": 3, "kv_cells": 1024, "host_cache_mb": 0},
     "many cells, small passes": {"n_parallel": 2, "kv_cells": 4096, "n_ubatch": 64, "host_cache_mb": 2},
 }
@@ -192,6 +193,7 @@ def check_all(requests: list[Request], cold: ColdStart, hint: str) -> None:
 SEED = int(os.environ.get("CYLLAMA_SEED", "0"))
 
 
+@pytest.mark.filterwarnings("ignore:speculation='lookup' has no effect")
 @pytest.mark.parametrize("options", OPTIONS)
 def test_answers_are_those_of_a_cold_start_whatever_happened_before(
     path: Path, options: str, cold: ColdStart, requests: list[Request]
@@ -217,6 +219,7 @@ def test_batches_of_a_model_with_windows_are_computed_in_one_pass(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:speculation='lookup' has no effect")
 @pytest.mark.parametrize("options", OPTIONS)
 def test_answers_are_those_of_a_cold_start_whatever_happened_for_long(
     path: Path, options: str, cold: ColdStart, requests: list[Request]

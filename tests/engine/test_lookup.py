@@ -130,13 +130,14 @@ def test_a_width_that_was_not_measured_is_tried_and_then_known():
     times.note(1, 0.01)
     cost = times.costs(1)
     assert cost is not None
-    assert cost(1) == 1 < cost(8) < cost(16) < 2
+    assert cost(1) == 1 < cost(8) < cost(16) < 5
     for _ in range(9):
-        times.note(8, 0.05)
+        times.note(9, 0.05)
     cost = times.costs(1)
     assert cost is not None
-    assert cost(8) == pytest.approx(5)
-    assert cost(16) < 2
+    assert cost(9) == pytest.approx(5)
+    assert cost(5) == pytest.approx(3)  # on the line between them
+    assert 5 < cost(16) < 8
 
 
 @given(seconds=st.lists(st.floats(0.001, 0.01), min_size=3, max_size=9), outlier=st.floats(0.02, 10))
@@ -148,6 +149,15 @@ def test_a_single_slow_step_changes_no_cost(seconds: list[float], outlier: float
     cost = times.costs(1)
     assert cost is not None
     assert cost(4) <= 2
+
+
+def test_the_first_step_of_a_width_which_takes_longer_does_not_rule_it_out():
+    times = StepTimes()
+    times.note(1, 0.01)
+    times.note(4, 0.5)
+    cost = times.costs(1)
+    assert cost is not None
+    assert cost(4) < 2
 
 
 def test_old_times_are_forgotten():

@@ -24,7 +24,7 @@ from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT, NEARLY_TIED, NEARLY_TIED_EXACTLY, ColdStart
 from ..support.harness import Reference, held, in_threads, settled, turn
-from ..support.random_models import HYBRID, RECURRENT, write_random_model
+from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
 
 ALONE: dict[str, Any] = {"n_ubatch": 1, "n_threads": 1, "speculation": "lookup"}
@@ -216,6 +216,17 @@ def test_few_cells_are_not_taken_for_drafts(requests: list[Request]):
         reference.check(request)
 
 
+def test_adapters_have_drafts_too(tmp_path: Path):
+    path = write_random_model(tmp_path / "llama", "llama")
+    with LLM(path, **ALONE) as llm:
+        llm.load_lora("noise", write_random_adapter(tmp_path / "adapter", path, 2))
+        few = dict.fromkeys(IDS[:4], 30.0)  # words that noise repeats
+        options: dict[str, Any] = {"max_tokens": 60, "lora": {"noise": 1.0}, "logprobs": 0, "logit_bias": few}
+        for seed in range(5):
+            drafted = both_ways(llm, IDS * 2, seed=seed, **options)
+            assert drafted.timings.tokens_drafted > 0
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_memories_that_can_drop_drafts(kind: str, tmp_path: Path, requests: list[Request]):
     rng = random.Random(1)
@@ -265,7 +276,7 @@ class TestSmolLM2:
         question = f"Repeat this Python code, but call the class Pile:\n\n{CODE}"
         with LLM(path_of("smollm2"), **EXACT) as llm:
             before = llm.stats.steps
-            response = llm.chat([{"role": "user", "content": question}], max_tokens=80, speculation="lookup")
+            response = llm.chat([{"role": "user", "content": question}], max_tokens=60, speculation="lookup")
             assert response.timings.tokens_accepted > 20
             assert llm.stats.steps - before < response.usage.completion_tokens - 15
             cold = ColdStart(llm)
