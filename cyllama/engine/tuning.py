@@ -72,7 +72,7 @@ tried. Benchmark: lookup.
 COST_HORIZON = 512
 """Steps after which the time of a width is measured again. Not measured."""
 
-WORTH = 1.1
+WORTH = 1.2
 """How many times as fast as a step without drafts one with drafts has to be, at least.
 
 More: less is lost where chances or costs are estimated wrongly. Benchmark: lookup.
