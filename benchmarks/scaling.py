@@ -19,6 +19,8 @@ COLORS: Mapping[Policy, str] = {"random": "#718096", "hash": "#c05621", "hash an
 KV_BYTES = {"0.5B (Qwen 2.5)": 12 * 1024, "8B (Llama 3.1)": 128 * 1024, "70B (Llama 3.1)": 320 * 1024}
 """Bytes of KV cache for one token: 2 (keys and values) x layers x heads of these x their size x 2 bytes."""
 
+Lines = dict[Policy, list[float]]
+
 FOLDER_RATE = 1e9  # bytes that a shared folder reads or writes in a second
 SESSION_TOKENS = 2000
 
@@ -74,37 +76,43 @@ def storage_table(setup: Setup) -> Table:
 
 def figure(found: Mapping[int, Mapping[Policy, Outcome]]) -> str:
     """Return a picture of the outcomes, as SVG: cached tokens, and the 99th percentile of the time to the first one."""
-    shares = {policy: [each[policy].cached for each in found.values()] for policy in POLICIES}
-    seconds = {policy: [each[policy].first_token_p99 for each in found.values()] for policy in POLICIES}
+    shares: Lines = {policy: [each[policy].cached for each in found.values()] for policy in POLICIES}
+    seconds: Lines = {policy: [each[policy].first_token_p99 for each in found.values()] for policy in POLICIES}
     left = _panel(70, "prompt tokens that were cached", list(found), shares, [(i / 4, f"{25 * i} %") for i in range(5)])
-    marks = [(0.01, "10 ms"), (0.1, "0.1 s"), (1, "1 s"), (10, "10 s"), (100, "100 s"), (1000, "1000 s")]
-    logs = {policy: [_log(value) for value in values] for policy, values in seconds.items()}
+    marks = [
+        (0.01, "10 ms"),
+        (0.1, "0.1 s"),
+        (1, "1 s"),
+        (10, "10 s"),
+        (100, "100 s"),
+        (1000, "1000 s"),
+        (10_000, "10000 s"),
+    ]
+    logs: Lines = {policy: [_log(value) for value in values] for policy, values in seconds.items()}
     right = _panel(
         530, "first token, 99th percentile", list(found), logs, [(_log(value), text) for value, text in marks]
     )
-    legend = "\n".join(
-        f'    <rect x="{70 + 130 * i + 30 * (i > 1)}" y="314" width="14" height="4" fill="{color}"/>\n'
-        f'    <text x="{92 + 130 * i + 30 * (i > 1)}" y="321">{policy}</text>'
-        for i, (policy, color) in enumerate(COLORS.items())
+    legend = "".join(
+        f'    <rect x="{x}" y="314" width="14" height="4" fill="{COLORS[policy]}"/>\n'
+        f'    <text x="{x + 20}" y="321">{policy}</text>\n'
+        for policy, x in zip(POLICIES, (70, 170, 250), strict=True)
     )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 340" width="920" '
         'font-family="system-ui, sans-serif" font-size="13">\n'
         "  <title>Cached tokens and waiting times on 1 to 100 replicas</title>\n"
         '  <rect width="920" height="340" rx="12" fill="#ffffff"/>\n'
-        f'{left}{right}  <g fill="#1a202c">\n{legend}\n'
+        f'{left}{right}  <g fill="#1a202c">\n{legend}'
         '    <text x="880" y="321" text-anchor="end">replicas: simulated, 10,000 sessions each</text>\n  </g>\n</svg>\n'
     )
 
 
 def _log(seconds: float) -> float:
-    """Return where a time is between 10 ms (0) and 1000 s (1)."""
-    return min(1.0, max(0.0, (log10(seconds) + 2) / 5))
+    """Return where a time is between 10 ms (0) and 10,000 s (1)."""
+    return min(1.0, max(0.0, (log10(seconds) + 2) / 6))
 
 
-def _panel(
-    x: int, title: str, sizes: list[int], lines: Mapping[Policy, list[float]], marks: list[tuple[float, str]]
-) -> str:
+def _panel(x: int, title: str, sizes: list[int], lines: Lines, marks: list[tuple[float, str]]) -> str:
     """Return one diagram: a line for each policy over the numbers of replicas."""
     width, height, top = 320, 210, 60
     step = width / (len(sizes) - 1)

@@ -86,11 +86,14 @@ def build_app(
 def _deployment(settings: ServerSettings, name: str, wanted: Replicas) -> Any:
     """Return the deployment of one model."""
     n_parallel = settings.options_of(name)["n_parallel"]
+    most = wanted[1] if isinstance(wanted, tuple) else wanted
+    taken = n_parallel + settings.max_queue
     replica: Any = serve.deployment(Replica)
     return replica.options(
         name=_deployment_name(name),
-        max_ongoing_requests=n_parallel + settings.max_queue,
-        max_queued_requests=max(1, settings.max_queue),
+        max_ongoing_requests=taken,
+        # Ray counts those that it is about to send: fewer would refuse bursts that the replicas have room for.
+        max_queued_requests=most * taken,
         request_router_config={
             "request_router_class": "ray_cyllama.router:SessionRouter",
             "request_router_kwargs": {"n_parallel": n_parallel},

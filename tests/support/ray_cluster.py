@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,16 +49,16 @@ class RayCluster:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # A cluster of one machine, which ends with the tests.
-                env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"},
+                # Ray's processes would give way to all others of this machine.
+                env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
             )
         self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
         self._arguments = arguments
         self._do("run", arguments)
 
-    def scale(self, replicas: int) -> None:
-        """Change how many replicas there are."""
-        self._do("run", self._arguments | {"replicas": replicas})
+    def change(self, **arguments: Any) -> None:
+        """Change some arguments of `build_app`; those that are not given are as at the begin."""
+        self._do("run", self._arguments | arguments)
 
     def replicas(self) -> list[dict[str, Any]]:
         """Describe all replicas."""
@@ -68,15 +69,17 @@ class RayCluster:
         [pid] = [each["pid"] for each in self.replicas() if each["replica"] == replica]
         os.kill(pid, signal.SIGKILL)
 
-    def wait_for_replicas(self, names: int | set[str]) -> list[dict[str, Any]]:
-        """Wait until there are so many replicas, or those of these names, and return them."""
+    def wait_for_replicas(self, number: int) -> list[dict[str, Any]]:
+        """Wait until there are so many replicas, and return them."""
+        return self.wait_for(lambda replicas: len(replicas) == number)
+
+    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Wait until something is true of the replicas, and return them."""
         deadline = time.monotonic() + SECONDS
-        while True:
-            found = self.replicas()
-            if names in (len(found), {each["replica"] for each in found}):
-                return found
+        while not condition(found := self.replicas()):
             assert time.monotonic() < deadline, f"there are {found}: {self._log.read_text()[-4000:]}"
             time.sleep(0.2)
+        return found
 
     def _do(self, command: str, arguments: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
@@ -117,7 +120,10 @@ def main() -> None:
             command, arguments = json.loads(line)
             found: Any = None
             if command == "run":
-                serve.run(build_app(ServerSettings(**arguments.pop("settings", {})), **arguments))
+                replicas = arguments.pop("replicas")
+                replicas = tuple(replicas) if isinstance(replicas, list) else replicas
+                settings = ServerSettings(**arguments.pop("settings"))
+                serve.run(build_app(settings, replicas=replicas, **arguments))
             else:
                 handles = [serve.get_deployment_handle(name, "default") for name in _models(serve)]
                 answers = [handle.broadcast("describe").results(return_exceptions=True) for handle in handles]
