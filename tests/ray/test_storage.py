@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cyllama import LLM, SessionPool
+from cyllama_server.activity import Activity
 from cyllama_server.models import LoadedModel
 from cyllama_server.responses_store import StoredResponse
 from cyllama_server.sessions import Asked, KnownSessions
@@ -21,7 +22,10 @@ ADA, BEN = Tenant("ada"), Tenant("ben")
 def replicas():
     """Two replicas of one model."""
     with LLM(temperature=0, n_threads=1) as one, LLM(temperature=0, n_threads=1) as other:
-        yield [LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(), 0) for llm in (one, other)]
+        yield [
+            LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(), Activity(), n_bytes=0)
+            for llm in (one, other)
+        ]
 
 
 def say(model: LoadedModel, text: str, history: list, tenant: Tenant = ADA, name: str | None = None) -> int:

@@ -49,7 +49,7 @@ class RayCluster:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # Ray's processes would give way to all others of this machine.
+                # By default, Ray's processes have a niceness of 15.
                 env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
             )
         self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
