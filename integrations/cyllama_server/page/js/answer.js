@@ -1,6 +1,6 @@
 // One answer, while it is generated.
 
-import { answer } from "./api.js";
+import { answer, ServerError } from "./api.js";
 
 /** Generate an answer into a message; `changed` is called after each piece. Errors stay in the message. */
 export async function generate(body, message, signal, changed) {
@@ -11,12 +11,11 @@ export async function generate(body, message, signal, changed) {
     }
   } catch (error) {
     if (error.name === "AbortError") message.stopped = true;
-    else message.error = error.message;
-    return error;
+    else if (error instanceof ServerError && (error.status || !message.content)) message.error = error.message;
+    else message.finish = "lost"; // what has come is kept
   } finally {
     delete message.busy;
   }
-  return null;
 }
 
 function take(chunk, message) {

@@ -11,12 +11,12 @@ const log = byId("messages");
 const runs = new Map(); // of each chat that is answered now, what stops it
 let chat = store.newChat();
 let elements = new Map(); // of the messages that are shown
-let hooks = { changed() {}, failed() {}, model: () => "" };
+let hooks = { changed() {}, model: () => "" };
 
 export const current = () => chat;
 export const isBusy = (id) => runs.has(id);
 
-/** Say what to call when chats change, when an answer fails, and for the model that answers. */
+/** Say what to call when chats change, and for the model that answers. */
 export function connect(given) {
   hooks = given;
 }
@@ -25,13 +25,26 @@ export function connect(given) {
 export function show(shown) {
   chat = shown;
   elements = new Map();
-  const list = chat.messages.map(element);
-  log.replaceChildren(...(list.length ? list : [empty()]));
+  log.replaceChildren();
+  showSettings(chat);
+  render();
+}
+
+/** Show what the chat holds now. Elements of messages stay: a screen reader would read all of them again. */
+function render() {
+  for (const [message, shown] of elements) {
+    if (chat.messages.includes(message)) continue;
+    shown.remove();
+    elements.delete(message);
+  }
+  log.querySelector(".empty")?.remove();
+  for (const message of chat.messages) if (!elements.has(message)) log.append(element(message));
+  for (const message of chat.messages.slice(-3)) updateMessage(elements.get(message), message, actionsOf(message));
+  if (!chat.messages.length) log.replaceChildren(empty());
   log.setAttribute("aria-busy", String(isBusy(chat.id)));
   log.scrollTop = log.scrollHeight;
   byId("chat-title").textContent = chat.title;
   history.replaceState(null, "", chat.messages.length ? `#${chat.id}` : location.pathname + location.search);
-  showSettings(chat);
   showState();
   hooks.changed();
 }
@@ -52,7 +65,7 @@ export async function fork(message = chat.messages.at(-1)) {
   const source = chat;
   const end = source.messages.indexOf(message) + 1;
   const copy = store.newChat(source.settings);
-  copy.title = `${source.title.replace(/ \(fork\)$/, "")} (fork)`;
+  copy.title = `Fork: ${source.title.replace(/^Fork: /, "")}`;
   copy.messages = structuredClone(source.messages.slice(0, end)).filter((each) => !each.busy);
   await forkSession(source.id, copy.id).catch(() => {}); // a server that has started again evaluates the history
   store.save(copy);
@@ -78,20 +91,19 @@ async function respond() {
   runs.set(answered.id, controller);
   add(message);
   const changed = throttled(answered, message);
-  const error = await generate(body, message, controller.signal, changed);
+  await generate(body, message, controller.signal, changed);
   changed.now();
   runs.delete(answered.id);
-  finish(answered, message, error);
+  finish(answered, message);
 }
 
-function finish(answered, message, error) {
+function finish(answered, message) {
   const isEmpty = !message.content && !message.reasoning && !message.tool_calls && !message.error;
   if (isEmpty && message.stopped) answered.messages.pop();
   answered.updated = Date.now();
   keep(answered);
-  if (answered === chat) show(chat);
+  if (answered === chat) render();
   else hooks.changed();
-  if (error && error.name !== "AbortError") hooks.failed(error);
   announce(message.error ? "The answer failed." : message.stopped ? "Stopped." : "The answer is complete.");
 }
 
@@ -128,7 +140,7 @@ function add(message) {
   chat.messages.push(message);
   chat.updated = Date.now();
   keep(chat);
-  show(chat);
+  render();
 }
 
 function keep(kept) {

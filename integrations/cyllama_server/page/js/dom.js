@@ -35,6 +35,7 @@ export function announce(text) {
 /** Show a dialog, and return whether it was accepted. */
 export function ask(dialog) {
   dialog.returnValue = "cancel";
+  dialog.querySelector("[data-cancel]").onclick = () => dialog.close("cancel");
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true });

@@ -11,15 +11,16 @@ import { sessionTable } from "./sessions.js";
 const INTERVAL = 1000; // milliseconds
 const LATER = 3000; // after a failure
 
-const plots = { tokens: new Plot("Tokens per second"), requests: new Plot("Requests"), hits: new Plot("Prompt tokens cached"), memory: new Plot("Memory") };
+const plots = { tokens: new Plot("Tokens per second"), requests: new Plot("Requests"), hits: new Plot("Prompts cached"), memory: new Plot("Memory") };
 const cells = el("section", { class: "block" });
 const sessions = el("section", { class: "block" });
 const figures = [el("div", { class: "plots" }, ...Object.values(plots).map((plot) => plot.element)), cells, sessions];
 let timer = 0;
-let hooks = { failed() {}, state() {}, model: () => "" };
+let wasLost = false;
+let hooks = { failed() {}, recovered() {}, model: () => "" };
 let last = null;
 
-/** Begin to ask; `failed(error)` and `state(state)` are called with what comes. */
+/** Begin to ask; `failed(error)` is called after a failure, `recovered()` when a lost server answers again. */
 export function watch(given) {
   hooks = given;
   byId("engine-model").addEventListener("change", draw);
@@ -37,13 +38,16 @@ async function ask() {
   clearTimeout(timer);
   let wait = INTERVAL;
   try {
-    last = await liveState();
+    const state = await liveState();
     connection("ok", "Connected");
-    remember(last);
+    if (wasLost) hooks.recovered();
+    wasLost = false;
+    remember(state);
+    last = state;
     draw();
-    hooks.state(last);
   } catch (error) {
     wait = LATER;
+    wasLost = error.status === 0;
     connection("bad", error.status === 401 ? "A key is needed" : "No connection");
     hooks.failed(error);
   }
@@ -91,7 +95,7 @@ function chosen(models) {
 function drawPlots(model, samples) {
   const now = samples.at(-1);
   plots.tokens.draw(samples, {
-    value: rate(now.generated ?? 0), details: ["answers", `prompts ${rate(now.prompt ?? 0)}`],
+    value: rate(now.generated ?? 0), details: ["answers", `prompts ${count(now.prompt ?? 0)}`],
     read: [(each) => each.generated, (each) => each.prompt], least: 10,
   });
   plots.requests.draw(samples, {
@@ -106,7 +110,7 @@ function drawPlots(model, samples) {
   plots.memory.element.hidden = !model.memory;
   if (model.memory) {
     plots.memory.draw(samples, {
-      value: bytes(now.memory), details: [`${bytes(model.memory.kv_cache)} KV cache`, ...(model.memory.host ? [`, ${bytes(model.memory.host)} host`] : [])],
+      value: bytes(now.memory), details: [`${bytes(model.memory.kv_cache)} KV cache`, ...(model.memory.host ? [`${bytes(model.memory.host)} host`] : [])],
       read: [(each) => each.memory], least: 1,
     });
   }

@@ -3,13 +3,14 @@
 import { getKey, models, setKey } from "./api.js";
 import * as chat from "./chat.js";
 import * as composer from "./composer.js";
-import { announce, ask, byId, el } from "./dom.js";
+import { ask, byId, el } from "./dom.js";
 import * as engine from "./engine.js";
 import { ago } from "./format.js";
 import { onSettings } from "./settings.js";
 import * as store from "./store.js";
 
 const MODEL = "cyllama.model";
+const HELP = byId("prompt-help").textContent;
 let served = [];
 
 // ---- the model
@@ -17,8 +18,14 @@ let served = [];
 const model = () => byId("model").value;
 
 async function readModels() {
-  served = await models();
   const select = byId("model");
+  try {
+    served = await models();
+    byId("prompt-help").textContent = HELP;
+  } catch (error) {
+    served = [];
+    byId("prompt-help").textContent = error.status === 401 && getKey() ? "This key cannot chat" : error.message;
+  }
   const wanted = select.value || localStorage.getItem(MODEL);
   select.replaceChildren(...served.map((each) => el("option", { value: each.id }, each.id)));
   if (served.some((each) => each.id === wanted)) select.value = wanted;
@@ -26,7 +33,7 @@ async function readModels() {
 }
 
 function chooseModel() {
-  localStorage.setItem(MODEL, model());
+  if (model()) localStorage.setItem(MODEL, model());
   const found = served.find((each) => each.id === model());
   composer.offerImages(found?.architecture?.input_modalities?.includes("image") ?? false);
   chat.showState();
@@ -34,37 +41,24 @@ function chooseModel() {
 
 // ---- the key
 
+let declined = false; // to enter a key: the button asks again
+
+/** Ask for a key where the server shows nothing without one. */
 async function failed(error) {
-  if (error.status !== 401 || byId("key-dialog").open) return;
-  if (getKey() === askedFor) return; // it was refused, or none was given: the person decides when to try again
-  await enterKey();
+  if (error.status !== 401 || declined || byId("key-dialog").open) return;
+  await enterKey(getKey() ? "The server does not know that key." : "The server asks for a key.");
 }
 
-let askedFor = null;
-
-async function enterKey() {
+async function enterKey(why) {
   const field = byId("key");
-  field.value = "";
-  const accepted = await ask(byId("key-dialog"));
-  if (accepted) setKey(field.value.trim());
-  field.value = "";
-  askedFor = getKey();
-  if (accepted) {
+  byId("key-text").textContent = `${why} It is kept in this tab until you close it.`;
+  declined = !(await ask(byId("key-dialog")));
+  if (!declined) {
+    setKey(field.value.trim());
     engine.restart();
-    await begin();
-  }
-}
-
-async function begin() {
-  try {
     await readModels();
-  } catch (error) {
-    served = [];
-    byId("model").replaceChildren();
-    chooseModel();
-    if (error.status === 401 && getKey()) announce("With this key, no chat is possible.");
-    await failed(error);
   }
+  field.value = "";
 }
 
 // ---- chats
@@ -102,7 +96,7 @@ function markViews() {
 
 // ---- all of it
 
-chat.connect({ changed: showChats, failed, model });
+chat.connect({ changed: showChats, model });
 composer.connect({ send: chat.send, stop: chat.stop, canSend: () => !byId("send").disabled && !byId("send").hidden });
 onSettings((changed) => {
   if (changed.messages.length) store.save(changed);
@@ -115,7 +109,7 @@ byId("new-chat").addEventListener("click", () => open(store.newChat(chat.current
 byId("delete-chat").addEventListener("click", async () => {
   if (await ask(byId("confirm-dialog"))) await chat.discard();
 });
-byId("key-button").addEventListener("click", enterKey);
+byId("key-button").addEventListener("click", () => enterKey("Enter another key, or none."));
 for (const button of document.querySelectorAll(".views button")) {
   button.addEventListener("click", () => showView(button.dataset.view));
 }
@@ -130,5 +124,6 @@ store.onChange(chat.isBusy, () => {
 chat.show(store.find(location.hash.slice(1)) ?? store.newChat());
 showView("chat");
 byId("prompt").focus();
-engine.watch({ failed, state: showChats, model });
-begin();
+engine.watch({ failed, recovered: readModels, model });
+setInterval(showChats, 60000); // how long ago they were
+readModels();

@@ -11,7 +11,8 @@ import { markdown } from "./markdown.js";
  */
 export function messageElement(message, actions) {
   const element = el("article", { class: "message", "data-role": message.role });
-  element.append(el("h3", {}, who(message)), el("div", { class: "body" }), el("footer"));
+  // What a model says is announced when it is complete, and what can be done with it is not.
+  element.append(el("h3", {}, who(message)), el("div", { class: "body" }), el("footer", { "aria-live": "off" }));
   updateMessage(element, message, actions);
   return element;
 }
@@ -58,22 +59,20 @@ function resultFields(message, actions) {
 }
 
 function footerOf(message, actions) {
-  const found = [];
-  if (message.role === "assistant" && !message.error) {
-    found.push(...figures(message).map((text) => el("span", {}, text)));
-    found.unshift(el("button", { type: "button", class: "quiet small", onclick: () => actions.fork(message) }, "Fork from here"));
-  }
-  if (actions.again) {
-    const text = message.error ? "Try again" : "Answer again";
-    found.push(el("button", { type: "button", class: "quiet small", onclick: actions.again }, text));
-  }
-  return found;
+  const button = (text, onclick) => el("button", { type: "button", class: "quiet small", onclick }, text);
+  const isAnswer = message.role === "assistant" && !message.error;
+  return [
+    ...(isAnswer ? [button("Fork from here", () => actions.fork(message))] : []),
+    ...(actions.again ? [button(message.error ? "Try again" : "Answer again", actions.again)] : []),
+    ...(isAnswer ? figures(message).map((text) => el("span", {}, text)) : []),
+  ];
 }
 
 function figures(message) {
   const found = [];
   const { usage, timings } = message;
   if (message.stopped) found.push("Stopped");
+  if (message.finish === "lost") found.push("The connection ended");
   if (message.finish === "length") found.push("Cut at the limit");
   if (usage) {
     found.push(`${count(usage.completion_tokens)} tokens`);
