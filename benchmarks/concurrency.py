@@ -22,6 +22,7 @@ from cases.branches import measure_best_of, measure_forks
 from cases.callers import MODELS, measure_callers
 from cases.conversations import measure_interleaved, measure_returning
 from cases.idle import measure_beside_idle
+from cases.serving import measure_serving
 from cyllama.engine.hardware import physical_cores
 from kit.models import BUILD
 from kit.report import Table, describe_run
@@ -52,6 +53,10 @@ def _idle(options: Options) -> Iterator[Table]:
     yield measure_beside_idle(options.n_threads, options.rounds)
 
 
+def _serving(options: Options) -> Iterator[Table]:
+    yield measure_serving(options.n_threads, options.rounds, peers=options.peers)
+
+
 def _branches(options: Options) -> Iterator[Table]:
     yield measure_forks(options.n_threads)
     yield measure_best_of(options.n_threads)
@@ -62,6 +67,7 @@ CASES: dict[str, Callable[[Options], Iterator[Table]]] = {
     "interleaved": _interleaved,
     "returning": _returning,
     "idle": _idle,
+    "serving": _serving,
     "branches": _branches,
 }
 

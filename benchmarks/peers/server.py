@@ -105,6 +105,11 @@ class LlamaServer(PeerProcess):
         last = next(json.loads(line[5:]) for line in reversed(lines) if line.startswith(b"data: {"))
         return Answer(clock.first, seconds, last["tokens_predicted"])
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
     def complete_all(self, prompts: list[list[int]], n_tokens: int) -> float:
         """Answer prompts at once, each from a thread of its own; return the seconds it took."""
         return wall_seconds([partial(self._complete, prompt, n_tokens) for prompt in prompts])

@@ -90,15 +90,15 @@ class ToolChoice:
 
     Attributes:
         mode: "none" is no tool, "auto" as the model likes, "required" at least one.
-        name: The only one that may be called.
+        names: The only ones that may be called; ``None`` for all.
     """
 
     mode: Literal["none", "auto", "required"]
-    name: str | None = None
+    names: frozenset[str] | None = None
 
     def allowed(self, tools: Sequence[Tool]) -> list[Tool]:
         """Return the tools that may be called."""
-        return [tool for tool in tools if self.name in (None, tool.name)]
+        return [tool for tool in tools if self.names is None or tool.name in self.names]
 
 
 def check_tools(tools: Sequence[ToolLike] | None) -> list[Tool]:
@@ -170,13 +170,16 @@ def _check_tool(tool: object, where: str) -> Tool:
 
 
 def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Tool]) -> ToolChoice:
-    """Return what a choice of tools means: "none", "auto", "required", "any", a name, or OpenAI's dict.
+    """Return what a choice of tools means: "none", "auto", "required", "any", a name, or a dict of OpenAI's.
 
     Raises:
         ToolError: It is none of these, or there is no such tool.
     """
     if choice is None:
         return ToolChoice("auto" if tools else "none")
+    known = [tool.name for tool in tools]
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        return _check_allowed(choice.get("allowed_tools", choice), known)  # of chats, and of the Responses API
     name: object = choice
     if isinstance(choice, Mapping):
         kind = choice.get("type")
@@ -191,16 +194,30 @@ def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Tool]) -> ToolChoi
             )
     if not isinstance(name, str):
         raise ToolError(f"tool_choice is a str or a dict, not {type(choice).__name__}: {choice!r:.80}")
-    known = [tool.name for tool in tools]
     if isinstance(choice, Mapping) or name not in ("none", "auto", "required", "any"):
         if name not in known:
             raise ToolError(f"tool_choice is {name!r:.80}, but the tools are {', '.join(known) or 'none'}")
-        return ToolChoice("required", name)
+        return ToolChoice("required", frozenset((name,)))
     if name in ("required", "any"):
         if not tools:
             raise ToolError(f"tool_choice is {name!r}, but there are no tools")
         return ToolChoice("required")
     return ToolChoice("none" if name == "none" or not tools else "auto")
+
+
+def _check_allowed(given: object, known: Sequence[str]) -> ToolChoice:
+    """Return the choice of some of the tools, which all stay in the prompt."""
+    mode, tools = (given.get("mode"), given.get("tools")) if isinstance(given, Mapping) else (None, None)
+    if mode not in ("auto", "required") or not isinstance(tools, Sequence) or not tools or isinstance(tools, str):
+        raise ToolError(f'allowed_tools are a mode, "auto" or "required", and a list of tools, not {given!r:.80}')
+    names: list[object] = []
+    for tool in tools:
+        inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+        names.append(inner.get("name") if isinstance(inner, Mapping) else inner)
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise ToolError(f"allowed_tools has {name!r:.80}, but the tools are {', '.join(known) or 'none'}")
+    return ToolChoice(mode, frozenset(map(str, names)))
 
 
 # ------------------------------------------------------------------------------- templates that know nothing of tools

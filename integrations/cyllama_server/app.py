@@ -50,7 +50,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
             async with server.models.use(None):
                 pass
         yield
-        await server.models.close()
+        await server.close()
 
     app = FastAPI(title="cyllama", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = server
@@ -71,7 +71,8 @@ def _add_middleware(app: FastAPI, server: Server) -> None:
     hosts = None if settings.host in _EVERYWHERE else [settings.host, *settings.allowed_host]
     if settings.host in _EVERYWHERE and settings.allowed_host:
         hosts = settings.allowed_host
-    app.add_middleware(Guard, hosts=hosts, origins=settings.cors_origin, max_body=int(settings.max_body_mb * 2**20))
+    limits = {"max_body": int(settings.max_body_mb * 2**20), "max_body_s": settings.max_body_s}
+    app.add_middleware(Guard, hosts=hosts, origins=settings.cors_origin, **limits)
     if settings.cors_origin:
         app.add_middleware(
             CORSMiddleware,

@@ -12,6 +12,7 @@ from cyllama import ChatDelta, ChatResponse, Timings, TokenLogprob, Usage, __ver
 
 from .chat_request import ChatRequest
 from .errors import explain
+from .functions import as_function_call, as_function_delta
 from .generation import Answers
 
 FINGERPRINT = f"cyllama-{__version__}"
@@ -69,6 +70,7 @@ class Chat:
         self._answers = answers
         self._is_end = answers.model.llm.model.vocab.is_eog
         self._wants_logprobs = bool(body.logprobs or body.n_probs)
+        self._has_functions = bool(body.functions)
         self._common = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -90,7 +92,9 @@ class Chat:
     def _choice(self, index: int, response: ChatResponse) -> dict[str, Any]:
         message = response.message
         result: dict[str, Any] = {"role": "assistant", "content": response.text or None, "refusal": None}
-        if message.tool_calls:
+        if message.tool_calls and self._has_functions:
+            result["function_call"] = as_function_call(message.tool_calls)
+        elif message.tool_calls:
             result["tool_calls"] = [call.model_dump() for call in message.tool_calls]
         else:
             result["content"] = response.text
@@ -99,7 +103,7 @@ class Chat:
         return {
             "index": index,
             "message": result,
-            "finish_reason": finish_reason_of(response),
+            "finish_reason": self._finish_reason(response),
             "logprobs": self._logprobs(response.logprobs or ()),
         }
 
@@ -117,15 +121,22 @@ class Chat:
             found["reasoning_content"] = delta.reasoning_content
         if delta.content:
             found["content"] = delta.content
-        if delta.tool_calls:
+        if self._has_functions:
+            if (call := as_function_delta(delta)) is not None:
+                found["function_call"] = call
+        elif delta.tool_calls:
             found["tool_calls"] = [_call_delta(call) for call in delta.tool_calls]
         return found
 
     def last_chunk(self, index: int, response: ChatResponse) -> dict[str, Any]:
         """Return the chunk that says why an answer ended."""
         chunk = self.chunk(index, {})
-        chunk["choices"][0]["finish_reason"] = finish_reason_of(response)
+        chunk["choices"][0]["finish_reason"] = self._finish_reason(response)
         return chunk
+
+    def _finish_reason(self, response: ChatResponse) -> str:
+        reason = finish_reason_of(response)
+        return "function_call" if reason == "tool_calls" and self._has_functions else reason
 
     def usage_chunk(self) -> dict[str, Any]:
         """Return the chunk that says how many tokens all answers took."""

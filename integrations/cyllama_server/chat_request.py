@@ -11,6 +11,7 @@ from cyllama.chat import ReasoningEffort
 
 from .conversations import NamesConversation, stable_messages
 from .errors import ApiError
+from .functions import as_tool_choice, as_tool_messages, as_tools
 from .sampling import Sampling
 
 MOST_CHOICES = 128
@@ -40,6 +41,8 @@ class ChatRequest(Sampling, NamesConversation):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | None = None
     grammar: str | None = None
@@ -54,7 +57,7 @@ class ChatRequest(Sampling, NamesConversation):
     @property
     def history(self) -> list[dict[str, Any]]:
         """The messages, without what differs in every request."""
-        return stable_messages(self.messages)
+        return stable_messages(as_tool_messages(self.messages))
 
     def call_options(self, llm: LLM, *, limit: int | None) -> dict[str, Any]:
         """Return the options of the call that answers it.
@@ -67,11 +70,13 @@ class ChatRequest(Sampling, NamesConversation):
             ApiError: A field is not valid.
         """
         found = self.options(llm, limit=limit) | self.prompt_options()
-        found["parallel_tool_calls"] = self.parallel_tool_calls is not False
+        found["parallel_tool_calls"] = self.parallel_tool_calls is not False and not self.functions
         for name in ("tool_choice", "grammar", "reasoning_budget", "continue_final_message"):
             value = getattr(self, name)
             if value not in (None, ""):
                 found[name] = value
+        if self.function_call is not None:
+            found["tool_choice"] = as_tool_choice(self.function_call)
         if found.get("tool_choice") in ("none", "auto") and "tools" not in found:
             del found["tool_choice"]
         expected = self.response_format if self.response_format is not None else self.json_schema
@@ -83,7 +88,12 @@ class ChatRequest(Sampling, NamesConversation):
 
     def prompt_options(self) -> dict[str, Any]:
         """Return the options that change the prompt."""
-        return {name: value for name in PROMPT_OPTIONS if (value := getattr(self, name)) not in (None, [])}
+        found = {name: value for name in PROMPT_OPTIONS if (value := getattr(self, name)) not in (None, [])}
+        if self.functions:
+            if "tools" in found:
+                raise ApiError(400, "functions is the old name of tools: send one of them", param="functions")
+            found["tools"] = as_tools(self.functions)
+        return found
 
     def _n_logprobs(self) -> int | None:
         if self.logprobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import time
@@ -23,7 +24,7 @@ POLLED = {"/live/state"}
 
 
 class Guard:
-    """Refuses requests that web pages of other sites send through a user's browser, and bodies that are too large.
+    """Refuses requests that web pages of other sites send through a user's browser, and bodies beyond the limits.
 
     A page of any site may send requests to 127.0.0.1, and the name of a site may mean 127.0.0.1 (DNS rebinding). So the
     header `Host` has to be an address or a name of this server, and the header `Origin`, where there is one, has to
@@ -34,20 +35,24 @@ class Guard:
         hosts: Names of this server, besides addresses; `None` to allow all.
         origins: Sites whose pages may send requests.
         max_body: Most bytes of a body.
+        max_body_s: Most seconds that a body may take to arrive.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Iterable[str] | None, origins: Iterable[str], max_body: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: Iterable[str] | None, origins: Iterable[str], max_body: int, max_body_s: float
+    ) -> None:
         self._app = app
         self._hosts = None if hosts is None else {"localhost", *(host.lower() for host in hosts)}
         self._origins = set(origins)
         self._max_body = max_body
+        self._max_body_s = max_body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        limited = _LimitedBody(receive, self._max_body)
+        limited = _LimitedBody(receive, self._max_body, self._max_body_s)
         try:
             self._check_host(headers)
             self._check_origin(headers)
@@ -78,15 +83,31 @@ class Guard:
 
 
 class _LimitedBody:
-    """Receives a body, up to a limit."""
+    """Receives a body, up to limits of bytes and seconds."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
         self._receive = receive
         self._limit = limit
+        self._seconds = seconds
         self._n_bytes = 0
+        self._deadline: float | None = None
+        self._is_whole = False
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        if self._is_whole:
+            return await self._receive()
+        now = time.monotonic()
+        self._deadline = now + self._seconds if self._deadline is None else self._deadline
+        try:
+            message = await asyncio.wait_for(self._receive(), self._deadline - now)
+        except asyncio.TimeoutError:
+            raise ApiError(
+                408,
+                f"the body did not arrive in {self._seconds:g} seconds, the limit (max_body_s)",
+                code="request_timeout",
+                headers={"Connection": "close"},
+            ) from None
+        self._is_whole = not message.get("more_body", False)
         self._n_bytes += len(message.get("body", b""))
         self._check(self._n_bytes)
         return message

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyllama import LLM, ModelConfig, SessionPool
-from cyllama.engine.hardware import physical_cores
+from cyllama.engine.hardware import available_memory, physical_cores
 from cyllama.models import resolve_model_path
 from cyllama.models.parts import part_paths
 
@@ -27,6 +27,9 @@ logger = logging.getLogger("cyllama.server")
 PARALLEL_PER_CORE, MOST_PARALLEL = 8, 64
 """How many generations a model decodes together: on CPUs, a step of 16 tokens takes far less than 16 steps of one."""
 
+PARALLEL_BYTES = 2**28
+"""Bytes of free memory for each of them. Models with a recurrent state allocate one for each at once."""
+
 
 @dataclass(eq=False)
 class LoadedModel:
@@ -38,7 +41,7 @@ class LoadedModel:
         pool: Finds the session of a request.
         sessions: The sessions that requests have used.
         activity: What tenants have had of it.
-        n_bytes: Bytes of its weights.
+        n_weights: Bytes of its weights.
     """
 
     name: str
@@ -46,7 +49,13 @@ class LoadedModel:
     pool: SessionPool
     sessions: KnownSessions
     activity: Activity
-    n_bytes: int
+    n_weights: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its weights, of its contexts, and of its sessions in host memory."""
+        stats = self.llm.stats
+        return self.n_weights + stats.host_bytes + sum((*stats.kv_cache_bytes.values(), *stats.compute_bytes.values()))
 
 
 @dataclass(eq=False)
@@ -61,6 +70,7 @@ class ServedModel:
         loaded: The model, while it is loaded.
         users: How many requests of each tenant use it now.
         last_used: When the last request began or ended, on the clock `time.monotonic`.
+        n_more: Bytes that it took beside its weights when it was unloaded.
         mean_seconds: How long its requests take, on average; later ones count more.
     """
 
@@ -71,6 +81,7 @@ class ServedModel:
     loaded: LoadedModel | None = None
     users: Counter[str] = field(default_factory=Counter[str])
     last_used: float = 0.0
+    n_more: int = 0
     mean_seconds: float = 1.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -101,6 +112,7 @@ class Models:
             for name, path in settings.models.items()
         }
         self._room = asyncio.Lock()
+        self._trimming: asyncio.Task[None] | None = None
 
     @property
     def loaded(self) -> dict[str, LLM]:
@@ -148,6 +160,8 @@ class Models:
             model.users += Counter()  # without those that have none
             model.last_used = time.monotonic()
             model.mean_seconds += 0.1 * (model.last_used - begin - model.mean_seconds)
+            if self._budget is not None and self._used() > self._budget and self._trimming is None:
+                self._trimming = asyncio.ensure_future(self._trim())  # not here: the request may be cancelled
 
     def _check_queue(self, model: ServedModel, owner: str) -> None:
         """Refuse a request that finds the queue full, unless others have taken its owner's part of that."""
@@ -159,28 +173,31 @@ class Models:
 
     async def close(self) -> None:
         """Unload all models; their generations end as "cancelled"."""
+        if self._trimming is not None:
+            await self._trimming
         for model in self.served.values():
             await _unload(model)
 
     async def _load(self, model: ServedModel) -> LoadedModel:
         path = await asyncio.to_thread(resolve_model_path, model.path)
-        n_bytes = sum(part.stat().st_size for part in part_paths(path) if part.exists())
+        n_weights = sum(part.stat().st_size for part in part_paths(path) if part.exists())
         async with self._room:  # two models that are loaded at once would count the same room twice
-            await self._make_room(model, n_bytes)
+            await self._make_room(model, n_weights)
             logger.info("loading the model %s", model.name)
             llm = await _in_thread(lambda going_on: LLM(path, progress_callback=going_on, **model.options))
-        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), Activity(), n_bytes)
+        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), Activity(), n_weights)
 
-    async def _make_room(self, model: ServedModel, n_bytes: int) -> None:
+    async def _make_room(self, model: ServedModel, n_weights: int) -> None:
         """Unload models until there is room for another one."""
         if self._budget is None:
             return
-        if n_bytes > self._budget:
+        if n_weights > self._budget:
             raise ApiError(
-                503, f"the model {model.name!r} has {n_bytes} bytes, but memory_budget_mb is {self._budget >> 20}"
+                503, f"the model {model.name!r} has {n_weights} bytes, but memory_budget_mb is {self._budget >> 20}"
             )
-        while self._used() + n_bytes > self._budget:
-            idle = [each for each in self.served.values() if each.loaded is not None and not each.n_users]
+        needed = min(n_weights + model.n_more, self._budget)
+        while self._used() + needed > self._budget:
+            idle = self._idle()
             if not idle:
                 raise ApiError(
                     503,
@@ -188,7 +205,21 @@ class Models:
                     code="no_room",
                     headers={"Retry-After": "5"},
                 )
-            await _unload(min(idle, key=lambda each: each.last_used))
+            await _unload(idle[0])
+
+    async def _trim(self) -> None:
+        """Unload models that no request uses, since models have grown; one stays loaded."""
+        try:
+            async with self._room:
+                while self._used() > (self._budget or 0) and len(self.loaded) > 1 and (idle := self._idle()):
+                    await _unload(idle[0])
+        finally:
+            self._trimming = None
+
+    def _idle(self) -> list[ServedModel]:
+        """Return the loaded models that no request uses, the least recently used one first."""
+        idle = [each for each in self.served.values() if each.loaded is not None and not each.n_users]
+        return sorted(idle, key=lambda each: each.last_used)
 
     def _used(self) -> int:
         return sum(each.loaded.n_bytes for each in self.served.values() if each.loaded is not None)
@@ -198,6 +229,7 @@ async def _unload(model: ServedModel) -> None:
     loaded, model.loaded = model.loaded, None
     if loaded is not None:
         logger.info("unloading the model %s", model.name)
+        model.n_more = loaded.n_bytes - loaded.n_weights
         await asyncio.to_thread(loaded.llm.close)
 
 
@@ -219,5 +251,6 @@ def default_parallel() -> int:
     >>> 4 <= default_parallel() <= MOST_PARALLEL
     True
     """
-    least = ModelConfig().n_parallel
-    return max(least, min(MOST_PARALLEL, PARALLEL_PER_CORE * physical_cores()))
+    least, memory = ModelConfig().n_parallel, available_memory()
+    by_memory = MOST_PARALLEL if memory is None else memory // PARALLEL_BYTES
+    return max(least, min(MOST_PARALLEL, PARALLEL_PER_CORE * physical_cores(), by_memory))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import ApiError
 from .tenants import Tenant
 
+logger = logging.getLogger("cyllama.server")
+
 MOST_RESPONSES = 1024
 """How many are kept of each tenant; those that were unused for longest are forgotten."""
+
+_ID = re.compile(r"resp_[0-9a-f]{8,64}", re.ASCII)
 
 
 class StoredResponse(NamedTuple):
@@ -27,10 +36,17 @@ class StoredResponse(NamedTuple):
 
 
 class StoredResponses:
-    """The latest responses of each tenant. An event loop uses them, and no other thread."""
+    """The latest responses of each tenant. An event loop uses them, and no other thread.
 
-    def __init__(self) -> None:
-        self._of_tenant: dict[Tenant, OrderedDict[str, StoredResponse]] = {}
+    Args:
+        folder: Where they are written too, so that they are there after a restart; `None` for memory alone.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._of_tenant: dict[Tenant, OrderedDict[str, StoredResponse | None]] = {}  # `None`: in its file only
+        self._writer = None if folder is None else ThreadPoolExecutor(1, "cyllama-responses")
+        self._writing: list[Future[None]] = []  # the latest write, which follows all others
 
     def find(self, tenant: Tenant, response_id: str, *, status: int = 404) -> StoredResponse:
         """Return the response of an id.
@@ -38,7 +54,8 @@ class StoredResponses:
         Raises:
             ApiError: No response has this id, or it is another tenant's.
         """
-        found = self._of_tenant.get(tenant, OrderedDict()).get(response_id)
+        kept = self._kept(tenant)
+        found = kept.get(response_id) or self._read(tenant, response_id)
         if found is None:
             raise ApiError(
                 status,
@@ -46,15 +63,17 @@ class StoredResponses:
                 code="response_not_found" if status == 404 else "previous_response_not_found",
                 param=None if status == 404 else "previous_response_id",
             )
-        self._of_tenant[tenant].move_to_end(response_id)
+        kept[response_id] = found
+        kept.move_to_end(response_id)
         return found
 
     def add(self, tenant: Tenant, response: StoredResponse) -> None:
-        """Keep a response."""
-        kept = self._of_tenant.setdefault(tenant, OrderedDict())
-        kept[response.body["id"]] = response
+        """Keep a response. Its file is written by another thread."""
+        kept, response_id = self._kept(tenant), response.body["id"]
+        kept[response_id] = response
+        self._write(tenant, response_id, response)
         while len(kept) > MOST_RESPONSES:
-            kept.popitem(last=False)
+            self._write(tenant, kept.popitem(last=False)[0], None)
 
     def remove(self, tenant: Tenant, response_id: str) -> None:
         """Forget a response, if there is one of that id.
@@ -63,4 +82,61 @@ class StoredResponses:
             ApiError: No response has this id, or it is another tenant's.
         """
         self.find(tenant, response_id)
-        del self._of_tenant[tenant][response_id]
+        del self._kept(tenant)[response_id]
+        self._write(tenant, response_id, None)
+        wait(self._writing)  # otherwise the next request might find the file
+
+    def close(self) -> None:
+        """Wait until all files are written."""
+        if self._writer is not None:
+            self._writer.shutdown()
+
+    def _kept(self, tenant: Tenant) -> OrderedDict[str, StoredResponse | None]:
+        kept = self._of_tenant.get(tenant)
+        if kept is None:
+            files = [] if self._folder is None else sorted(self._path(tenant, "*").parent.glob("*.json"), key=_time_of)
+            kept = self._of_tenant[tenant] = OrderedDict.fromkeys(file.stem for file in files)
+        return kept
+
+    def _path(self, tenant: Tenant, response_id: str) -> Path:
+        assert self._folder is not None
+        return self._folder / (tenant.id or "all") / f"{response_id}.json"
+
+    def _read(self, tenant: Tenant, response_id: str) -> StoredResponse | None:
+        """Return a response of which there is a file only: from before a restart, or of another server."""
+        if self._folder is None or not _ID.fullmatch(response_id):
+            return None
+        try:
+            found = json.loads(self._path(tenant, response_id).read_text(encoding="utf-8"))
+            return StoredResponse(found["body"], found["messages"], found["conversation"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("the file of the response %s cannot be read: %s", response_id, type(error).__name__)
+            return None
+
+    def _write(self, tenant: Tenant, response_id: str, response: StoredResponse | None) -> None:
+        if self._writer is not None:
+            text = None if response is None else json.dumps(response._asdict())
+            self._writing = [self._writer.submit(_write_file, self._path(tenant, response_id), text)]
+
+
+def _write_file(path: Path, text: str | None) -> None:
+    """Write a file as a whole; without a text, remove it."""
+    try:
+        if text is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:  # the response is still in memory
+        logger.warning("the file of the response %s cannot be written: %s", path.stem, type(error).__name__)
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another server has just removed it
+        return 0.0

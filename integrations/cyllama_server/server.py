@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -50,12 +51,18 @@ class Server:
         self.models = Models(settings)
         admin_key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
         self.tenants = Tenants(settings.keys, admin_key)
-        self.responses = StoredResponses()
+        folder = settings.session_dir
+        self.responses = StoredResponses(None if folder is None else folder / "responses")
         self.metrics = Metrics(lambda: self.models.loaded)
 
     def identify(self, request: Request) -> Tenant:
         """Return who a request comes from, or raise `ApiError`."""
         return self.tenants.identify(request)
+
+    async def close(self) -> None:
+        """Unload all models, and finish what is being written."""
+        await self.models.close()
+        await asyncio.to_thread(self.responses.close)
 
     async def answer(
         self,

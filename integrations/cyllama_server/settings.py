@@ -69,7 +69,8 @@ class ServerSettings(BaseSettings):
     memory_budget_mb: int | None = Field(
         default=None,
         ge=1,
-        description="Most MiB that the weights of loaded models may take: the least recently used one is unloaded.",
+        description="Most MiB that loaded models may take, with their contexts and sessions: the least recently used "
+        "one is unloaded.",
     )
     api_key: Secrets = Field(
         default=[],
@@ -90,6 +91,9 @@ class ServerSettings(BaseSettings):
     tls_cert: Path | None = Field(default=None, description="The certificate for HTTPS, a PEM file.")
     tls_key: Path | None = Field(default=None, description="The key of that certificate, a PEM file.")
     max_body_mb: float = Field(default=32, gt=0, le=4096, description="Largest body of a request, in MiB.")
+    max_body_s: float = Field(
+        default=120, gt=0, le=86400, description="Most seconds that the body of a request may take to arrive."
+    )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Most tokens of any answer; by default the size of the context is the limit."
     )
@@ -109,7 +113,9 @@ class ServerSettings(BaseSettings):
         default=30, ge=0, le=86400, description="Seconds that running answers have at a shutdown."
     )
     session_dir: Path | None = Field(
-        default=None, description="Folder in which clients may save sessions; without one they cannot."
+        default=None,
+        description="Folder in which clients may save sessions, and where responses are kept beyond a restart; without "
+        "one, neither is possible.",
     )
     page: bool = Field(
         default=True, description="Serve a page at / with a chat and with what the engine does, and /live/state."

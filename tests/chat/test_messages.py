@@ -228,24 +228,26 @@ def test_a_description_of_a_megabyte(templates: ChatTemplates):
 
 
 @pytest.mark.parametrize(
-    ("choice", "mode", "name"),
+    ("choice", "mode", "names"),
     [
         (None, "auto", None),
         ("auto", "auto", None),
         ("none", "none", None),
         ("required", "required", None),
         ("any", "required", None),
-        ("add", "required", "add"),
-        ({"type": "function", "function": {"name": "add"}}, "required", "add"),
-        ({"type": "function", "name": "add"}, "required", "add"),
-        ({"type": "tool", "name": "add"}, "required", "add"),
+        ("add", "required", {"add"}),
+        ({"type": "function", "function": {"name": "add"}}, "required", {"add"}),
+        ({"type": "function", "name": "add"}, "required", {"add"}),
+        ({"type": "tool", "name": "add"}, "required", {"add"}),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "add"}]}, "auto", {"add"}),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": ["add"]}}, "required", {"add"}),
         ({"type": "auto"}, "auto", None),
         ({"type": "any"}, "required", None),
     ],
 )
-def test_choices_of_tools(choice: Any, mode: str, name: str | None):
+def test_choices_of_tools(choice: Any, mode: str, names: set[str] | None):
     found = check_tool_choice(choice, check_tools(TOOLS))
-    assert (found.mode, found.name) == (mode, name)
+    assert (found.mode, found.names) == (mode, names)
 
 
 @pytest.mark.parametrize(

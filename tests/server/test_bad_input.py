@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from ..support.malformed import KINDS
 from ..support.server import ServerProcess
 
 CHAT, MESSAGES = "/v1/chat/completions", [{"role": "user", "content": "Hi."}]
@@ -110,8 +111,24 @@ def requests() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
 ALL = list(requests())
 
 
-def test_there_are_enough_of_them():
-    assert len(ALL) >= 200
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_are_enough_of_each_kind(kind: str):
+    assert len(set(KINDS[kind]())) >= 200
+
+
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_of_each_kind_are_the_clients_error_and_the_next_one_works(
+    server: ServerProcess, kind: str, every: int
+):
+    wrong: list[str] = []
+    for path, body, headers in list(KINDS[kind]())[::every]:
+        response = server.http.post(path, content=body, headers=[*JSON.items(), *headers])
+        if not is_clients_error(response):
+            wrong.append(f"{body[:150]!r} {headers}: {response.status_code} {response.text[:200]}")
+    assert wrong == []
+    assert server.http.post(CHAT, json={"messages": MESSAGES, "max_tokens": 1}).status_code == 200
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -184,6 +201,20 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read():
         with suppress(httpx.WriteError):  # the server may end the connection before all is sent
             assert server.http.post(CHAT, content=chunks()).status_code == 413
         assert server.http.post(CHAT, json=good).status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for():
+    with ServerProcess("--max-body-s", "0.2") as server:
+        url = urlsplit(server.url)
+        for end in ("Content-Length: 50\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"):
+            with socket.create_connection((url.hostname, url.port)) as connection:
+                connection.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: {url.netloc}\r\n{end}".encode())
+                answer = b""
+                while data := connection.recv(65536):  # until the server ends the connection
+                    answer += data
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+        assert server.http.post(CHAT, json={"messages": MESSAGES, "max_tokens": 1}).status_code == 200
 
 
 def test_random_values_never_break_the_server(server: ServerProcess):

@@ -72,3 +72,35 @@ def test_an_agent_of_openais_sdk_runs(server: ServerProcess, api: str):
 
     agents.set_tracing_disabled(True)
     assert asyncio.run(main()) == PARIS
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_agent_of_openais_sdk_calls_its_tool(server: ServerProcess, stream: bool):
+    asked: list[str] = []
+
+    @agents.function_tool
+    def look_up(city: str) -> str:
+        """Get the weather in a city."""
+        asked.append(city)
+        return f"18 degrees in {city}"
+
+    async def main() -> object:
+        async with openai.AsyncOpenAI(base_url=server.v1, api_key="any") as client:
+            agent = agents.Agent(
+                name="meteorologist",
+                instructions="You are a helpful assistant.",
+                model=agents.OpenAIChatCompletionsModel(model="tiny-chat", openai_client=client),
+                model_settings=agents.ModelSettings(temperature=0, tool_choice="required", parallel_tool_calls=False),
+                tools=[look_up],
+                tool_use_behavior="stop_on_first_tool",
+            )
+            if not stream:
+                return (await agents.Runner.run(agent, "What is the weather in Paris?")).final_output
+            run = agents.Runner.run_streamed(agent, "What is the weather in Paris?")
+            async for _ in run.stream_events():
+                pass
+            return run.final_output
+
+    agents.set_tracing_disabled(True)
+    assert asyncio.run(main()) == f"18 degrees in {asked[0]}"
+    assert len(asked) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,16 @@ class ServerProcess:
     Args:
         *arguments: More arguments of the command.
         env: More environment variables.
+        verify: Whose certificates its client trusts.
 
     Attributes:
         url: Where it listens.
         http: A client of it.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, env: dict[str, str] | None = None, verify: ssl.SSLContext | bool = True
+    ) -> None:
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cyllama", "serve", "--port", "0", *arguments],
@@ -40,7 +44,7 @@ class ServerProcess:
             env=os.environ | (env or {}),
         )
         self.url = self._wait_for_url()
-        self.http = httpx.Client(base_url=self.url, timeout=_SECONDS)
+        self.http = httpx.Client(base_url=self.url, timeout=_SECONDS, verify=verify)
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + _SECONDS

@@ -1,0 +1,106 @@
+"""What is there after a restart: responses, where the server has a folder for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from cyllama_server.errors import ApiError
+from cyllama_server.responses_store import MOST_RESPONSES, StoredResponse, StoredResponses
+from cyllama_server.tenants import Tenant
+
+from ..support.server import ServerProcess
+
+ADA, BEN = Tenant("ada"), Tenant("ben")
+
+
+def respond(server: ServerProcess, key: str, text: str, **options: Any) -> Any:
+    with openai.OpenAI(base_url=server.v1, api_key=key, max_retries=0) as client:
+        return client.responses.create(model="tiny-chat", input=text, temperature=0, **options)
+
+
+def test_a_conversation_goes_on_after_a_restart(tmp_path: Path):
+    arguments = ("--session-dir", str(tmp_path), "--api-key", "ada", "--api-key", "ben")
+    with ServerProcess(*arguments) as server:
+        first = respond(server, "ada", "My name is Ada.")
+        unstored = respond(server, "ada", "My name is Ada.", store=False)
+        server.stop()
+    with ServerProcess(*arguments) as server:
+        headers = {"Authorization": "Bearer ada"}
+        assert respond(server, "ada", "What is my name?", previous_response_id=first.id).output_text == (
+            "Your name is Ada."
+        )
+        stored = server.http.get(f"/v1/responses/{first.id}", headers=headers).json()
+        assert stored["output"] == first.model_dump(mode="json", exclude_unset=True)["output"]
+        for key, response_id in (("ben", first.id), ("ada", unstored.id)):
+            with pytest.raises(openai.BadRequestError, match="there is no response"):
+                respond(server, key, "What is my name?", previous_response_id=response_id)
+        assert server.http.delete(f"/v1/responses/{first.id}", headers=headers).json()["deleted"] is True
+        assert server.http.get(f"/v1/responses/{first.id}", headers=headers).status_code == 404
+    with ServerProcess(*arguments) as server:
+        assert server.http.get(f"/v1/responses/{first.id}", headers=headers).status_code == 404
+
+
+def stored(number: int) -> StoredResponse:
+    return StoredResponse({"id": f"resp_{number:08x}"}, [{"role": "user", "content": f"{number} \U0001f98a"}], None)
+
+
+def reopened(responses: StoredResponses, folder: Path) -> StoredResponses:
+    responses.close()
+    return StoredResponses(folder)
+
+
+def test_the_latest_responses_are_kept_and_others_removed(tmp_path: Path):
+    responses = StoredResponses(tmp_path)
+    for number in range(MOST_RESPONSES + 5):
+        responses.add(ADA, stored(number))
+    responses.add(BEN, stored(1))
+    responses = reopened(responses, tmp_path)
+    assert len(list(tmp_path.glob("ada/*.json"))) == MOST_RESPONSES
+    assert responses.find(ADA, "resp_00000005") == stored(5)
+    assert responses.find(BEN, "resp_00000001") == stored(1)
+    with pytest.raises(ApiError):
+        responses.find(ADA, "resp_00000001")
+    responses.remove(ADA, "resp_00000005")
+    with pytest.raises(ApiError):
+        responses.find(ADA, "resp_00000005")
+    responses.close()
+
+
+def test_two_servers_with_one_folder_know_the_responses_of_each_other(tmp_path: Path):
+    one, two = StoredResponses(tmp_path), StoredResponses(tmp_path)
+    two.add(ADA, stored(0))
+    one.add(ADA, stored(1))
+    one.close()
+    assert two.find(ADA, "resp_00000001") == stored(1)
+    two.close()
+
+
+@pytest.mark.parametrize("name", ["../ben/resp_00000001", "resp_zz", "", "resp_00000001/../resp_00000001", "*"])
+def test_what_is_no_id_never_names_a_file(tmp_path: Path, name: str):
+    responses = StoredResponses(tmp_path)
+    responses.add(BEN, stored(1))
+    responses.close()
+    with pytest.raises(ApiError, match="there is no response"):
+        StoredResponses(tmp_path).find(ADA, name)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"body": 5}', "\x00"])
+def test_a_damaged_file_is_no_response(tmp_path: Path, text: str):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "resp_00000001.json").write_text(text)
+    responses = StoredResponses(tmp_path)
+    with pytest.raises(ApiError, match="there is no response"):
+        responses.find(ADA, "resp_00000001")
+    responses.close()
+
+
+def test_a_folder_that_cannot_be_written_leaves_responses_in_memory(tmp_path: Path):
+    (tmp_path / "ada").write_text("a file in the place of a folder")
+    responses = StoredResponses(tmp_path)
+    responses.add(ADA, stored(1))
+    assert responses.find(ADA, "resp_00000001") == stored(1)
+    responses.close()
