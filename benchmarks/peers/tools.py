@@ -69,7 +69,7 @@ def batched_bench_results(
     options |= {"-ntg": n_tokens, "-npl": ",".join(map(str, counts)), "--output-format": "jsonl"}
     command = [str(part) for option in options.items() for part in option]
     command = [str(TOOLS / "llama-batched-bench"), *command]
-    found = [json.loads(line) for line in re.findall(r"^\{.*\}$", _output_of(command), re.MULTILINE)]
+    found = [json.loads(line) for line in re.findall(r'\{"n_kv_max".*\}', _output_of(command))]
     if len(found) != len(counts):
         raise RuntimeError(f"llama-batched-bench printed {len(found)} results instead of {len(counts)}")
     return dict(zip(counts, found, strict=True))
