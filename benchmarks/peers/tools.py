@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kit.models import BUILD
 
+TRIES = 5
 TOOLS = Path(os.environ.get("CYLLAMA_TOOLS", BUILD / "tools" / "bin"))
 
 
@@ -63,16 +64,23 @@ def batched_bench_results(
 ) -> dict[int, dict[str, float]]:
     """Return what llama-batched-bench prints for each number of sequences.
 
-    Seconds are ``t_pp`` for the prompts, ``t_tg`` for the answers, and ``t`` for both.
+    Seconds are ``t_pp`` for the prompts, ``t_tg`` for the answers, and ``t`` for both. Beside other work it can end
+    before its log is written: what is missing is measured again.
+
+    Raises:
+        RuntimeError: It failed, or left out results every time.
     """
-    options = {"-m": model, "-t": n_threads, "-c": max(counts) * (n_prompt + n_tokens), "-npp": n_prompt}
-    options |= {"-ntg": n_tokens, "-npl": ",".join(map(str, counts)), "--output-format": "jsonl"}
-    command = [str(part) for option in options.items() for part in option]
-    command = [str(TOOLS / "llama-batched-bench"), *command]
-    found = [json.loads(line) for line in re.findall(r'\{"n_kv_max".*\}', _output_of(command))]
-    if len(found) != len(counts):
-        raise RuntimeError(f"llama-batched-bench printed {len(found)} results instead of {len(counts)}")
-    return dict(zip(counts, found, strict=True))
+    found: dict[int, dict[str, float]] = {}
+    for _ in range(TRIES):
+        missing = [n for n in counts if n not in found]
+        options = {"-m": model, "-t": n_threads, "-c": max(missing) * (n_prompt + n_tokens), "-npp": n_prompt}
+        options |= {"-ntg": n_tokens, "-npl": ",".join(map(str, missing)), "--output-format": "jsonl"}
+        command = [TOOLS / "llama-batched-bench", *(part for option in options.items() for part in option)]
+        results = map(json.loads, re.findall(r'\{"n_kv_max".*\}', _output_of(command)))
+        found |= {result["pl"]: result for result in results}
+        if found.keys() >= set(counts):
+            return found
+    raise RuntimeError(f"llama-batched-bench printed {len(found)} results instead of {len(counts)}")
 
 
 class Tool(NamedTuple):
