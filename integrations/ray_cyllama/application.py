@@ -77,8 +77,9 @@ def build_app(
         deployment = _deployment(own, name, wanted).options(**common, **(options or {}))
         models[name] = deployment.bind(own, folder, most_bytes)
     ingress: Any = serve.deployment(serve.ingress()(Ingress))
+    # It reserves no core: where the replicas have all of them, it would never start.
     ingress = ingress.options(
-        name="ingress", num_replicas=ingresses, max_ongoing_requests=10_000, ray_actor_options={"num_cpus": 0.1}
+        name="ingress", num_replicas=ingresses, max_ongoing_requests=10_000, ray_actor_options={"num_cpus": 0}
     )
     return ingress.bind(settings, models)
 
