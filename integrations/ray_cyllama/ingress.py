@@ -51,7 +51,8 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application. The replicas check the rest: hosts, origins, keys."""
         gateway = Gateway(self._settings, self._models)
-        return Guard(gateway, hosts=None, origins="*", max_body=int(self._settings.max_body_mb * 2**20))
+        limits = {"max_body": int(self._settings.max_body_mb * 2**20), "max_body_s": self._settings.max_body_s}
+        return Guard(gateway, hosts=None, origins="*", **limits)
 
 
 class Gateway:

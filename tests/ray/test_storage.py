@@ -22,10 +22,7 @@ ADA, BEN = Tenant("ada"), Tenant("ben")
 def replicas():
     """Two replicas of one model."""
     with LLM(temperature=0, n_threads=1) as one, LLM(temperature=0, n_threads=1) as other:
-        yield [
-            LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(), Activity(), n_bytes=0)
-            for llm in (one, other)
-        ]
+        yield [LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(), Activity(), 0) for llm in (one, other)]
 
 
 def say(model: LoadedModel, text: str, history: list, tenant: Tenant = ADA, name: str | None = None) -> int:
