@@ -75,10 +75,17 @@ int32_t arg_max(const float * values, int32_t n) {
 }
 
 void Candidates::add(const SamplerEffect & effect, bool leading_grammar) {
+    cuts_.push_back(effect.cut);
     if (leading_grammar) {
         first_ = 1;
         return;
     }
+    if (simple_ && effect.cut.kind != Cut::Kind::kNone) {
+        cut_ = static_cast<int>(cuts_.size()) - 1;
+    } else if (simple_ && effect.simple && (!effect.biases.empty() || effect.divisor != 1.0f)) {
+        changes_.push_back(effect);
+    }
+    simple_ &= effect.simple;
     if (!open_) {
         return;
     }
@@ -89,10 +96,44 @@ void Candidates::add(const SamplerEffect & effect, bool leading_grammar) {
     open_ = effect.known && effect.n_kept == 0;
 }
 
-void Candidates::collect(const float * logits, int32_t n_vocab, int first, std::vector<llama_token_data> & tokens) const {
+Start Candidates::collect(const float * logits, int32_t n_vocab, int first, std::vector<llama_token_data> & tokens) {
+    if (first == first_ && cut_ >= 0 && collect_cut(logits, n_vocab, tokens)) {
+        return {cut_ + 1, Truncation::sorts(cuts_[static_cast<size_t>(cut_)])};
+    }
     if (n_largest_ == 0 || first != first_ || !collect_largest(logits, n_vocab, tokens)) {
         collect_all(logits, n_vocab, tokens);
     }
+    return {first, false};
+}
+
+bool Candidates::apply(int index, llama_token_data_array & candidates) {
+    const auto i = static_cast<size_t>(index);
+    return truncation_.apply(cuts_[i], least_ratio_after(i), candidates);
+}
+
+// Returns the p of a min_p sampler that follows sampler `index`, or 0.
+float Candidates::least_ratio_after(size_t index) const {
+    const bool follows = index + 1 < cuts_.size() && cuts_[index + 1].kind == Cut::Kind::kMinP;
+    return follows ? cuts_[index + 1].value : 0.0f;
+}
+
+bool Candidates::collect_cut(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) {
+    if (!changes_.empty()) {
+        changed_.assign(logits, logits + n_vocab);
+        for (const auto & change : changes_) {
+            for (const auto & [token, bias] : change.biases) {
+                changed_[static_cast<size_t>(token)] += bias;
+            }
+            if (change.divisor != 1.0f) {
+                for (float & logit : changed_) {
+                    logit /= change.divisor;
+                }
+            }
+        }
+        logits = changed_.data();
+    }
+    const auto cut = static_cast<size_t>(cut_);
+    return truncation_.apply(cuts_[cut], least_ratio_after(cut), logits, n_vocab, tokens);
 }
 
 bool Candidates::collect_largest(const float * logits, int32_t n_vocab, std::vector<llama_token_data> & tokens) const {

@@ -47,10 +47,15 @@ LlamaSampler top_k(int32_t k) {
     return result;
 }
 
-// A sampler that keeps tokens by a probability, at least `min_keep`.
-template <auto create> LlamaSampler by_probability(float p, size_t min_keep) {
+// A sampler that keeps tokens by a probability, at least `min_keep`. It keeps one anyway.
+template <auto create, Cut::Kind kind> LlamaSampler by_probability(float p, size_t min_keep) {
     check_finite("p", p);
-    return own_sampler(create(p, min_keep));
+    LlamaSampler result = own_sampler(create(p, min_keep));
+    const bool keeps_all = kind == Cut::Kind::kMinP ? p <= 0.0f : p >= 1.0f;
+    if (min_keep <= 1 && !keeps_all) {
+        result.handle->effect.cut = {kind, p};
+    }
+    return result;
 }
 
 // A temperature of 0 or less keeps the largest logit only.
@@ -61,7 +66,10 @@ LlamaSampler with_temperature(float t, LlamaSampler sampler) {
 
 LlamaSampler temp(float t) {
     check_finite("t", t);
-    return with_temperature(t, own_sampler(llama_sampler_init_temp(t)));
+    LlamaSampler result = with_temperature(t, own_sampler(llama_sampler_init_temp(t)));
+    result.handle->effect.simple = t > 0.0f;
+    result.handle->effect.divisor = t;
+    return result;
 }
 
 LlamaSampler temp_ext(float t, float delta, float exponent) {
@@ -79,7 +87,11 @@ LlamaSampler xtc(float p, float t, size_t min_keep, uint32_t seed) {
 
 LlamaSampler top_n_sigma(float n) {
     check_finite("n", n);
-    return own_sampler(llama_sampler_init_top_n_sigma(n));
+    LlamaSampler result = own_sampler(llama_sampler_init_top_n_sigma(n));
+    if (n > 0.0f) {
+        result.handle->effect.cut = {Cut::Kind::kTopNSigma, n};
+    }
+    return result;
 }
 
 LlamaSampler mirostat(int32_t n_vocab, uint32_t seed, float tau, float eta, int32_t m) {
@@ -164,7 +176,8 @@ LlamaSampler logit_bias(int32_t n_vocab, const std::vector<std::pair<llama_token
     result.handle->n_vocab = n_vocab;
     SamplerEffect & effect = result.handle->effect;
     // llama.cpp adds up several biases of one token only if it sees the whole vocabulary.
-    effect.known = tokens.size() == items.size();
+    effect.known = effect.simple = tokens.size() == items.size();
+    effect.biases = biases;
     for (const auto & [token, bias] : biases) {
         if (bias > 0) {
             effect.raised.push_back(token);
@@ -193,7 +206,7 @@ LlamaSampler reasoning_budget(const LlamaVocab & vocab, const std::string & star
     ModelUse model(vocab.handle);
     LlamaSampler result =
         own(make_reasoning_sampler(vocab, start, ends, forced, budget, inside, anywhere), vocab, model.n_vocab());
-    result.handle->effect.known = true; // the logits do not decide about a forced token
+    result.handle->effect.known = result.handle->effect.simple = true; // it changes no logits: it may force a token
     return result;
 }
 
@@ -278,7 +291,8 @@ void init_truncating(nb::class_<LlamaSampler> & c) {
             Args:
                 k: Number of tokens; 0 or less keeps all.
             )doc")
-        .def_static("top_p", &by_probability<llama_sampler_init_top_p>, nb::arg("p"), nb::arg("min_keep") = 0, R"doc(
+        .def_static("top_p", &by_probability<llama_sampler_init_top_p, Cut::Kind::kTopP>, nb::arg("p"),
+                    nb::arg("min_keep") = 0, R"doc(
             Keep the most likely tokens whose probabilities add up to p (llama_sampler_init_top_p,
             https://arxiv.org/abs/1904.09751).
 
@@ -289,7 +303,8 @@ void init_truncating(nb::class_<LlamaSampler> & c) {
             Raises:
                 ValueError: `p` is not finite.
             )doc")
-        .def_static("min_p", &by_probability<llama_sampler_init_min_p>, nb::arg("p"), nb::arg("min_keep") = 0, R"doc(
+        .def_static("min_p", &by_probability<llama_sampler_init_min_p, Cut::Kind::kMinP>, nb::arg("p"),
+                    nb::arg("min_keep") = 0, R"doc(
             Keep tokens at least p times as likely as the most likely one (llama_sampler_init_min_p, llama.cpp #3841).
 
             Args:
@@ -299,7 +314,8 @@ void init_truncating(nb::class_<LlamaSampler> & c) {
             Raises:
                 ValueError: `p` is not finite.
             )doc")
-        .def_static("typical", &by_probability<llama_sampler_init_typical>, nb::arg("p"), nb::arg("min_keep") = 0, R"doc(
+        .def_static("typical", &by_probability<llama_sampler_init_typical, Cut::Kind::kTypical>, nb::arg("p"),
+                    nb::arg("min_keep") = 0, R"doc(
             Locally typical sampling (llama_sampler_init_typical, https://arxiv.org/abs/2202.00666).
 
             Args:

@@ -45,15 +45,17 @@ void check_no_nan(const llama_token_data_array & array) {
     }
 }
 
-// Applies the sampler to `handle.candidates` (of a chain: its samplers from the `first` one on) and returns the token that
-// it selects.
-llama_token select(SamplerHandle & handle, int first = 0) {
-    llama_token_data_array array{handle.candidates.data(), handle.candidates.size(), -1, false};
+// Applies the sampler to `handle.candidates` (of a chain: its samplers from the start on) and returns the token that it
+// selects.
+llama_token select(SamplerHandle & handle, Start start = {}) {
+    llama_token_data_array array{handle.candidates.data(), handle.candidates.size(), -1, start.sorted};
     check_no_nan(array);
     if (handle.is_chain() && !handle.in_graph) {
         const int n = llama_sampler_chain_n(handle.sampler);
-        for (int i = first; i < n; ++i) {
-            llama_sampler_apply(llama_sampler_chain_get(handle.sampler, i), &array);
+        for (int i = start.sampler; i < n; ++i) {
+            if (!handle.needed.apply(i, array)) {
+                llama_sampler_apply(llama_sampler_chain_get(handle.sampler, i), &array);
+            }
             if (i + 1 < n) {
                 check_no_nan(array);
             }
@@ -69,8 +71,7 @@ llama_token select(SamplerHandle & handle, int first = 0) {
 }
 
 llama_token select_from(SamplerHandle & handle, const float * logits, int32_t n_vocab, int first = 0) {
-    handle.needed.collect(logits, n_vocab, first, handle.candidates);
-    return select(handle, first);
+    return select(handle, handle.needed.collect(logits, n_vocab, first, handle.candidates));
 }
 
 // Whether a chain begins with a grammar, and its other samplers may be applied twice for one token.

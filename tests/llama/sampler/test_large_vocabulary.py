@@ -71,3 +71,100 @@ def test_several_biases_of_a_token_add_up(large_vocabulary: LlamaContext):
             [LlamaSampler.logit_bias(20_000, [(first, bias) for bias in biases]), LlamaSampler.greedy()]
         )
         assert chain.sample(context) == expected
+
+
+KINDS = ["top_p", "min_p", "typical", "top_n_sigma"]
+BEFORE = st.sampled_from(["nothing", "biases", "penalties"])
+
+
+def in_order(kind: str, logits: np.ndarray) -> np.ndarray:
+    """Return the token ids in the order in which a sampler leaves them."""
+    if kind == "top_p":
+        return np.argsort(-logits, kind="stable")
+    if kind == "typical":
+        p = np.exp(logits - logits.max())
+        surprise = -np.log(p / p.sum())
+        return np.argsort(np.abs(surprise - (p / p.sum() * surprise).sum()), kind="stable")
+    return np.arange(len(logits))
+
+
+def keeps(kind: str, value: float, logits: np.ndarray) -> np.ndarray:
+    """Return which tokens a sampler keeps, computed in double precision, in the order of :func:`in_order`."""
+    order = in_order(kind, logits)
+    if kind == "min_p":
+        return order[logits[order] >= logits.max() + np.log(value)]
+    if kind == "top_n_sigma":
+        return order[logits[order] >= logits.max() - value * logits.std()]
+    p = np.exp(logits[order] - logits.max())
+    return order[: int(np.searchsorted(np.cumsum(p) / p.sum(), value)) + 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.floats(0.02, 0.99),
+    st.floats(0.2, 4),
+    BEFORE,
+    st.none() | st.floats(0.01, 0.3),
+    st.integers(0, 19_999),
+)
+def test_what_is_kept_by_probability_is_drawn_as_by_llama_cpp(
+    large_vocabulary: LlamaContext,
+    kind: str,
+    value: float,
+    temperature: float,
+    before: str,
+    min_p: float | None,
+    last: int,
+):
+    """The draws are compared by their place in the distribution: rounding may exchange neighbours of a large set.
+
+    llama.cpp adds up probabilities, and the entropy, in 32 bits: of 20,000 tokens, to about 1e-4.
+    """
+    context = large_vocabulary
+    min_p = None if kind == "typical" else min_p  # what it keeps depends on the most likely one of the typical tokens
+    logits = logits_after(context, last).astype(np.float64)
+    biases = [(int(token), 1.5) for token in logits.argsort()[:2000:100]] if before == "biases" else []
+    for token, bias in biases:
+        logits[token] += bias
+    logits /= temperature
+
+    def kept(slack: float) -> np.ndarray:
+        """Return what is kept at least (slack < 0), about (0) or at most (slack > 0)."""
+        ids = keeps(kind, min(value * (1 - slack if kind == "min_p" else 1 + slack), 1.0), logits)
+        return ids if min_p is None else ids[logits[ids] >= logits[ids].max() + np.log(min_p * (1 - slack))]
+
+    def chain(min_keep: int) -> LlamaSampler:
+        """With a ``min_keep`` of 2, llama.cpp's own sampler decides."""
+        samplers = [LlamaSampler.penalties(20_000, 64, 1.0, 0.0, 0.0)] if before == "penalties" else []
+        samplers += [LlamaSampler.logit_bias(20_000, biases)] if biases else []
+        arguments = (value,) if kind == "top_n_sigma" else (value, min_keep)
+        samplers += [LlamaSampler.temp(temperature), getattr(LlamaSampler, kind)(*arguments)]
+        samplers += [LlamaSampler.min_p(min_p, min_keep)] if min_p is not None else []
+        return LlamaSampler.chain([*samplers, LlamaSampler.dist(1)])
+
+    ids, least, possible = kept(0), kept(-0.01), set(kept(0.01).tolist())
+    share = np.exp(logits[ids] - logits.max())
+    ends = np.cumsum(share) / share.sum()
+    place = dict(zip(ids.tolist(), zip((ends - share / share.sum()).tolist(), ends.tolist(), strict=True), strict=True))
+    ours, reference = chain(0), chain(2)
+    for _ in range(20):
+        token, expected = ours.sample(context), reference.sample(context)
+        assert token in possible
+        if len(least) > 1 and len(possible) == len(least):
+            assert logits[token] == logits[expected] or kind == "typical"
+        if len(ids) > 1 and kind != "top_n_sigma":
+            starts, ends_here = zip(*(place.get(each, (1.0, 1.0)) for each in (token, expected)), strict=True)
+            assert max(starts) - min(ends_here) < (0.05 if kind == "typical" else 1e-3)
+
+
+def test_a_forbidden_token_does_not_disturb_the_typical_ones(large_vocabulary: LlamaContext):
+    context = large_vocabulary
+    logits = logits_after(context, 7)
+    forbidden = int(logits.argmax())
+    logits[forbidden] = -np.inf
+    allowed = np.flatnonzero(np.isfinite(logits))
+    kept = set(allowed[keeps("typical", 0.21, logits[allowed].astype(np.float64))].tolist())
+    bias = LlamaSampler.logit_bias(20_000, [(forbidden, -np.inf)])
+    chain = LlamaSampler.chain([bias, LlamaSampler.typical(0.2), LlamaSampler.dist(1)])
+    assert {chain.sample(context) for _ in range(50)} <= kept
