@@ -253,6 +253,11 @@ class GenerationConfig(Config):
     n_batch: PositiveCount = option(
         2048, "Most tokens of the prompt that are evaluated in one step.", unit="tokens", source=_CONTEXT
     )
+    prefix_cache: bool | Text = option(
+        False,
+        "Keep the KV cache of this call, and let later calls begin with what they share of it. A text is a key: only "
+        "calls of the same key share. A call with a session ignores it: sessions share among themselves.",
+    )
     add_bos: bool | None = option(
         None,
         "Whether a prompt starts with the beginning-of-sequence token.",
@@ -485,6 +490,7 @@ def _describe(owner: str, error: ValidationError) -> str:
     lines: dict[str, tuple[list[str], Any]] = {}
     items = error.errors(include_url=False, include_context=False)
     unions = {item["loc"][0] for item in items if str(item["loc"][-1]).startswith("literal[")}
+    unions |= {item["loc"][0] for item in items if item["loc"][1:] == ("constrained-str",)}  # a switch, or a name
     for item in items:
         loc = item["loc"][:1] if item["loc"][0] in unions else item["loc"]
         messages, _ = lines.setdefault(".".join(str(part) for part in loc), ([], item["input"]))

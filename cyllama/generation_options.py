@@ -47,6 +47,7 @@ class GenerationOptions(TypedDict, total=False):
     speculation: Literal["off", "lookup"]
     n_ctx: int | None
     n_batch: int
+    prefix_cache: bool | str
     add_bos: bool | None
     parse_special: bool
     lora: Mapping[str, float]

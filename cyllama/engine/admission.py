@@ -86,7 +86,7 @@ class Admission:
         later = 0
         if needed > self._context.n_ctx:
             later = sum(other.reservation.required or request.reservation.required for other in next_ones)
-        wants_idle_kept = request.conversation is not None and config.n_ctx is None
+        wants_idle_kept = request.scope is not None and config.n_ctx is None
         return ContextNeed(
             needed,
             reserved + later,

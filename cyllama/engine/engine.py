@@ -21,6 +21,7 @@ from .context import GenerationContext
 from .context_params import in_host_memory
 from .conversation import Conversation
 from .group import Groups
+from .kept_prefixes import KeptPrefixes
 from .log import EngineLogger
 from .messages import Adopt, CachedState, Check, Forget, Message, Pause, Save, Share, Submit, Wake
 from .request import Request, Status
@@ -53,6 +54,7 @@ class Engine(Worker[Message]):
         self._groups = Groups()
         self._context = GenerationContext(model, config, stats)
         self._kv_cache = self._context.kv_cache
+        self._kept_prefixes = KeptPrefixes(self._kv_cache)
         self._capacity = Capacity(self._context, self._scheduler, fixed=config.kv_cells is not None)
         self._admission = Admission(self._context, stats, n_ctx_train=model.n_ctx_train, kv_cells=config.kv_cells)
         self._probe = LlamaSampler.greedy()
@@ -127,6 +129,7 @@ class Engine(Worker[Message]):
         return {
             "running": sum(status is Status.RUNNING for status in statuses),
             "waiting": sum(status in (Status.NEW, Status.WAITING) for status in statuses),
+            "kept_prefixes": len(self._kept_prefixes),
             "kv_cells_used": self._kv_cache.used_cells,
             "host_bytes": self._kv_cache.host_bytes,
         }
@@ -349,6 +352,7 @@ class Engine(Worker[Message]):
         self._scheduler.remove(request)
         if request.own_sequence is not None:
             request.own_sequence.awaited = False
+        self._kept_prefixes.keep(request)
         request.hold(None)
         self._unfinished.pop(request, None)  # first, so that its caller finds the place free
         request.close(self._vocab)

@@ -13,7 +13,7 @@ from ..response import FinishReason, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
 from .answer import Answer, Outlet
 from .context_params import ContextSize
-from .conversation import Conversation
+from .conversation import TENANT_END, Conversation
 from .lookup import Draft, Drafter
 from .prefixes import Query
 from .reservation import Reservation
@@ -193,6 +193,14 @@ class Request(LeaseHolder):
         return self.sequence if self.conversation is None else self.conversation.sequence
 
     @property
+    def scope(self) -> str | None:
+        """Whose prefixes it shares: those of its conversation's tenant, or of calls with the same ``prefix_cache``."""
+        if self.conversation is not None:
+            return self.conversation.scope
+        key = self.config.prefix_cache
+        return None if key is False else TENANT_END + ("" if key is True else key)  # no tenant's name has that
+
+    @property
     def reserved(self) -> int:
         """Size that the context must have for it, in tokens."""
         return self.reservation.tokens(self.n_tokens)
@@ -224,7 +232,7 @@ class Request(LeaseHolder):
         return Query(
             self.all_tokens if self.answer.tokens else self.prompt,
             self.own_sequence,
-            None if self.conversation is None else self.conversation.scope,
+            self.scope,
             adapters=self.adapters.key,
             n_prompt=len(self.prompt),
             n_at_first=self.reservation.most_at_first,

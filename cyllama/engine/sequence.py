@@ -43,6 +43,7 @@ class CachedSequence:
         n_pins: Number of operations in progress that need it where it is.
         scope: Which conversations may copy a prefix of it: those of the same scope; ``None`` for none.
         adapters: The adapters that its keys and values were computed with.
+        is_prefix: Whether it is kept only for calls that begin with the same tokens: such sequences leave first.
         calls: Number of generations that extended it.
         last_used: When the last one ended, on the cache's clock.
     """
@@ -60,6 +61,7 @@ class CachedSequence:
         self.n_pins = 0
         self.scope = scope
         self.adapters = adapters
+        self.is_prefix = False
         self.calls = 0
         self.last_used = 0
 

@@ -141,12 +141,15 @@ class SequenceStore:
         idle = (s for s in self._sequences if not s.running and s is not but and (s.state or s.seq_id is not None))
         return min(sum(len(sequence.tokens) for sequence in idle), self.idle_cells_max)
 
-    def eviction_priority(self, sequence: CachedSequence) -> float:
-        """Return how late a sequence is evicted: the least recently used one first, one that was used again later."""
+    def eviction_priority(self, sequence: CachedSequence) -> tuple[bool, float]:
+        """Return how late a sequence is evicted: the least recently used one first, one that was used again later.
+
+        Before all that conversations come back to, those leave that are only kept as prefixes.
+        """
         if sequence.running or sequence.awaited:
-            return 1.0 if sequence.running else 0.5
+            return True, 1.0 if sequence.running else 0.5
         age = self._clock - sequence.last_used + 1
-        return -age / (RETURNING if sequence.calls > 1 else 1)
+        return not sequence.is_prefix, -age / (RETURNING if sequence.calls > 1 else 1)
 
     def make_room(self, n_cells: int) -> bool:
         """Evict idle sequences until ``n_cells`` are free; return whether they are. Changes the cache."""
@@ -202,13 +205,14 @@ class SequenceStore:
     def _keep_to_host_limit(self) -> None:
         """Drop what has the least priority in host memory until the rest fits into its limit.
 
-        First all checkpoints of sequences but their last ones, then swapped sequences, and the last ones of others.
+        First what is only kept as a prefix, then all checkpoints of sequences but their last ones, then swapped
+        sequences, and the last ones of others.
         """
         while self._host.is_exceeded:
             idle = [s for s in self._sequences if (s.state or s.checkpoints) and s.is_evictable]
             if not idle:
                 return
-            least = min(idle, key=lambda s: (len(s.checkpoints) <= 1, self.eviction_priority(s)))
+            least = min(idle, key=lambda s: (not s.is_prefix, len(s.checkpoints) <= 1, self.eviction_priority(s)))
             if least.seq_id is not None or len(least.checkpoints) > 1:
                 self._host.set_checkpoints(least, least.checkpoints[1:])
             else:

@@ -66,6 +66,7 @@ class Stats:
         resident: Sessions whose KV cache is in the context.
         swapped: Sessions whose KV cache is in host memory.
         dropped: Sessions whose KV cache is nowhere; their tokens are evaluated again when they are used.
+        kept_prefixes: Calls whose KV cache is kept for others, by ``prefix_cache``.
         kv_cells: Cells of the context; a cell holds one token.
         kv_cells_used: Cells that hold a token.
         kv_cells_shared: Cells of these that several sessions or generations have together.
@@ -100,6 +101,7 @@ class Stats:
     resident: int = 0
     swapped: int = 0
     dropped: int = 0
+    kept_prefixes: int = 0
     kv_cells: int = 0
     kv_cells_used: int = 0
     kv_cells_shared: int = 0

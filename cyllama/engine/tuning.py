@@ -139,6 +139,13 @@ MIN_SHARED = 32
 More: fewer waits and fewer checkpoints. Less: shorter prefixes are evaluated only once. Not measured.
 """
 
+KEPT_PREFIXES, KEPT_OF_KEY = 16, 4
+"""Calls whose KV cache is kept for later ones by ``prefix_cache``: in all, and of one key.
+
+More: more different beginnings are evaluated only once. Each needs an id of the context, or host memory for a copy. Not
+measured.
+"""
+
 # --- the size of the context
 
 LEAST_GROWTH = 8

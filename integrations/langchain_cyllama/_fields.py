@@ -224,6 +224,10 @@ class GenerationFields(BaseModel):
     n_batch: int | None = None
     """Most tokens of the prompt that are evaluated in one step. (Default: `2048`)"""
 
+    prefix_cache: bool | str | None = None
+    """Keep the KV cache of this call, and let later calls begin with what they share of it. A text is a key: only calls
+    of the same key share. A call with a session ignores it: sessions share among themselves. (Default: `False`)"""
+
     add_bos: bool | None = None
     """Whether a prompt starts with the beginning-of-sequence token. `None`: as the model says."""
 

@@ -66,6 +66,7 @@ class Driver:
             self.cancel: 2,
             self.call: 3,
             self.call_several: 3,
+            self.call_again: 4,
             self.begin_together: 2,
             self.close: 1,
         }
@@ -158,6 +159,14 @@ class Driver:
         n = self.rng.choice((2, 4, 7))
         together(self.llm, n, lambda: self.llm(self.text(400), n=n, max_tokens=5, ignore_eos=True))
 
+    def call_again(self) -> None:
+        """Begin as calls before did, or as a session does."""
+        key, tokens = self.rng.choice((True, "a", "b")), [*self.text(500), *self.text(50)]
+        if self.rng.random() < 0.5:
+            self.start(None, tokens, prefix_cache=key)
+        else:
+            self.llm(tokens, n=self.rng.choice((1, 3)), max_tokens=3, ignore_eos=True, prefix_cache=key)
+
     def close(self) -> None:
         self.llm.close()
 
@@ -179,7 +188,8 @@ def cold(path: Path) -> Iterator[ColdStart]:
 def drive(path: Path, options: dict[str, Any], seed: int, n: int) -> None:
     with LLM(path, **EXACT, **options) as llm:
         Driver(llm, seed, grows="kv_cells" not in options).run(n)
-        assert llm.stats.host_bytes == 0 or llm.stats.resident + llm.stats.swapped > 0
+        stats = llm.stats
+        assert stats.host_bytes == 0 or stats.resident + stats.swapped + stats.kept_prefixes > 0
         llm._runtime.running_engine().check_integrity()
 
 

@@ -84,6 +84,27 @@ def test_a_third_conversation_finds_what_the_second_one_shared_with_the_first(
     check()
 
 
+def test_calls_that_keep_their_prefix_evaluate_it_once_or_twice(
+    path: Path, requests: list[Request], check: Callable[[], None]
+):
+    """Where a state cannot go back, the second one leaves a checkpoint where it differs from the first."""
+    with LLM(path, **EXACT, prefix_cache=True) as llm:
+        for i in range(5):
+            llm([*SYSTEM, *question(i, n=60)], **OPTIONS)
+        goes_back = not (llm.model.is_recurrent or llm.model.is_hybrid)
+    assert known(requests) == [0, 300 if goes_back else 0, 300, 300, 300]
+    check()
+
+
+def test_calls_that_keep_their_prefix_and_come_together_evaluate_it_once(
+    path: Path, requests: list[Request], check: Callable[[], None]
+):
+    with LLM(path, **EXACT, n_parallel=4, prefix_cache="documents") as llm:
+        together(llm, 4, lambda: in_threads([lambda i=i: llm([*SYSTEM, *question(i)], **OPTIONS) for i in range(4)]))
+    assert sorted(known(requests)) == [0, 300, 300, 300]
+    check()
+
+
 def test_the_same_prompt_in_two_conversations_is_evaluated_once(
     path: Path, requests: list[Request], check: Callable[[], None]
 ):
