@@ -2,7 +2,7 @@
 // instead of ggml's own functions (see CMakeLists.txt). Other processors and longer rows go to ggml's functions.
 //
 // ggml spends most of its instructions on shuffling the operands, and takes 16 tokens at a time, four or one. Here a block
-// of eight columns is unpacked once for up to 16 tokens, and every instruction multiplies all of its 64 bytes.
+// of eight columns is unpacked once for up to 16 tokens, of any number, and every instruction multiplies all of its 64 bytes.
 
 #include "ggml-cpu-impl.h"
 #include "repack.h"
@@ -37,36 +37,42 @@ struct Columns {
     }
 };
 
-// Scales and offsets of the blocks of kRows rows (tokens), in the order of the blocks.
-template <int kRows> struct RowBlocks {
+// Scales and offsets of the blocks of rows (tokens), in the order of the blocks: kGroups groups of four rows, whose values are
+// interleaved, and kSingle rows behind them.
+template <int kGroups, int kSingle> struct RowBlocks {
+    static constexpr int kRows = 4 * kGroups + kSingle;
     float scales[kMaxBlocks * kRows];
     int64_t offsets[kMaxBlocks * kRows]; // -8 times the sum of a block's values, as two int32: undoes the 8 in Columns
 
-    RowBlocks(int n_blocks, const block_q8_0x4 * y) {
-        const __m512i ones = _mm512_set1_epi8(1);
+    RowBlocks(int n_blocks, const block_q8_0x4 * groups, const block_q8_0 * single) {
         for (int b = 0; b < n_blocks; ++b) {
-            for (int row = 0; row < kRows; row += 4) {
-                const block_q8_0x4 & four = y[row / 4 * n_blocks + b];
-                __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, _mm512_loadu_si512(four.qs));
-                sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_si512(four.qs + 64));
-                const __m256i sum = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
-                const __m256i offset = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 3));
-                _mm256_storeu_si256(reinterpret_cast<__m256i *>(offsets + b * kRows + row), offset);
-                const __m128i d = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(four.d));
-                _mm_storeu_ps(scales + b * kRows + row, _mm_cvtph_ps(d));
+            for (int group = 0; group < kGroups; ++group) {
+                add_group(b * kRows + 4 * group, groups[group * n_blocks + b]);
+            }
+            for (int row = 0; row < kSingle; ++row) {
+                add_single(b * kRows + 4 * kGroups + row, single[row * n_blocks + b]);
             }
         }
     }
 
-    RowBlocks(int n_blocks, const block_q8_0 * y) {
-        for (int b = 0; b < n_blocks; ++b) {
-            const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(y[b].qs));
-            const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), values);
-            const __m128i two = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-            const __m128i sum = _mm_add_epi32(two, _mm_unpackhi_epi64(two, two));
-            offsets[b] = _mm_cvtsi128_si64(_mm_sub_epi32(_mm_setzero_si128(), _mm_slli_epi32(sum, 3)));
-            scales[b] = GGML_CPU_FP16_TO_FP32(y[b].d);
-        }
+    void add_group(int i, const block_q8_0x4 & four) {
+        const __m512i ones = _mm512_set1_epi8(1);
+        __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, _mm512_loadu_si512(four.qs));
+        sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_si512(four.qs + 64));
+        const __m256i sum = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+        const __m256i offset = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 3));
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(offsets + i), offset);
+        const __m128i d = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(four.d));
+        _mm_storeu_ps(scales + i, _mm_cvtph_ps(d));
+    }
+
+    void add_single(int i, const block_q8_0 & one) {
+        const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(one.qs));
+        const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), values);
+        const __m128i two = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+        const __m128i sum = _mm_add_epi32(two, _mm_unpackhi_epi64(two, two));
+        offsets[i] = _mm_cvtsi128_si64(_mm_sub_epi32(_mm_setzero_si128(), _mm_slli_epi32(sum, 3)));
+        scales[i] = GGML_CPU_FP16_TO_FP32(one.d);
     }
 
     // Adds the product of a block and a row. The row's values lie in groups of eight, `stride` bytes apart.
@@ -90,11 +96,12 @@ inline void store(float * s, __m512 sums) {
     _mm256_storeu_ps(s, _mm512_castps512_ps256(_mm512_permutexvar_ps(even, both)));
 }
 
-// Multiplies kGroups groups of four rows with all columns. A group interleaves eight values of each row.
-template <int kGroups>
-void multiply(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const block_q8_0x4 * y, int n_columns) {
-    constexpr int kRows = 4 * kGroups;
-    const RowBlocks<kRows> rows(n_blocks, y);
+// Multiplies kGroups groups of four rows, and kSingle rows behind them, with all columns. Each row is computed as alone.
+template <int kGroups, int kSingle>
+void multiply(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const block_q8_0x4 * groups, int n_columns) {
+    constexpr int kRows = 4 * kGroups + kSingle;
+    const auto * single = reinterpret_cast<const block_q8_0 *>(groups + kGroups * n_blocks);
+    const RowBlocks<kGroups, kSingle> rows(n_blocks, groups, single);
     for (int column = 0; column < n_columns; column += kColumns, x += n_blocks) {
         __m512 sums[kRows];
 #pragma GCC unroll 16
@@ -104,9 +111,14 @@ void multiply(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const 
         for (int b = 0; b < n_blocks; ++b) {
             const Columns columns(x[b]);
 #pragma GCC unroll 16
-            for (int row = 0; row < kRows; ++row) {
-                const int8_t * values = y[row / 4 * n_blocks + b].qs + row % 4 * 8;
+            for (int row = 0; row < 4 * kGroups; ++row) {
+                const int8_t * values = groups[row / 4 * n_blocks + b].qs + row % 4 * 8;
                 sums[row] = rows.add_product(sums[row], columns, b * kRows + row, values, 32);
+            }
+#pragma GCC unroll 4
+            for (int row = 4 * kGroups; row < kRows; ++row) {
+                const int8_t * values = single[(row - 4 * kGroups) * n_blocks + b].qs;
+                sums[row] = rows.add_product(sums[row], columns, b * kRows + row, values, 8);
             }
         }
 #pragma GCC unroll 16
@@ -116,14 +128,19 @@ void multiply(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const 
     }
 }
 
-void multiply_row(int n_blocks, float * s, const block_q4_0x8 * x, const block_q8_0 * y, int n_columns) {
-    const RowBlocks<1> row(n_blocks, y);
-    for (int column = 0; column < n_columns; column += kColumns, x += n_blocks) {
-        __m512 sums = _mm512_setzero_ps();
-        for (int b = 0; b < n_blocks; ++b) {
-            sums = row.add_product(sums, Columns(x[b]), b, y[b].qs, 8);
-        }
-        store(s + column, sums);
+// Multiplies all rows, up to 16 in a pass over the matrix.
+void multiply_rows(int n_blocks, float * s, size_t bs, const block_q4_0x8 * x, const block_q8_0x4 * y, int n_rows,
+                   int n_columns) {
+    constexpr decltype(&multiply<1, 0>) kMultiply[4][4] = {{nullptr, multiply<0, 1>, multiply<0, 2>, multiply<0, 3>},
+                                                           {multiply<1, 0>, multiply<1, 1>, multiply<1, 2>, multiply<1, 3>},
+                                                           {multiply<2, 0>, multiply<2, 1>, multiply<2, 2>, multiply<2, 3>},
+                                                           {multiply<3, 0>, multiply<3, 1>, multiply<3, 2>,
+                                                            multiply<3, 3>}};
+    for (; n_rows >= 16; n_rows -= 16, s += 16 * bs, y += 4 * n_blocks) {
+        multiply<4, 0>(n_blocks, s, bs, x, y, n_columns);
+    }
+    if (n_rows > 0) {
+        kMultiply[n_rows / 4][n_rows % 4](n_blocks, s, bs, x, y, n_columns);
     }
 }
 
@@ -134,20 +151,16 @@ void multiply_row(int n_blocks, float * s, const block_q4_0x8 * x, const block_q
 extern "C" {
 void cyllama_gemm_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 void cyllama_gemv_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
+void cyllama_multiply_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 }
+
+// In place of ggml's functions, which multiply groups of four rows, and one row.
 
 void cyllama_gemm_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
 #ifdef CYLLAMA_VNNI
-    const int n_blocks = n / QK8_0;
-    if (n_blocks <= kMaxBlocks) {
-        const auto * y = static_cast<const block_q8_0x4 *>(vy);
-        constexpr decltype(&multiply<1>) kMultiply[] = {multiply<1>, multiply<2>, multiply<3>, multiply<4>};
-        for (int n_groups = nr / 4, done; n_groups > 0; n_groups -= done) {
-            done = n_groups < 4 ? n_groups : 4;
-            kMultiply[done - 1](n_blocks, s, bs, static_cast<const block_q4_0x8 *>(vx), y, nc);
-            s += 4 * done * bs;
-            y += done * n_blocks;
-        }
+    if (n / QK8_0 <= kMaxBlocks) {
+        multiply_rows(n / QK8_0, s, bs, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0x4 *>(vy), nr,
+                      nc);
         return;
     }
 #endif
@@ -157,9 +170,28 @@ void cyllama_gemm_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, co
 void cyllama_gemv_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
 #ifdef CYLLAMA_VNNI
     if (nr == 1 && n / QK8_0 <= kMaxBlocks) {
-        multiply_row(n / QK8_0, s, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0 *>(vy), nc);
+        multiply<0, 1>(n / QK8_0, s, bs, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0x4 *>(vy), nc);
         return;
     }
 #endif
     ggml_gemv_q4_0_8x8_q8_0(n, s, bs, vx, vy, nr, nc);
+}
+
+// In place of both: any number of rows, in groups of four, and one to three behind them.
+void cyllama_multiply_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
+#ifdef CYLLAMA_VNNI
+    if (n / QK8_0 <= kMaxBlocks) {
+        multiply_rows(n / QK8_0, s, bs, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0x4 *>(vy), nr,
+                      nc);
+        return;
+    }
+#endif
+    const int n_grouped = nr - nr % 4;
+    if (n_grouped > 0) {
+        ggml_gemm_q4_0_8x8_q8_0(n, s, bs, vx, vy, n_grouped, nc);
+    }
+    for (int row = n_grouped; row < nr; ++row) {
+        const auto * y = static_cast<const block_q8_0 *>(vy) + static_cast<size_t>(row) * (n / QK8_0);
+        ggml_gemv_q4_0_8x8_q8_0(n, s + row * bs, bs, vx, y, 1, nc);
+    }
 }

@@ -5,25 +5,7 @@
 # quadratic time, is replaced. Every edit has to find its place: after an update of llama.cpp that changes it, configuring
 # fails here.
 
-function(cyllama_edit file)
-  if(NOT EXISTS "${file}.original")
-    file(COPY_FILE "${file}" "${file}.original")
-  endif()
-  file(READ "${file}.original" text)
-  math(EXPR last "${ARGC} - 1")
-  foreach(i RANGE 1 ${last} 2)
-    math(EXPR next "${i} + 1")
-    string(FIND "${text}" "${ARGV${i}}" place)
-    if(place EQUAL -1)
-      message(FATAL_ERROR "llama.cpp has changed: ${file} has no\n${ARGV${i}}\nSee llama.cpp/cmake/TemplateLimits.cmake.")
-    endif()
-    string(REPLACE "${ARGV${i}}" "${ARGV${next}}" text "${text}")
-  endforeach()
-  file(READ "${file}" present)
-  if(NOT present STREQUAL text)
-    file(WRITE "${file}" "${text}")
-  endif()
-endfunction()
+include(Edit)
 
 function(cyllama_limit_templates source)
   set(jinja "${source}/common/jinja")
