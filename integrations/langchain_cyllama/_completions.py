@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -159,7 +159,7 @@ def details(response: Response, n_reported: int = 0) -> dict[str, Any]:
         "finish_reason": response.finish_reason,
         "model_name": response.model,
         "token_usage": _usage(response.usage),
-        "timings": {"queued": timings.queued, "prompt": timings.prompt, "generation": timings.generation},
+        "timings": asdict(timings),
         **(_logprobs((response.logprobs or ())[n_reported:]) or {}),
     }
 

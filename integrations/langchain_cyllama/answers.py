@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, InvalidToolCall
@@ -207,7 +208,7 @@ def response_metadata(response: ChatResponse, model_name: str | None = None) -> 
         "model_name": model_name or response.model,
         "model_provider": MODEL_PROVIDER,
         "finish_reason": response.finish_reason,
-        "timings": {"queued": timings.queued, "prompt": timings.prompt, "generation": timings.generation},
+        "timings": asdict(timings),
         "model": response.model,
         "done": True,
         "done_reason": "length" if response.finish_reason == "length" else "stop",

@@ -170,7 +170,7 @@ def test_results_have_finish_reasons_and_token_counts(model: CyllamaLLM, llm: LL
     assert first["finish_reason"] == "length"
     assert first["token_usage"]["prompt_tokens"] == llm.count_tokens(PROMPT)
     assert first["token_usage"]["completion_tokens"] == 12
-    assert set(first["timings"]) == {"queued", "prompt", "generation"}
+    assert set(first["timings"]) == {"queued", "prompt", "generation", "tokens_drafted", "tokens_accepted"}
     assert second["model_name"] == "tiny-chat"
     assert result.llm_output is not None
     total = result.llm_output["token_usage"]["total_tokens"]

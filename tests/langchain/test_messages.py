@@ -32,7 +32,7 @@ CALL = {"name": "add", "args": {"a": 1, "b": 2}, "id": "one", "type": "tool_call
 
 
 def response(message: Message, finish_reason: Any = "stop") -> ChatResponse:
-    return ChatResponse(message, finish_reason, Usage(30, 12, 20), Timings(0.001, 0.002, 0.003), "tiny-chat")
+    return ChatResponse(message, finish_reason, Usage(30, 12, 20), Timings(0.001, 0.002, 0.003, 8, 5), "tiny-chat")
 
 
 # -------------------- to cyllama
@@ -363,7 +363,13 @@ def test_an_answer_says_how_it_came_about() -> None:
     }
     metadata = message.response_metadata
     assert (metadata["model_name"], metadata["finish_reason"]) == ("tiny-chat", "stop")
-    assert metadata["timings"] == {"queued": 0.001, "prompt": 0.002, "generation": 0.003}
+    assert metadata["timings"] == {
+        "queued": 0.001,
+        "prompt": 0.002,
+        "generation": 0.003,
+        "tokens_drafted": 8,
+        "tokens_accepted": 5,
+    }
 
 
 def test_an_answer_has_the_metadata_that_ollamas_have() -> None:
