@@ -54,7 +54,8 @@ def test_its_programs_do_what_it_says(name: str, folder: Path):
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_its_commands_do_what_it_says(name: str, folder: Path):
     for command, said in commands(PAGES[name]):
-        words = command.split("#")[0].split()
+        variables = r"^(\w+=\S* )+"  # of the environment
+        words = re.sub(variables, "", command).split("#")[0].split()
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), command
         elif "cyllama" in words:
