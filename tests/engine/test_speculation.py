@@ -231,6 +231,18 @@ def test_adapters_have_drafts_too(tmp_path: Path):
             assert drafted.timings.tokens_drafted > 0
 
 
+def test_a_prefix_that_is_kept_has_no_token_of_a_wrong_draft(requests: list[Request]):
+    shared = IDS * 4
+    with LLM(TINY_CHAT, prefix_cache=True, **EXACT) as llm:
+        for i in range(4):
+            prompt = [*shared, *IDS[i : i + 9]]
+            llm(prompt, max_tokens=60, speculation="lookup", ignore_eos=True)
+            evaluated = [*prompt, *requests[-1].answer.tokens[:-1]]
+            assert llm([*evaluated, 10], max_tokens=2, ignore_eos=True).usage.cached_tokens == len(evaluated)
+        assert llm.stats.tokens_drafted > llm.stats.tokens_accepted > 0
+        check_all(llm, requests)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_memories_that_can_drop_drafts(kind: str, tmp_path: Path, requests: list[Request]):
     rng = random.Random(1)
