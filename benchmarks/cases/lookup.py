@@ -42,12 +42,12 @@ CODE = '''class Stack:
             raise IndexError("the stack is empty")
         return self.items[-1]
 '''
-ORDER = (
-    "Order 48213 was placed on 14 March 2024 by Margaret Whitfield, 27 Harbour Lane, Portsmouth PO1 3TX, telephone "
-    "023 9284 1177. She ordered three copies of 'The Sea Between Us' at 12.99 each and one 'Atlas of Northern Birds' "
-    "at 34.50. Delivery to Whitfield and Sons Bookbinders, 4 Mill Road, Chichester PO19 8QR, by courier."
-)
-FIELDS = ("order", "date", "customer", "address", "telephone", "deliver_to", "delivery_address")
+MAIL = """From: Margaret Whitfield, Whitfield and Sons Bookbinders
+Subject: Order 48213 was damaged in transport
+Message: We ordered three copies of 'The Sea Between Us' and one 'Atlas of Northern Birds' on 14 March 2024. The \
+parcel arrived today at 4 Mill Road, Chichester, but the spine of the atlas is broken and two of the other books \
+are wet. Please send us new ones by courier before the end of the month."""
+FIELDS = ("from", "subject", "message")
 SCHEMA = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in FIELDS},
@@ -74,8 +74,8 @@ class Text(NamedTuple):
 
 
 COPY = f"Rewrite this Python class with the name Pile:\n\n```python\n{CODE}```"
-FILL = f"Give the details of this order as JSON.\n\n{ORDER}"
-QUOTE = "Quote word for word the passages about lighthouses.\n\n" + "\n".join(PASSAGES)
+FILL = f"Turn this mail into JSON, with every word of it:\n\n{MAIL}"
+QUOTE = "Repeat this text word for word:\n\n" + "\n".join(PASSAGES)
 TEXTS = (
     Text("copy code with a rename", COPY, LEAST_COPYING),
     Text("fill JSON from a text", FILL, LEAST_COPYING, SCHEMA),
