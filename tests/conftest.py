@@ -79,6 +79,13 @@ def integrity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def long_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no request give way to those that wait, in models that are loaded in this test."""
+    for name in ("QUANTUM", "FIRST_QUANTUM"):
+        monkeypatch.setattr(f"cyllama.engine.waiting.{name}", 10**6)
+
+
+@pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """Every request that an engine is given, in order."""
     seen: list[Request] = []

@@ -26,6 +26,8 @@ from ..support.random_models import write_random_model
 IDS = np.random.default_rng(3).integers(10, 1270, 9000).tolist()
 ENDLESS = {"max_tokens": None, "ignore_eos": True}
 
+pytestmark = pytest.mark.usefixtures("long_quanta")  # what runs goes on, also where others need room
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ from cyllama.engine.tuning import CHUNK, GATHER
 
 from ..support.harness import ANIMALS, ENDLESS, Step, held, settled, story, turn
 
+pytestmark = pytest.mark.usefixtures("long_quanta")  # test_fairness.py tests who gives way
+
 
 def first_steps(steps: list[Step], streams: list[Stream]) -> list[int]:
     """Return when each stream's request takes part for the first time."""
@@ -232,11 +234,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_was_never_taken(llm: LLM):
     session.close()
 
 
-def test_a_preempted_request_goes_on_before_those_that_arrived_later(
-    steps: list[Step], monkeypatch: pytest.MonkeyPatch
-):
-    for name in ("QUANTUM", "FIRST_QUANTUM"):  # no quantum is over before the cells run out
-        monkeypatch.setattr(f"cyllama.engine.waiting.{name}", 1000)
+def test_a_preempted_request_goes_on_before_those_that_arrived_later(steps: list[Step]):
     with LLM(temperature=0, n_threads=1, n_parallel=2, kv_cells=256) as llm:
         with held(llm):
             streams = [llm(story(animal), stream=True, max_tokens=150, ignore_eos=True) for animal in ANIMALS[:3]]

@@ -49,6 +49,7 @@ def test_a_cancelled_task_frees_its_cells_before_the_next_step(eight: LLM, steps
     run(main)
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_a_task_that_is_cancelled_while_it_waits_leaves_the_line(steps: list[Step]):
     with LLM(**EXACT, n_parallel=1) as llm:
 

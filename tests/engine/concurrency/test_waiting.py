@@ -26,6 +26,7 @@ from ...support.harness import (
 )
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_stats_tell_who_runs_and_who_waits(steps: list[Step]):
     with LLM(**EXACT, n_parallel=3) as llm:
         with held(llm):
