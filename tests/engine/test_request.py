@@ -16,6 +16,7 @@ from cyllama.engine.reservation import Reservation
 from ..support.harness import ANIMALS, ENDLESS, held, settled, story
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_a_request_is_new_then_waits_then_runs_and_finishes():
     with LLM(temperature=0, n_threads=1, n_parallel=1) as llm, llm(story(), stream=True, **ENDLESS) as first:
         next(first)
@@ -31,6 +32,7 @@ def test_a_request_is_new_then_waits_then_runs_and_finishes():
         assert second._request.status is Status.FINISHED
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_a_request_that_is_preempted_waits_again(monkeypatch: pytest.MonkeyPatch):
     seen: list[Status] = []
     step = Engine._step

@@ -116,6 +116,7 @@ def test_a_failure_in_a_session_leaves_the_conversation_as_it_was(eight: LLM):
     assert ada("\n" + turn("What is my name?"), max_tokens=20) == "Your name is Ada."
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_when_a_whole_step_fails_those_that_ran_fail_and_those_that_wait_are_served(
     steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
@@ -142,6 +143,7 @@ def test_when_a_whole_step_fails_those_that_ran_fail_and_those_that_wait_are_ser
         assert llm.stats.contexts_created == contexts_created + 1
 
 
+@pytest.mark.usefixtures("long_quanta")
 @pytest.mark.parametrize("end", ["close", "reset_context"])
 def test_closing_ends_those_that_run_and_those_that_wait(end: str, eight: LLM, reference: Reference):
     before = in_threads(partial(eight, turn("Say the alphabet.")) for _ in range(2))

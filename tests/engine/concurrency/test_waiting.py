@@ -81,6 +81,7 @@ def test_no_request_starves_behind_those_that_arrive_later(steps: list[Step], re
         assert served > 10
 
 
+@pytest.mark.usefixtures("long_quanta")
 @pytest.mark.parametrize("host_cache_mb", [64, 0])
 def test_where_cells_run_out_the_newest_waits_and_goes_on_without_losing_a_token(
     host_cache_mb: int, steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
