@@ -80,7 +80,7 @@ def integrity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def long_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no request give way to those that wait, in models that are loaded in this test."""
+    """Pause no running request for those that wait, in models that are loaded in this test."""
     for name in ("QUANTUM", "FIRST_QUANTUM"):
         monkeypatch.setattr(f"cyllama.engine.waiting.{name}", 10**6)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cyllama import LLM, ConfigError
@@ -199,6 +199,7 @@ TEXTS = st.lists(st.one_of(_PIECES, st.sampled_from(SPECIAL), st.text(max_size=3
 @given(text=TEXTS)
 @settings(max_examples=50, deadline=None)
 def test_any_text_is_harmless_and_comes_back(bpe: Vocabulary, text: str):
+    assume(not re.search(r" (?:[?!.,']|n't)", text))  # llama.cpp leaves out such a space when it detokenizes
     template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>"
     prompt = bpe.templates.render([{"role": "user", "content": text}], chat_template=template)
     assert prompt == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>"

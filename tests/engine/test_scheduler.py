@@ -13,7 +13,7 @@ from cyllama.engine.tuning import CHUNK, GATHER
 
 from ..support.harness import ANIMALS, ENDLESS, Step, held, settled, story, turn
 
-pytestmark = pytest.mark.usefixtures("long_quanta")  # test_fairness.py tests who gives way
+pytestmark = pytest.mark.usefixtures("long_quanta")  # test_fairness.py tests who is paused
 
 
 def first_steps(steps: list[Step], streams: list[Stream]) -> list[int]:

@@ -41,7 +41,7 @@ def test_a_key_with_many_long_requests_does_not_hold_up_another_one(small: Serve
         headers = {"Authorization": "Bearer single"}
         answer = small.http.post(CHAT, json=LONG | {"max_tokens": 50}, headers=headers)
         assert answer.json()["usage"]["completion_tokens"] == 50
-        small.wait_for("cyllama_running", PLACES)  # fewer for a moment, while one gives way to another
+        small.wait_for("cyllama_running", PLACES)  # fewer for a moment, while one is paused for another
         small.wait_for("cyllama_waiting", QUEUE)  # no long one has ended meanwhile
     small.wait_for("cyllama_running", 0)
 
