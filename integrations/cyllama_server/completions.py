@@ -78,6 +78,7 @@ async def completions(request: Request) -> Response:
 
     return await server.answer(
         request,
+        tenant,
         body.model,
         partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
         stream=bool(body.stream),

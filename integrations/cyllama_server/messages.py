@@ -36,6 +36,7 @@ async def messages(request: Request) -> Response:
 
     return await server.answer(
         request,
+        tenant,
         body.model,
         partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
         stream=bool(body.stream),

@@ -39,7 +39,7 @@ async def create_response(request: Request) -> Response:
         before, conversation = previous.messages, conversation or previous.conversation
     turn = _Turn(server, tenant, body, before, conversation)
     return await server.answer(
-        request, body.model, turn.plan, stream=bool(body.stream), events=turn.events, whole=turn.whole
+        request, tenant, body.model, turn.plan, stream=bool(body.stream), events=turn.events, whole=turn.whole
     )
 
 

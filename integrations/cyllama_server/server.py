@@ -67,6 +67,7 @@ class Server:
     async def answer(
         self,
         request: Request,
+        tenant: Tenant,
         model_name: str | None,
         plan: Callable[[LoadedModel], Call],
         *,
@@ -81,7 +82,7 @@ class Server:
         """
 
         async def work() -> Response:
-            answers = await self.begin(model_name, plan, self.identify(request))
+            answers = await self.begin(model_name, plan, tenant)
             return await self.respond(answers, stream=stream, events=events, whole=whole)
 
         return await until_gone(request.receive, work())
