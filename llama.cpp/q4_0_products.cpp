@@ -157,14 +157,7 @@ void cyllama_multiply_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx
 // In place of ggml's functions, which multiply groups of four rows, and one row.
 
 void cyllama_gemm_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
-#ifdef CYLLAMA_VNNI
-    if (n / QK8_0 <= kMaxBlocks) {
-        multiply_rows(n / QK8_0, s, bs, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0x4 *>(vy), nr,
-                      nc);
-        return;
-    }
-#endif
-    ggml_gemm_q4_0_8x8_q8_0(n, s, bs, vx, vy, nr, nc);
+    cyllama_multiply_q4_0_8x8_q8_0(n, s, bs, vx, vy, nr, nc);
 }
 
 void cyllama_gemv_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
