@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cases.decode import Case
+from cases.texts import RECORD
 from cyllama import LLM
 from cyllama.engine.hardware import physical_cores
 from kit.clock import settle
@@ -34,16 +35,6 @@ from peers.tools import llama_bench_rate
 CASE = Case("0.5b", "Q4_0", 128, 0.95)
 MESSAGES = [{"role": "user", "content": "Tell me a story about a fox."}]
 TEXT = {"type": "object", "properties": {"story": {"type": "string"}}, "required": ["story"]}
-RECORD = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 30},
-        "kind": {"enum": ["fox", "river", "bridge"]},
-        "amount": {"type": "integer", "minimum": 0, "maximum": 1000},
-        "seen": {"type": "boolean"},
-    },
-    "required": ["name", "kind", "amount", "seen"],
-}
 RECORDS = {"type": "array", "items": RECORD, "minItems": 100}
 
 

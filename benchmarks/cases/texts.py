@@ -21,9 +21,9 @@ RECORD = {
         "seen": {"type": "boolean"},
     },
     "required": ["name", "kind", "amount", "seen"],
-    "additionalProperties": False,
 }
-RECORDS = {"type": "array", "items": RECORD, "minItems": 20, "maxItems": 20}
+CLOSED = RECORD | {"additionalProperties": False}
+RECORDS = {"type": "array", "items": CLOSED, "minItems": 20, "maxItems": 20}
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # SmolLM2's template without its system message
 QUESTION = "A list of what was seen on the walk, in JSON:\n"
 
