@@ -56,10 +56,10 @@ def bench(
     ] = [512],  # noqa: B006 - typer shows it, and nothing changes it
     n_gen: Annotated[
         list[int], typer.Option("-n", "--n-gen", min=0, help="Tokens to generate; can be repeated, 0 leaves it out.")
-    ] = [128],  # noqa: B006 - the same
+    ] = [128],  # noqa: B006 - typer shows it, and nothing changes it
     n_parallel: Annotated[
         list[int], typer.Option("--n-parallel", min=1, max=MAX_PARALLEL, help="Callers at once; can be repeated.")
-    ] = [1],  # noqa: B006 - the same
+    ] = [1],  # noqa: B006 - typer shows it, and nothing changes it
     repetitions: Annotated[int, typer.Option("-r", "--repetitions", min=1, help="How often each is measured.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one document, with every repetition.")] = False,
     verbose: VerboseOption = False,

@@ -31,7 +31,7 @@ def explain(error: Exception, command: str, arguments: Sequence[str]) -> str:
                 limit = text.removeprefix(theirs).partition(",")[0]
                 text = f"{ours}{limit}, not {_value_of(param.opts, arguments)!r:.80}"
         return f"{' / '.join(param.opts)}: {text}"
-    text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    text = error.format_message().rstrip(".")  # pyright: ignore[reportAttributeAccessIssue] - a UsageError, whose module depends on the version
     if "unexpected extra argument" in text:
         rest = text.partition("(s)")[2].strip(" ()")
         return f"unexpected: {rest:.80}. Text of several words needs quotes; {help_}"

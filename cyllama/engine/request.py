@@ -220,7 +220,7 @@ class Request(LeaseHolder):
         return self.prompt[start : start + limit]
 
     def draft(self, limit: int) -> Draft | None:
-        """Return a guess of at most ``limit`` tokens that follow its last one; ``None`` where there is none."""
+        """Return a guess of at most ``limit`` tokens that follow its last one; ``None`` if it has no draft."""
         if self.drafter is None or not self.answer.tokens:
             return None
         draft = self.drafter.draft(min(limit, self.reservation.max_tokens - len(self.answer.tokens) - 1))

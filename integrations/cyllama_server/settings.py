@@ -205,7 +205,7 @@ class ServerSettings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used: no file is read that was not named
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used: secrets are in named files
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where settings come from, the most important source first."""
         if cls.file is None:
