@@ -11,7 +11,7 @@ import pytest
 
 from cyllama.models import TINY_CHAT
 
-from ..support.browser import NEEDS_BROWSER, running_browser, send, wait_for_answer, wait_until
+from ..support.browser import NEEDS_BROWSER, SECONDS, running_browser, send, slow_network, wait_for_answer, wait_until
 from ..support.server import ServerProcess
 
 pytestmark = NEEDS_BROWSER
@@ -34,7 +34,7 @@ def open_page(browser: Any, server: ServerProcess) -> Iterator[OpenPage]:
 
     def open_page(url: str = server.url, *, connected: bool = True, **how: Any) -> Any:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **how}))
-        contexts[-1].set_default_timeout(120_000)  # milliseconds, after which something hangs
+        contexts[-1].set_default_timeout(1000 * SECONDS)
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -74,6 +74,10 @@ def session_of(server: ServerProcess, page: Any) -> dict[str, Any]:
     return next(each for each in model["sessions"] if each["conversation"] == name)
 
 
+#: The browser has kept a part of an answer.
+KEPT = r"""Object.values(localStorage).some((text) => /"content":"([^"\\]|\\.){20,}","busy"/.test(text))"""
+
+
 def figures(page: Any) -> str:
     return page.locator(".message footer").last.inner_text()
 
@@ -97,10 +101,11 @@ def test_an_answer_is_streamed_and_the_next_message_continues_its_session(page: 
 
 def test_pieces_of_an_answer_are_seen_before_its_end_and_it_can_be_stopped(page: Any, server: ServerProcess):
     change_requests(page, ignore_eos=True)
-    send(page, "Tell me a story.")
-    page.locator(".message[data-busy] .body", has_text=re.compile(".{20}")).wait_for()
-    assert page.locator("#messages").get_attribute("aria-busy") == "true"
-    page.locator("#stop").click()
+    with slow_network(page):
+        send(page, "Tell me a story.")
+        page.locator(".message[data-busy] .body", has_text=re.compile(".{20}")).wait_for()
+        assert page.locator("#messages").get_attribute("aria-busy") == "true"
+        page.locator("#stop").click()
     text = wait_for_answer(page)
     assert re.search("Stopped|The connection ended", figures(page))
     server.wait_for("cyllama_running", 0)
@@ -135,9 +140,10 @@ def test_chats_survive_a_reload_also_an_answer_that_was_not_complete(page: Any, 
     page.locator("#send:enabled").wait_for()
     assert wait_for_answer(page) == answer
     change_requests(page, ignore_eos=True)
-    send(page, "Tell me a story.")
-    wait_until(page, 'Object.values(localStorage).some((text) => /"content":"[^"]{20,}","busy"/.test(text))')
-    page.reload()
+    with slow_network(page):
+        send(page, "Tell me a story.")
+        wait_until(page, KEPT)
+        page.reload()
     page.locator("#send:enabled").wait_for()
     assert page.locator(".message").count() == 4
     assert re.search("Stopped|The connection ended", figures(page))
@@ -371,10 +377,11 @@ def test_all_of_it_works_with_the_keyboard(page: Any):
     page.keyboard.press("Enter")
     wait_for_answer(page)
     change_requests(page, ignore_eos=True)
-    page.keyboard.type("Tell me a story.")
-    page.keyboard.press("Enter")
-    page.locator(".message[data-busy]").wait_for()
-    page.keyboard.press("Escape")
+    with slow_network(page):
+        page.keyboard.type("Tell me a story.")
+        page.keyboard.press("Enter")
+        page.locator(".message[data-busy]").wait_for()
+        page.keyboard.press("Escape")
     page.locator("#send").wait_for()
     page.locator(".skip").focus()
     order = []
@@ -465,8 +472,9 @@ def test_texts_can_be_read_in_the_light_and_in_the_dark(open_page: OpenPage, sch
 def test_nothing_moves_for_those_who_ask_for_that(open_page: OpenPage):
     page = open_page(reduced_motion="reduce")
     change_requests(page, ignore_eos=True)
-    send(page, "Tell me a story.")
-    page.locator(".message[data-busy]").wait_for()
-    moving = page.evaluate("document.getAnimations().length")
-    page.keyboard.press("Escape")
+    with slow_network(page):
+        send(page, "Tell me a story.")
+        page.locator(".message[data-busy]").wait_for()
+        moving = page.evaluate("document.getAnimations().length")
+        page.keyboard.press("Escape")
     assert moving == 0

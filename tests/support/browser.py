@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 
 CHROMIUM = os.environ.get("CYLLAMA_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 """The path of the browser, if there is one."""
+
+SECONDS = 120  # after which something hangs
 
 NEEDS_BROWSER = [
     pytest.mark.browser,
@@ -43,8 +46,22 @@ def running_browser() -> Iterator[Browser]:
 
 def wait_until(page: Page, condition: str) -> None:
     """Wait until a JavaScript expression is true. The page's policy forbids Playwright's own function for that."""
+    deadline = time.monotonic() + SECONDS
     while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"never true: {condition}"
         page.wait_for_timeout(50)
+
+
+@contextmanager
+def slow_network(page: Page) -> Iterator[None]:
+    """Let a page receive some pieces of an answer a second: no answer ends meanwhile, however fast the model is."""
+    session = page.context.new_cdp_session(page)
+    conditions = {"offline": False, "latency": 0, "downloadThroughput": 32_768, "uploadThroughput": -1}
+    session.send("Network.emulateNetworkConditions", conditions)
+    try:
+        yield
+    finally:
+        session.detach()
 
 
 def send(page: Page, text: str) -> None:
