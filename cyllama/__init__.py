@@ -32,6 +32,7 @@ from .errors import (
     EventLoopError,
     ForkedError,
     GrammarError,
+    ImageError,
     MessageError,
     ModelAccessError,
     ModelDownloadError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .config import GenerationConfig, ModelConfig
     from .engine import SessionStats, Stats
     from .grammar import ResponseFormat
+    from .images import Image
     from .llm import LLM
     from .response import (
         FinishReason,
@@ -79,6 +81,7 @@ _MODULES = {
     "FinishReason": "response",
     "Function": "chat",
     "GenerationConfig": "config",
+    "Image": "images",
     "LLM": "llm",
     "Message": "chat",
     "MessageLike": "chat",
@@ -130,6 +133,8 @@ __all__ = [
     "Function",
     "GenerationConfig",
     "GrammarError",
+    "Image",
+    "ImageError",
     "Message",
     "MessageError",
     "MessageLike",

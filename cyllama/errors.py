@@ -125,6 +125,15 @@ class PromptTypeError(PromptError, TypeError):
     """
 
 
+class ImageError(PromptError):
+    """An image cannot be read: it is damaged, of another format, too large, or an address that is not fetched.
+
+    >>> Image.load(b"This is not an image.")
+    Traceback (most recent call last):
+    cyllama.errors.ImageError: the image is not a PNG, JPEG, WebP, GIF or BMP file: ...
+    """
+
+
 class ChatTemplateError(CyllamaError, ValueError):
     """The model's chat template refuses the messages, or there is none.
 

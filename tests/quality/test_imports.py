@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "load_errors",
         "models",
         "control_text",
+        "images",
     ),  # plain values, and text that is made of tokens
     ("grammar",),
     ("chat", "engine"),  # neither knows the other one
