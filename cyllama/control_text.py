@@ -10,20 +10,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from .llama.llama_cpp import LlamaModel, LlamaVocab, LlamaVocabType
+
+if TYPE_CHECKING:
+    from .images import Image
 
 # Noncharacters of Unicode, which are for use inside of a program. If a text has them, they are escaped.
 BREAK = "\ufdd0"
 _ESCAPE = "\ufdd1"
-_ESCAPED = {"\ufdd2": BREAK, "\ufdd3": _ESCAPE}
+IMAGE_MARK = "\ufdd4"  # before and after the digest of an image, in a marked text
+_ESCAPED = {"\ufdd2": BREAK, "\ufdd3": _ESCAPE, "\ufdd5": IMAGE_MARK}
+_TO_ESCAPED = {character: _ESCAPE + escaped for escaped, character in _ESCAPED.items()}
 _FIRST_STAND_IN = 0xE000  # what follows _ESCAPE in place of a character that is a control token
 
 _MARK = re.compile(f"{BREAK}|{_ESCAPE}(.)", re.DOTALL)
-_TO_ESCAPE = re.compile(f"[{BREAK}{_ESCAPE}]")
+_TO_ESCAPE = re.compile(f"[{BREAK}{_ESCAPE}{IMAGE_MARK}]")
 # The same characters as escapes of JSON. After an even number of backslashes, because "\\u" is not an escape.
 _ASCII_MARK = re.compile(r"(?<!\\)((?:\\\\)*)(?:\\u(fdd0)|\\u(fdd1)\\u([0-9a-f]{4}))", re.IGNORECASE)
 _ASCII_MARK_IN_TEXT = re.compile(r"\\(?=u[fF][dD][dD][01])")
@@ -53,19 +59,23 @@ class RenderedChat(str):
     """The prompt of a chat, as a text.
 
     Attributes:
-        marked: The same with what only spells control tokens broken, as :meth:`ControlText.runs` reads it.
+        marked: The same with what only spells control tokens broken, as :meth:`ControlText.runs` reads it. In the
+            place of an image, it has its digest between two of ``IMAGE_MARK``.
+        images: The images by their digests.
     """
 
     marked: str
+    images: Mapping[str, Image]
 
-    def __new__(cls, text: str, marked: str) -> RenderedChat:
+    def __new__(cls, text: str, marked: str, images: Mapping[str, Image] = MappingProxyType({})) -> RenderedChat:
         """Return the text of a prompt with its marked form."""
         result = super().__new__(cls, text)
         result.marked = marked
+        result.images = images
         return result
 
-    def __reduce__(self) -> tuple[type[RenderedChat], tuple[str, str]]:
-        return RenderedChat, (str(self), self.marked)
+    def __reduce__(self) -> tuple[type[RenderedChat], tuple[str, str, dict[str, Image]]]:
+        return RenderedChat, (str(self), self.marked, dict(self.images))
 
 
 class ControlText:
@@ -119,7 +129,7 @@ class ControlText:
         A mark stays only where the text would spell a control token without it.
         """
         if BREAK not in text and _ESCAPE not in text and "\\ufdd" not in text.lower():
-            return RenderedChat(text, text)
+            return RenderedChat(text, escape(text))
         text, breaks = self._unmark(_ASCII_MARK.sub(_from_ascii, text))
         broken = [i for i, end in self._spans(text) if bisect_right(breaks, 2 * i) < bisect_left(breaks, 2 * end)]
         return RenderedChat(text, self._break(text, broken))
@@ -223,7 +233,7 @@ class ControlText:
     @cached_property
     def _suspicious(self) -> re.Pattern[str]:
         ends = {text[i] for text in self._ids for i in (0, -1)}
-        return re.compile(f"{_one_of(ends | {BREAK, _ESCAPE}).pattern}|{_ASCII_MARK_IN_TEXT.pattern}")
+        return re.compile(f"{_one_of(ends | {*_TO_ESCAPED}).pattern}|{_ASCII_MARK_IN_TEXT.pattern}")
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where each text of a control token begins and ends. Where several begin, it is the longest."""
@@ -300,8 +310,8 @@ def _one_of(characters: set[str]) -> re.Pattern[str]:
 
 def escape(text: str) -> str:
     """Return a marked text in which every text of a control token means the token."""
-    if BREAK in text or _ESCAPE in text:
-        text = _TO_ESCAPE.sub(lambda match: f"{_ESCAPE}\ufdd2" if match[0] == BREAK else f"{_ESCAPE}\ufdd3", text)
+    if BREAK in text or _ESCAPE in text or IMAGE_MARK in text:
+        text = _TO_ESCAPE.sub(lambda match: _TO_ESCAPED[match[0]], text)
     return _ASCII_MARK_IN_TEXT.sub(lambda _: f"\\{BREAK}", text) if "\\" in text else text
 
 

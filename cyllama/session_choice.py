@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .chat import MessageLike, as_mapping
+from .chat import MessageLike, as_mapping, comparable
 from .engine.conversation import TENANT_END
 from .errors import SessionError
 from .exclusivity import Exclusivity
@@ -19,7 +19,7 @@ SessionChoice: TypeAlias = Literal["continue", "rewrite", "fork", "new", "none"]
 
 _HISTORY_NUMBER = "\x1f"
 _PROMPT_OPTIONS = ("tools", "chat_template", "chat_template_kwargs", "enable_thinking", "reasoning_effort")
-_MESSAGE_PARTS = ("role", "content", "name", "reasoning_content")  # what a prompt has of a message, besides its calls
+_MESSAGE_PARTS = ("role", "name", "reasoning_content")  # what a prompt has of a message, besides its content and calls
 
 
 class ConversationKey(NamedTuple):
@@ -75,7 +75,8 @@ def _fingerprint_of_message(message: object) -> int:
     calls = message.get("tool_calls") or ()
     calls = calls if isinstance(calls, (list, tuple)) else [calls]
     functions = [call.get("function") if isinstance(call, Mapping) else call for call in calls]
-    return _fingerprint([*(message.get(name) or None for name in _MESSAGE_PARTS), functions])
+    content = comparable(message.get("content") or None)
+    return _fingerprint([*(message.get(name) or None for name in _MESSAGE_PARTS), content, functions])
 
 
 def _fingerprint(value: object) -> int:

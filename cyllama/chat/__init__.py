@@ -2,6 +2,7 @@
 
 from .messages import Function, Message, MessageLike, Role, ToolCall, as_mapping, check_messages
 from .parser import ChatDelta, ChatParser, FunctionDelta, MessageBuilder, ToolCallDelta, add_up
+from .parts import comparable
 from .plan import ChatPlan
 from .reasoning import ReasoningBudget
 from .response import ChatFinishReason, ChatResponse
@@ -39,6 +40,7 @@ __all__ = [
     "check_tool_choice",
     "check_tools",
     "check_variables",
+    "comparable",
     "grammar_sampler",
     "plan_samplers",
     "prepare",

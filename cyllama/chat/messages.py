@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ..errors import MessageError, PromptError
+from ..images import Image
+from .parts import images_of, read_content, text_of
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -62,7 +64,8 @@ class Message(_Part):
 
     Attributes:
         role: Author of the message: "system", "developer", "user", "assistant" or "tool".
-        content: The text. Parts of one, ``{"type": "text", "text": ...}``, are accepted and become its lines.
+        content: The text. Parts are accepted: ``{"type": "text", "text": ...}``, which become its lines, and images,
+            ``{"type": "image", "image": ...}``, which are in :attr:`images`.
         tool_calls: The tools that the assistant calls.
         reasoning_content: The assistant's reasoning before it answered.
         name: Name of a tool, or of a participant.
@@ -79,30 +82,49 @@ class Message(_Part):
     name: str | None = None
     tool_call_id: str | None = None
 
+    _parts: list[dict[str, Any]] = PrivateAttr(default_factory=list)  # of a content with images
+
     def __init__(self, /, **fields: Any) -> None:
         """Raise :class:`MessageError` for what is not a message."""
+        content = fields.get("content", "")
+        if content is None or isinstance(content, (list, tuple)):
+            content = read_content(content, "the message")
+            fields["content"] = content if isinstance(content, str) else text_of(content)
         try:
             super().__init__(**fields)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             place = ".".join(map(str, first["loc"]))
             raise MessageError(f"{place}: {first['msg']}, not {first['input']!r:.80}") from None
+        if isinstance(content, list) and images_of(content):
+            self._parts = content
 
-    @field_validator("content", mode="before")
-    @classmethod
-    def _parts_are_lines(cls, content: Any) -> Any:
-        if content is None or isinstance(content, (list, tuple)):
-            parts = _content(content, "the message")
-            return parts if isinstance(parts, str) else "\n".join(part["text"] for part in parts)
-        return content
+    @property
+    def images(self) -> list[Image]:
+        """The images of its content, in their order.
+
+        >>> red = Image(bytes([255, 0, 0]), width=1, height=1)
+        >>> parts = [{"type": "image", "image": red}, {"type": "text", "text": "A color"}]
+        >>> message = Message(role="user", content=parts)
+        >>> message.content, message.images
+        ('A color', [Image(width=1, height=1)])
+        """
+        return images_of(self._parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the message as a dict in OpenAI's format; :meth:`from_dict` reads it.
+        """Return the message as a dict in OpenAI's format; :meth:`from_dict` reads it. Images are data URLs in it.
 
         >>> Message(role="user", content="Hello").to_dict()
         {'role': 'user', 'content': 'Hello'}
         """
-        result: dict[str, Any] = {"role": self.role, "content": self.content}
+        result = self._as_dict()
+        if self._parts:
+            result["content"] = [_openai_part(part) for part in self._parts]
+        return result
+
+    def _as_dict(self) -> dict[str, Any]:
+        """Return the message as a dict in which images are values."""
+        result: dict[str, Any] = {"role": self.role, "content": self._parts or self.content}
         if self.tool_calls:
             result["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         for name in ("reasoning_content", "name", "tool_call_id"):
@@ -118,12 +140,18 @@ class Message(_Part):
         'Hello'
 
         Args:
-            message: The dict. Its content may be a list of parts of text.
+            message: The dict. Its content may be a list of parts, texts and images.
 
         Raises:
             MessageError: It is not a valid message.
         """
         return cls(**_normalize(message, "the message"))
+
+
+def _openai_part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] == "text":
+        return part
+    return {"type": "image_url", "image_url": {"url": part["image"].to_data_url()}}
 
 
 class HasMessage(Protocol):
@@ -144,7 +172,7 @@ def as_mapping(message: object) -> object:
     if isinstance(of_answer := getattr(message, "message", None), Message):
         message = of_answer
     if isinstance(message, Message):
-        return message.to_dict()
+        return message._as_dict()
     return (
         message.model_dump(exclude_none=True)
         if isinstance(message, BaseModel) and hasattr(message, "role")
@@ -158,8 +186,9 @@ def check_messages(messages: Sequence[MessageLike]) -> list[dict[str, Any]]:
     Tool results without an id belong to the calls in their order; calls without an id get one.
 
     Raises:
-        MessageError: There are none, or a role does not exist, or content is missing or no text, or a tool's result
-            does not belong to a call.
+        MessageError: There are none, or a role does not exist, or content is missing or neither text nor image, or a
+            tool's result does not belong to a call.
+        ImageError: An image cannot be read.
         PromptError: A text has lone surrogates.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
@@ -214,7 +243,9 @@ def _normalize(message: object, where: str) -> dict[str, Any]:
     content = message.get("content")
     if content is None and (not calls or role != "assistant"):
         raise MessageError(f"{where} has no content")
-    result["content"] = _content(content, where)
+    result["content"] = read_content(content, where)
+    if role == "assistant" and images_of(result["content"]):
+        raise MessageError(f"{where} has an image, which only a user, a tool or the system shows, not an assistant")
     if calls:
         if not isinstance(calls, Sequence) or isinstance(calls, (str, bytes)):
             raise MessageError(
@@ -230,28 +261,6 @@ def _normalize(message: object, where: str) -> dict[str, Any]:
         if value:
             result[key] = value
     return result
-
-
-def _content(content: object, where: str) -> str | list[dict[str, Any]]:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
-        raise MessageError(f"the content of {where} is a str, not {type(content).__name__}: {content!r:.80}")
-    parts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        text = part.get("text") if isinstance(part, Mapping) else None
-        if kind != "text":
-            raise MessageError(
-                f"the content of {where} has a part of type {kind!r:.80}: only text can be read, "
-                '{"type": "text", "text": ...}'
-            )
-        if not isinstance(text, str):
-            raise MessageError(f"the content of {where} has a part whose text is not a str: {text!r:.80}")
-        parts.append({"type": "text", "text": text})
-    return parts
 
 
 def _tool_call(call: object, where: str) -> dict[str, Any]:

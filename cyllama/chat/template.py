@@ -13,6 +13,7 @@ from ..llama.llama_cpp import LlamaModel
 from . import planning
 from .compiled_templates import CompiledTemplates
 from .continuation import continue_plan
+from .media import PlacedImages
 from .merging import Messages
 from .messages import MessageLike, check_messages
 from .plan import ChatPlan
@@ -64,7 +65,8 @@ class ChatTemplates(CompiledTemplates):
         """
         variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort)
         wanted = continue_final_message if add_generation_prompt or continue_final_message else False
-        checked, offered = check_messages(messages), check_tools(tools)
+        images, offered = PlacedImages(check_messages(messages)), check_tools(tools)
+        checked = images.messages
         before, prefill = split_prefill(checked, wanted)
         variables = _while_reasoning(variables, prefill)
 
@@ -72,13 +74,14 @@ class ChatTemplates(CompiledTemplates):
             return Chat(self, list(chosen), offered, chat_template, variables)
 
         if prefill is None:
-            return new_chat(before).render(add_generation_prompt=add_generation_prompt)[0]
+            return images.in_prompt(new_chat(before).render(add_generation_prompt=add_generation_prompt)[0])
         try:
-            return _continuation(prefill, new_chat(before or _NOTHING_SAID), new_chat(checked))[0]
+            prompt = _continuation(prefill, new_chat(before or _NOTHING_SAID), new_chat(checked))[0]
         except MessageError:
             if continue_final_message:
                 raise
-            return new_chat(checked).render()[0]
+            prompt = new_chat(checked).render()[0]
+        return images.in_prompt(prompt)
 
     # Long by its arguments: each is an option of a chat.
     def prepare(
@@ -137,7 +140,8 @@ class ChatTemplates(CompiledTemplates):
                 "an answer fits one grammar: pass grammar without response_format, and tools with tool_choice='none'"
             )
         variables = check_variables(chat_template_kwargs, enable_thinking, reasoning_effort, reasoning_budget)
-        history = check_messages(messages)
+        images = PlacedImages(check_messages(messages))
+        history = images.messages
         before, prefill = split_prefill(history, continue_final_message)
         variables = _while_reasoning(variables, prefill)
 
@@ -150,16 +154,17 @@ class ChatTemplates(CompiledTemplates):
             return planning.plain(chat, grammar) if expected is None else planning.with_format(chat, expected)
 
         if prefill is None:
-            return plan(new_chat(before))
+            return images.in_plan(plan(new_chat(before)))
         chat = new_chat(before or _NOTHING_SAID)
         begun = plan(chat)
         try:
             prompt, ways = _continuation(prefill, chat, new_chat(history))
-            return continue_plan(begun, prefill, prompt, ways, self._model.vocab)
+            begun = continue_plan(begun, prefill, prompt, ways, self._model.vocab)
         except MessageError:
             if continue_final_message:
                 raise
-            return plan(new_chat(history))  # the answer is a message of its own
+            begun = plan(new_chat(history))  # the answer is a message of its own
+        return images.in_plan(begun)
 
 
 def render(model: LlamaModel, messages: Sequence[MessageLike], **options: Any) -> str:

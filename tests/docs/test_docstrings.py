@@ -47,9 +47,11 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def members(cls: type) -> dict[str, Any]:
     """Return what a class offers to its users, except what it inherits from other packages."""
     found: dict[str, Any] = {}
+    made = {"model_post_init"}  # by pydantic, for a class with private attributes
     for base in reversed(cls.__mro__):
         if base.__module__.partition(".")[0] in ("cyllama", "langchain_cyllama"):
             found |= {name: member for name, member in vars(base).items() if name in CALLS or not name.startswith("_")}
+            found = {name: member for name, member in found.items() if name not in made}
     return {name: member for name, member in found.items() if isinstance(member, DESCRIBED) or callable(member)}
 
 
