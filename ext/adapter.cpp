@@ -70,7 +70,7 @@ std::shared_ptr<AdapterHandle> load_adapter(const std::shared_ptr<ModelHandle> &
     return handle;
 }
 
-bool is_closed(const LlamaAdapterLora & self) { return !self.handle || self.handle->model->closed(); }
+bool adapter_is_closed(const LlamaAdapterLora & self) { return !self.handle || self.handle->model->closed(); }
 
 nb::dict metadata_dict(const LlamaAdapterLora & self) {
     nb::dict result;
@@ -80,9 +80,10 @@ nb::dict metadata_dict(const LlamaAdapterLora & self) {
     return result;
 }
 
-nb::str repr(nb::object self) {
-    return is_closed(nb::cast<LlamaAdapterLora &>(self)) ? nb::str("<LlamaAdapterLora (closed)>")
-                                                         : nb::str("<LlamaAdapterLora from {}>").format(self.attr("path"));
+nb::str adapter_repr(nb::object self) {
+    return adapter_is_closed(nb::cast<LlamaAdapterLora &>(self))
+               ? nb::str("<LlamaAdapterLora (closed)>")
+               : nb::str("<LlamaAdapterLora from {}>").format(self.attr("path"));
 }
 
 } // namespace
@@ -90,7 +91,7 @@ nb::str repr(nb::object self) {
 AdapterHandle::~AdapterHandle() { model->adapters.free(adapter); }
 
 std::shared_ptr<AdapterHandle> open_adapter(const LlamaAdapterLora & adapter) {
-    if (is_closed(adapter)) {
+    if (adapter_is_closed(adapter)) {
         throw std::runtime_error(adapter.handle ? "the model is closed" : "the adapter is closed");
     }
     return adapter.handle;
@@ -134,7 +135,7 @@ void init_adapter(nb::module_ & m) {
 
             Closing a closed adapter does nothing; every other use of it raises RuntimeError.
             )doc")
-        .def_prop_ro("closed", &is_closed, "Whether it, or its model, was closed.")
+        .def_prop_ro("closed", &adapter_is_closed, "Whether it, or its model, was closed.")
         .def(
             "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaAdapterLora"))
         .def(
@@ -148,5 +149,5 @@ void init_adapter(nb::module_ & m) {
         .def_prop_ro(
             "alora_invocation_tokens", [](const LlamaAdapterLora & self) { return open_adapter(self)->invocation_tokens; },
             "Token ids behind which an activated LoRA (aLoRA) takes effect; empty for any other adapter.")
-        .def("__repr__", &repr);
+        .def("__repr__", &adapter_repr);
 }

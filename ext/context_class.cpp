@@ -44,12 +44,12 @@ void close_context(LlamaContext & self) {
     }
 }
 
-bool is_closed(const LlamaContext & self) {
+bool context_is_closed(const LlamaContext & self) {
     Guard guard(*self.handle, "context");
     return self.handle->context == nullptr;
 }
 
-nb::str repr(nb::object self) {
+nb::str context_repr(nb::object self) {
     const auto & context = nb::cast<const LlamaContext &>(self);
     Guard guard(*context.handle, "context");
     llama_context * c = context.handle->context;
@@ -80,7 +80,7 @@ void set_causal_attn(const LlamaContext & self, bool causal_attn) {
 }
 
 // A property that reads one value of the context.
-template <auto function> auto read() {
+template <auto function> auto context_value() {
     return [](const LlamaContext & self) { return function(ContextUse(self).get()); };
 }
 
@@ -105,28 +105,29 @@ void init_life(nb::class_<LlamaContext> & context) {
             Waits for a decode in another thread. Closing a closed context does nothing; every other use of it raises
             RuntimeError.
             )doc")
-        .def_prop_ro("closed", &is_closed, "Whether it, or its model, was closed.")
+        .def_prop_ro("closed", &context_is_closed, "Whether it, or its model, was closed.")
         .def(
             "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> LlamaContext"))
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
-        .def("__repr__", &repr);
+        .def("__repr__", &context_repr);
 }
 
 void init_properties(nb::class_<LlamaContext> & context) {
     context
-        .def_prop_ro("n_ctx", read<llama_n_ctx>(), "Tokens that fit in all sequences, padded by llama.cpp (llama_n_ctx).")
-        .def_prop_ro("n_ctx_seq", read<llama_n_ctx_seq>(), "Tokens that fit in one sequence (llama_n_ctx_seq).")
-        .def_prop_ro("n_batch", read<llama_n_batch>(), "Most tokens of one decode() (llama_n_batch).")
-        .def_prop_ro("n_ubatch", read<llama_n_ubatch>(), "Most tokens that are computed at once (llama_n_ubatch).")
-        .def_prop_ro("n_seq_max", read<llama_n_seq_max>(), "Number of sequences (llama_n_seq_max).")
-        .def_prop_ro("n_rs_seq", read<llama_n_rs_seq>(),
+        .def_prop_ro("n_ctx", context_value<llama_n_ctx>(),
+                     "Tokens that fit in all sequences, padded by llama.cpp (llama_n_ctx).")
+        .def_prop_ro("n_ctx_seq", context_value<llama_n_ctx_seq>(), "Tokens that fit in one sequence (llama_n_ctx_seq).")
+        .def_prop_ro("n_batch", context_value<llama_n_batch>(), "Most tokens of one decode() (llama_n_batch).")
+        .def_prop_ro("n_ubatch", context_value<llama_n_ubatch>(), "Most tokens that are computed at once (llama_n_ubatch).")
+        .def_prop_ro("n_seq_max", context_value<llama_n_seq_max>(), "Number of sequences (llama_n_seq_max).")
+        .def_prop_ro("n_rs_seq", context_value<llama_n_rs_seq>(),
                      "Snapshots of the recurrent state that are kept for each sequence (llama_n_rs_seq).")
-        .def_prop_ro("n_threads", read<llama_n_threads>(), "Threads that compute single tokens (llama_n_threads).")
-        .def_prop_ro("n_threads_batch", read<llama_n_threads_batch>(),
+        .def_prop_ro("n_threads", context_value<llama_n_threads>(), "Threads that compute single tokens (llama_n_threads).")
+        .def_prop_ro("n_threads_batch", context_value<llama_n_threads_batch>(),
                      "Threads that compute batches of tokens (llama_n_threads_batch).")
-        .def_prop_ro("pooling_type", read<llama_pooling_type>(), "How embeddings are pooled (llama_pooling_type).")
+        .def_prop_ro("pooling_type", context_value<llama_pooling_type>(), "How embeddings are pooled (llama_pooling_type).")
         .def_prop_ro(
             "has_memory", [](const LlamaContext & self) { return llama_get_memory(ContextUse(self).get()) != nullptr; },
             "Whether it keeps what it decoded. The context of a model that only makes embeddings does not.");

@@ -64,19 +64,19 @@ bool is_causal(const LlamaModel & self) {
     return self.handle->causal;
 }
 
-nb::str repr(nb::object self) {
+nb::str model_repr(nb::object self) {
     return nb::cast<LlamaModel &>(self).handle->closed()
                ? nb::str("<LlamaModel (closed)>")
                : nb::str("<LlamaModel {} from {}>").format(self.attr("desc"), self.attr("path"));
 }
 
 // A property that reads one value of the model.
-template <auto function> auto read() {
+template <auto function> auto model_value() {
     return [](const LlamaModel & self) { return function(ModelUse(self.handle).get()); };
 }
 
 // The same for a value that llama.cpp reads from the first layer, which vocab_only does not load.
-template <auto function> auto read_layer() {
+template <auto function> auto first_layer_value() {
     return [](const LlamaModel & self) {
         ModelUse model(self.handle);
         return llama_model_n_layer(model.get()) > 0 ? function(model.get()) : 0;
@@ -121,7 +121,7 @@ void init_life(nb::class_<LlamaModel> & model) {
         .def(
             "__exit__", [](nb::object self, nb::args) { self.attr("close")(); },
             nb::sig("def __exit__(self, *args: object) -> None"))
-        .def("__repr__", &repr);
+        .def("__repr__", &model_repr);
 }
 
 // Long: a list of bindings.
@@ -169,33 +169,37 @@ void init_content(nb::class_<LlamaModel> & model) {
 
             Empty with vocab_only.
             )doc")
-        .def_prop_ro("size", read<llama_model_size>(), "Size of all tensors, in bytes.")
-        .def_prop_ro("n_params", read<llama_model_n_params>(), "Number of parameters.");
+        .def_prop_ro("size", model_value<llama_model_size>(), "Size of all tensors, in bytes.")
+        .def_prop_ro("n_params", model_value<llama_model_n_params>(), "Number of parameters.");
 }
 
 void init_architecture(nb::class_<LlamaModel> & model) {
-    model.def_prop_ro("n_ctx_train", read<llama_model_n_ctx_train>(), "Context length of the training, in tokens.")
-        .def_prop_ro("n_positions", read<n_learned_positions>(),
+    model.def_prop_ro("n_ctx_train", model_value<llama_model_n_ctx_train>(), "Context length of the training, in tokens.")
+        .def_prop_ro("n_positions", model_value<n_learned_positions>(),
                      "Number of learned position embeddings: the most tokens of a sequence. 0 where positions are\n"
                      "computed (RoPE, ALiBi, a recurrent state), so that they do not limit a sequence.")
-        .def_prop_ro("n_embd", read<llama_model_n_embd>(), "Width of the embeddings.")
-        .def_prop_ro("n_embd_inp", read<llama_model_n_embd_inp>(), "Width of the input embeddings.")
-        .def_prop_ro("n_embd_out", read<llama_model_n_embd_out>(), "Width of the output embeddings.")
-        .def_prop_ro("n_layer", read<llama_model_n_layer>(), "Number of layers.")
-        .def_prop_ro("n_layer_nextn", read<llama_model_n_layer_nextn>(), "Number of layers for multi-token prediction.")
-        .def_prop_ro("n_head", read_layer<llama_model_n_head>(), "Number of attention heads; 0 with vocab_only.")
-        .def_prop_ro("n_head_kv", read_layer<llama_model_n_head_kv>(), "Number of key-value heads; 0 with vocab_only.")
-        .def_prop_ro("n_swa", read<llama_model_n_swa>(), "Sliding window in tokens; 0 if there is none.")
-        .def_prop_ro("rope_freq_scale_train", read<llama_model_rope_freq_scale_train>(),
+        .def_prop_ro("n_embd", model_value<llama_model_n_embd>(), "Width of the embeddings.")
+        .def_prop_ro("n_embd_inp", model_value<llama_model_n_embd_inp>(), "Width of the input embeddings.")
+        .def_prop_ro("n_embd_out", model_value<llama_model_n_embd_out>(), "Width of the output embeddings.")
+        .def_prop_ro("n_layer", model_value<llama_model_n_layer>(), "Number of layers.")
+        .def_prop_ro("n_layer_nextn", model_value<llama_model_n_layer_nextn>(),
+                     "Number of layers for multi-token prediction.")
+        .def_prop_ro("n_head", first_layer_value<llama_model_n_head>(), "Number of attention heads; 0 with vocab_only.")
+        .def_prop_ro("n_head_kv", first_layer_value<llama_model_n_head_kv>(),
+                     "Number of key-value heads; 0 with vocab_only.")
+        .def_prop_ro("n_swa", model_value<llama_model_n_swa>(), "Sliding window in tokens; 0 if there is none.")
+        .def_prop_ro("rope_freq_scale_train", model_value<llama_model_rope_freq_scale_train>(),
                      "Scale of the RoPE frequencies in the training.")
-        .def_prop_ro("has_encoder", read<llama_model_has_encoder>(), "Whether it has an encoder: see LlamaContext.encode.")
-        .def_prop_ro("has_decoder", read<llama_model_has_decoder>(), "Whether it has a decoder, to generate with.")
-        .def_prop_ro("decoder_start_token", read<llama_model_decoder_start_token>(),
+        .def_prop_ro("has_encoder", model_value<llama_model_has_encoder>(),
+                     "Whether it has an encoder: see LlamaContext.encode.")
+        .def_prop_ro("has_decoder", model_value<llama_model_has_decoder>(), "Whether it has a decoder, to generate with.")
+        .def_prop_ro("decoder_start_token", model_value<llama_model_decoder_start_token>(),
                      "First token of the output of an encoder-decoder model, or -1.")
-        .def_prop_ro("is_recurrent", read<llama_model_is_recurrent>(), "Whether it is recurrent (Mamba, RWKV, ...).")
-        .def_prop_ro("is_hybrid", read<llama_model_is_hybrid>(), "Whether it has both attention and recurrent layers.")
+        .def_prop_ro("is_recurrent", model_value<llama_model_is_recurrent>(), "Whether it is recurrent (Mamba, RWKV, ...).")
+        .def_prop_ro("is_hybrid", model_value<llama_model_is_hybrid>(),
+                     "Whether it has both attention and recurrent layers.")
         .def_prop_ro("is_causal", &is_causal, "Whether a token attends to earlier ones only, as generation needs.")
-        .def_prop_ro("is_diffusion", read<llama_model_is_diffusion>(), "Whether it is a diffusion model.");
+        .def_prop_ro("is_diffusion", model_value<llama_model_is_diffusion>(), "Whether it is a diffusion model.");
 }
 
 } // namespace

@@ -166,7 +166,7 @@ uint32_t seed_of(const LlamaSampler & self) {
     return llama_sampler_get_seed(self.handle->sampler);
 }
 
-std::string repr(const LlamaSampler & self) {
+std::string sampler_repr(const LlamaSampler & self) {
     {
         Guard guard(*self.handle, "sampler");
         if (!self.handle->sampler) {
@@ -210,7 +210,7 @@ void init_methods(nb::class_<LlamaSampler> & sampler) {
         .def_prop_ro("seed", &seed_of, "The seed in use; 0xFFFFFFFF if there is none (llama_sampler_get_seed).")
         .def_prop_ro("names", &names, "llama.cpp's names of the samplers that it consists of.")
         .def("__len__", [](const LlamaSampler & self) { return names(self).size(); })
-        .def("__repr__", &repr);
+        .def("__repr__", &sampler_repr);
 }
 
 } // namespace

@@ -144,7 +144,7 @@ std::vector<llama_token> suppress_tokens(const LlamaVocab & self) {
 }
 
 // A property that reads one value of the vocabulary.
-template <auto function> auto read() {
+template <auto function> auto vocab_value() {
     return [](const LlamaVocab & self) { return function(ModelUse(self.handle).vocab()); };
 }
 
@@ -217,9 +217,9 @@ void init_conversions(nb::class_<LlamaVocab> & vocab) {
 }
 
 void init_tokens(nb::class_<LlamaVocab> & vocab) {
-    vocab.def_prop_ro("type", read<llama_vocab_type>(), "The kind of tokenizer.")
-        .def_prop_ro("n_tokens", read<llama_vocab_n_tokens>(), "Number of tokens.")
-        .def("__len__", read<llama_vocab_n_tokens>())
+    vocab.def_prop_ro("type", vocab_value<llama_vocab_type>(), "The kind of tokenizer.")
+        .def_prop_ro("n_tokens", vocab_value<llama_vocab_n_tokens>(), "Number of tokens.")
+        .def("__len__", vocab_value<llama_vocab_n_tokens>())
         .def("get_score", read_token<llama_vocab_get_score>(), nb::arg("token"),
              "Return the score of a token. Raises ValueError if there is no such token.")
         .def("get_attr", &attributes_of, nb::arg("token"),
@@ -236,22 +236,22 @@ void init_tokens(nb::class_<LlamaVocab> & vocab) {
                 Pairs of a token id and its text.
             )doc")
         .def("suppress_tokens", &suppress_tokens, "Return the ids of tokens that the model says must not be sampled.")
-        .def_prop_ro("bos", read<llama_vocab_bos>(), "Token that begins a sequence, or -1.")
-        .def_prop_ro("eos", read<llama_vocab_eos>(), "Token that ends a sequence, or -1.")
-        .def_prop_ro("eot", read<llama_vocab_eot>(), "Token that ends a turn of a chat, or -1.")
-        .def_prop_ro("sep", read<llama_vocab_sep>(), "Separator token, or -1.")
-        .def_prop_ro("nl", read<llama_vocab_nl>(), "Newline token, or -1.")
-        .def_prop_ro("pad", read<llama_vocab_pad>(), "Padding token, or -1.")
-        .def_prop_ro("mask", read<llama_vocab_mask>(), "Mask token, or -1.")
-        .def_prop_ro("fim_pre", read<llama_vocab_fim_pre>(), "Fill-in-the-middle: token before the prefix, or -1.")
-        .def_prop_ro("fim_suf", read<llama_vocab_fim_suf>(), "Fill-in-the-middle: token before the suffix, or -1.")
-        .def_prop_ro("fim_mid", read<llama_vocab_fim_mid>(), "Fill-in-the-middle: token before the middle, or -1.")
-        .def_prop_ro("fim_pad", read<llama_vocab_fim_pad>(), "Fill-in-the-middle: padding token, or -1.")
-        .def_prop_ro("fim_rep", read<llama_vocab_fim_rep>(), "Fill-in-the-middle: token before a repository, or -1.")
-        .def_prop_ro("fim_sep", read<llama_vocab_fim_sep>(), "Fill-in-the-middle: token between files, or -1.")
-        .def_prop_ro("add_bos", read<llama_vocab_get_add_bos>(), "Whether `tokenize` adds BOS to a text.")
-        .def_prop_ro("add_eos", read<llama_vocab_get_add_eos>(), "Whether `tokenize` adds EOS to a text.")
-        .def_prop_ro("add_sep", read<llama_vocab_get_add_sep>(), "Whether the model separates two texts by `sep`.");
+        .def_prop_ro("bos", vocab_value<llama_vocab_bos>(), "Token that begins a sequence, or -1.")
+        .def_prop_ro("eos", vocab_value<llama_vocab_eos>(), "Token that ends a sequence, or -1.")
+        .def_prop_ro("eot", vocab_value<llama_vocab_eot>(), "Token that ends a turn of a chat, or -1.")
+        .def_prop_ro("sep", vocab_value<llama_vocab_sep>(), "Separator token, or -1.")
+        .def_prop_ro("nl", vocab_value<llama_vocab_nl>(), "Newline token, or -1.")
+        .def_prop_ro("pad", vocab_value<llama_vocab_pad>(), "Padding token, or -1.")
+        .def_prop_ro("mask", vocab_value<llama_vocab_mask>(), "Mask token, or -1.")
+        .def_prop_ro("fim_pre", vocab_value<llama_vocab_fim_pre>(), "Fill-in-the-middle: token before the prefix, or -1.")
+        .def_prop_ro("fim_suf", vocab_value<llama_vocab_fim_suf>(), "Fill-in-the-middle: token before the suffix, or -1.")
+        .def_prop_ro("fim_mid", vocab_value<llama_vocab_fim_mid>(), "Fill-in-the-middle: token before the middle, or -1.")
+        .def_prop_ro("fim_pad", vocab_value<llama_vocab_fim_pad>(), "Fill-in-the-middle: padding token, or -1.")
+        .def_prop_ro("fim_rep", vocab_value<llama_vocab_fim_rep>(), "Fill-in-the-middle: token before a repository, or -1.")
+        .def_prop_ro("fim_sep", vocab_value<llama_vocab_fim_sep>(), "Fill-in-the-middle: token between files, or -1.")
+        .def_prop_ro("add_bos", vocab_value<llama_vocab_get_add_bos>(), "Whether `tokenize` adds BOS to a text.")
+        .def_prop_ro("add_eos", vocab_value<llama_vocab_get_add_eos>(), "Whether `tokenize` adds EOS to a text.")
+        .def_prop_ro("add_sep", vocab_value<llama_vocab_get_add_sep>(), "Whether the model separates two texts by `sep`.");
 }
 
 } // namespace
