@@ -265,6 +265,7 @@ def test_a_thread_that_is_told_to_stop_before_it_looks_into_its_inbox_does_not_w
     assert len(llm.embed("Hello")) > 0
 
 
+@pytest.mark.usefixtures("long_quanta")
 def test_a_callback_may_close_while_others_generate_and_wait(eight: LLM):
     with held(eight):
         streams = start_endless(eight, 7)
