@@ -1,0 +1,124 @@
+"""Products of quantized matrices: kernels of cyllama's own multiply as ggml's functions do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel
+
+from ..support.contexts import make_params
+from ..support.random_models import finish
+
+TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q6_K")
+#: Of each type, the bytes of a block, and where its 16-bit scales are.
+SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q8_0": [0], "Q4_K": [0, 2], "Q6_K": [208]}
+N_EMBEDDED = 16
+
+
+def random_matrix(kind: gguf.GGMLQuantizationType, n_columns: int, width: int, seed: int) -> np.ndarray:
+    """Return the bytes of a matrix, a line for each column: any bits, with scales of a usual size."""
+    rng = np.random.default_rng(seed)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = rng.integers(0, 256, (n_columns, width // block, size), np.uint8)
+    for place in SCALES[kind.name]:
+        scales = rng.uniform(-0.01, 0.01, (n_columns, width // block, 1)).astype(np.float16)
+        blocks[:, :, place : place + 2] = scales.view(np.uint8)
+    return blocks.reshape(n_columns, -1)
+
+
+def write_model(path: Path, matrix: np.ndarray, kind: gguf.GGMLQuantizationType, width: int) -> Path:
+    """Write a model whose logits are the normalized embedding of the token, times a matrix."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_vocab_size(len(matrix))
+    writer.add_context_length(512)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(1)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_key_length(2)
+    writer.add_value_length(2)
+    writer.add_rope_dimension_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    embeddings = np.zeros((len(matrix), width), np.float32)
+    embeddings[:N_EMBEDDED] = np.random.default_rng(1).standard_normal((N_EMBEDDED, width))
+    writer.add_tensor("token_embd.weight", embeddings)
+    writer.add_tensor("output.weight", matrix, raw_dtype=kind)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for norm in ("attn_norm", "ffn_norm"):
+        writer.add_tensor(f"blk.0.{norm}.weight", np.ones(width, np.float32))
+    for name, n_out, n_in in (
+        ("attn_q", 2, width),
+        ("attn_k", 2, width),
+        ("attn_v", 2, width),
+        ("attn_output", width, 2),
+        ("ffn_gate", 1, width),
+        ("ffn_up", 1, width),
+        ("ffn_down", width, 1),
+    ):
+        writer.add_tensor(f"blk.0.{name}.weight", np.zeros((n_out, n_in), np.float32))
+    return finish(writer, path)
+
+
+def logits(path: Path, n_tokens: int, n_threads: int) -> np.ndarray:
+    """Return the logits after every token."""
+    params = make_params(n_outputs_max=n_tokens, n_threads=n_threads, n_threads_batch=n_threads)
+    with LlamaModel(path) as model, LlamaContext(model, params) as context:
+        batch = LlamaBatch(n_tokens)
+        for position in range(n_tokens):
+            batch.add(position % N_EMBEDDED, position, logits=True)
+        assert context.decode(batch) == 0
+        return np.array([context.get_logits_ith(i) for i in range(n_tokens)])
+
+
+def check(folder: Path, name: str, n_columns: int, width: int, n_tokens: int, n_threads: int, seed: int) -> None:
+    """Compare a product with that of a matrix of one more column, which no kernel of cyllama's handles.
+
+    Both multiply the same integers; what differs is the order in which 32-bit floats are added.
+    """
+    kind = gguf.GGMLQuantizationType[name]
+    matrix = random_matrix(kind, n_columns + 1, width, seed)
+    ours = logits(write_model(folder / "ours.gguf", matrix[:-1], kind, width), n_tokens, n_threads)
+    ggml = logits(write_model(folder / "ggml.gguf", matrix, kind, width), n_tokens, n_threads)
+    assert ggml.std() > 0.1
+    assert np.abs(ours - ggml[:, :-1]).max() < 1e-4 * np.abs(ggml).max()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the models of all examples are written."""
+    return tmp_path_factory.mktemp("products")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(TYPES),
+    n_columns=st.one_of(st.integers(2, 30).map(lambda n: 16 * n), st.integers(N_EMBEDDED, 400)),
+    n_blocks=st.integers(1, 5),
+    n_tokens=st.integers(1, 40),
+    n_threads=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_products_are_those_of_ggml(
+    folder: Path, name: str, n_columns: int, n_blocks: int, n_tokens: int, n_threads: int, seed: int
+):
+    block, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
+    check(folder, name, n_columns, n_blocks * block, n_tokens, n_threads, seed)
+
+
+@pytest.mark.parametrize("n_tokens", [1, 2, 3, 4, 5, 8, 9, 16, 17, 31])
+@pytest.mark.parametrize("name", TYPES)
+def test_any_number_of_tokens(folder: Path, name: str, n_tokens: int):
+    check(folder, name, 96, 768, n_tokens, 2, n_tokens)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_longer_than_a_kernel_multiplies_at_once(folder: Path, name: str):
+    check(folder, name, 48, 8192 + 512, 6, 1, 0)
