@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import CyllamaError, MessageError
+from ..errors import CyllamaError, ImageError, MessageError
 from ..images import Image
 
 _IMAGES = ("image", "image_url")
@@ -64,9 +64,15 @@ def read_image(part: Mapping[str, Any], name: str) -> Image:
         ConfigTypeError: It is of no type that can be read.
     """
     if part["type"] == "image":
-        if part.get("image") is None:
+        source = part.get("image")
+        if source is None:
             raise MessageError(f'{name} is missing: expected {{"type": "image", "image": PATH, BYTES OR IMAGE}}')
-        return Image.load(part["image"], name=name)
+        if isinstance(source, str) and not source.startswith("data:"):  # messages may come from strangers
+            raise ImageError(
+                f"{name} is the text {source!r:.80}, and texts of messages are not used as paths: pass Path(...) or "
+                "'data:image/png;base64,...'"
+            )
+        return Image.load(source, name=name)
     address = part.get("image_url")
     url = address.get("url") if isinstance(address, Mapping) else address
     if url is None:

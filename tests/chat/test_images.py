@@ -177,7 +177,7 @@ def test_an_image_may_be_a_path_bytes_a_data_url_or_one_of_pillow(tmp_path: Path
     path = tmp_path / "red.png"
     PIL.Image.new("RGB", (2, 2), "red").save(path)
     url = RED.to_data_url()
-    forms: list[dict[str, Any]] = [image(each) for each in (RED, path, str(path), path.read_bytes(), url)]
+    forms: list[dict[str, Any]] = [image(each) for each in (RED, path, path.read_bytes(), url)]
     forms += [image(PIL.Image.open(path)), {"type": "image_url", "image_url": url}]
     forms += [{"type": "image_url", "image_url": {"url": url, "detail": "low"}}]
     for part in forms:
@@ -191,6 +191,8 @@ def test_an_address_is_not_a_path(tmp_path: Path):
     for url in (str(path), f"file://{path}", "https://example.com/red.png"):
         with pytest.raises(ImageError, match=r"the image in part 0 of message 0 is at '.*', and no address is fetched"):
             check_messages([user({"type": "image_url", "image_url": {"url": url}})])
+        with pytest.raises(ImageError, match=r"texts of messages are not used as paths: pass Path\(\.\.\.\)"):
+            check_messages([user(image(url))])
 
 
 def test_a_message_has_its_images():
