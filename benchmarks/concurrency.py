@@ -23,6 +23,7 @@ from cases.callers import MODELS, measure_callers
 from cases.conversations import measure_interleaved, measure_returning
 from cases.idle import measure_beside_idle
 from cases.serving import measure_serving
+from cases.stream_cost import measure_stream_cost
 from cyllama.engine.hardware import physical_cores
 from kit.models import BUILD
 from kit.report import Table, describe_run
@@ -57,6 +58,10 @@ def _serving(options: Options) -> Iterator[Table]:
     yield measure_serving(options.n_threads, options.rounds, peers=options.peers)
 
 
+def _stream_cost(options: Options) -> Iterator[Table]:
+    yield measure_stream_cost(options.rounds, peers=options.peers)
+
+
 def _branches(options: Options) -> Iterator[Table]:
     yield measure_forks(options.n_threads)
     yield measure_best_of(options.n_threads)
@@ -68,6 +73,7 @@ CASES: dict[str, Callable[[Options], Iterator[Table]]] = {
     "returning": _returning,
     "idle": _idle,
     "serving": _serving,
+    "stream-cost": _stream_cost,
     "branches": _branches,
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 from typing_extensions import Self
 
@@ -223,6 +225,40 @@ async def start_in_thread(start: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(None, context.run, start)
 
 
+class _Mailbox:
+    """Takes the chunks of all streams of an event loop there, with one wake-up for all that arrive meanwhile.
+
+    A wake-up takes a system call, at which the engine's thread gives up the interpreter's lock. So one for every chunk
+    would let it wait for the loop as often as it has requests, between two steps.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[asyncio.Queue[TextChunk | None], TextChunk | None]] = deque()
+        self._is_woken = False
+
+    def put(
+        self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[TextChunk | None], item: TextChunk | None
+    ) -> None:
+        """Take an item to a queue of the loop, from any thread. After the loop was closed, it is dropped."""
+        self._items.append((queue, item))
+        if self._is_woken and not loop.is_closed():
+            return
+        self._is_woken = True
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:  # the loop was closed: it will not be read
+            self._items.clear()
+
+    def _deliver(self) -> None:
+        self._is_woken = False  # first: what arrives from now on wakes the loop again
+        for _ in range(len(self._items)):
+            queue, item = self._items.popleft()
+            queue.put_nowait(item)
+
+
+_mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = WeakKeyDictionary()
+
+
 class LoopOutlet:
     """Takes chunks from the engine's thread to an event loop.
 
@@ -234,6 +270,7 @@ class LoopOutlet:
         import asyncio  # here, since calls of threads do without
 
         self._loop = _loop_of_caller.get(None) or asyncio.get_running_loop()
+        self._mailbox = _mailboxes.setdefault(self._loop, _Mailbox())
         self.queue: asyncio.Queue[TextChunk | None] = asyncio.Queue()
 
     def check_loop(self) -> None:
@@ -248,10 +285,7 @@ class LoopOutlet:
 
     def put(self, item: TextChunk | None) -> None:
         """Take an item, from any thread. It does not raise: after the loop was closed, the item is dropped."""
-        try:
-            self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
-        except RuntimeError:  # the loop was closed: it will not be read
-            return
+        self._mailbox.put(self._loop, self.queue, item)
 
 
 class AsyncStream(_Generation, AsyncIterator[TextChunk]):

@@ -22,10 +22,11 @@ class Memory(NamedTuple):
     peak: float
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads of a process; NaN where the system does not tell."""
+def cpu_seconds(pid: int, thread: int | None = None) -> float:
+    """Return the CPU time of a thread of a process, or of all; NaN where the system does not tell."""
+    path = f"/proc/{pid}/stat" if thread is None else f"/proc/{pid}/task/{thread}/stat"
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(path).read_text().rpartition(")")[2].split()
     except OSError:
         return float("nan")
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

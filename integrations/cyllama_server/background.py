@@ -35,7 +35,7 @@ def serving(settings: ServerSettings | None = None, **given: Any) -> Iterator[st
     """
     settings = settings or ServerSettings(**given)
     config = uvicorn.Config(
-        create_app(settings), host=settings.host, port=settings.port, log_level="warning", ws="none"
+        create_app(settings), host=settings.host, port=settings.port, log_level="warning", ws="none", http="h11"
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="cyllama-server", daemon=True)

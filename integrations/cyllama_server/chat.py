@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from cyllama import AsyncChatStream
 
-from .chat_answers import Chat, error_event, event
+from .chat_answers import Chat, error_event
 from .chat_request import ChatRequest
 from .connection import read_body
 from .conversations import conversation_of
@@ -66,15 +66,9 @@ def _whole(body: ChatRequest, answers: Answers[Any, Any]) -> Response:
 async def _events(body: ChatRequest, answers: Answers[Any, Any]) -> AsyncIterator[bytes]:
     chat = Chat(body, answers)
     try:
-        for i in range(body.n or 1):
-            yield event(chat.chunk(i, {"role": "assistant", "content": ""}))
+        yield b"".join(map(chat.first_event, range(body.n or 1)))
         async for index, delta in answers:
-            yield event(chat.chunk(index, chat.delta(delta), delta.logprobs))
-        for index, response in enumerate(answers.responses):
-            yield event(chat.last_chunk(index, response))
-        if body.stream_options is not None and body.stream_options.include_usage:
-            yield event(chat.usage_chunk())
+            yield chat.event(index, delta)
+        yield chat.last_events(with_usage=body.stream_options is not None and bool(body.stream_options.include_usage))
     except Exception as error:
         yield error_event(error)
-        return
-    yield event(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,16 +11,11 @@ from cyllama import ChatDelta, ChatResponse, Timings, TokenLogprob, Usage, __ver
 
 from .chat_request import ChatRequest
 from .errors import explain
+from .events import TextEvent, event
 from .functions import as_function_call, as_function_delta
 from .generation import Answers
 
 FINGERPRINT = f"cyllama-{__version__}"
-
-
-def event(data: object) -> bytes:
-    """Return an event with some data; `None` for the one that ends a stream."""
-    text = "[DONE]" if data is None else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode("utf-8", "replace")
 
 
 def error_event(error: Exception) -> bytes:
@@ -77,6 +71,7 @@ class Chat:
             "model": body.model or answers.model.name,
             "system_fingerprint": FINGERPRINT,
         }
+        self._text_events: dict[int, TextEvent] = {}
 
     def completion(self) -> dict[str, Any]:
         """Return all answers, after their end."""
@@ -107,14 +102,31 @@ class Chat:
             "logprobs": self._logprobs(response.logprobs or ()),
         }
 
-    def chunk(self, index: int, delta: dict[str, Any], logprobs: Sequence[TokenLogprob] = ()) -> dict[str, Any]:
+    def first_event(self, index: int) -> bytes:
+        """Return the event that an answer begins with."""
+        return event(self._chunk(index, {"role": "assistant", "content": ""}))
+
+    def event(self, index: int, delta: ChatDelta) -> bytes:
+        """Return the event of a piece of an answer."""
+        if delta.reasoning_content or delta.tool_calls or delta.logprobs:
+            return event(self._chunk(index, self._delta(delta), delta.logprobs))
+        if index not in self._text_events:
+            self._text_events[index] = TextEvent(lambda text: self._chunk(index, {"content": text}))
+        return self._text_events[index](delta.content)
+
+    def last_events(self, *, with_usage: bool) -> bytes:
+        """Return the events that say why the answers ended, the one of their tokens, and the end of the stream."""
+        chunks = [self._last_chunk(index, response) for index, response in enumerate(self._answers.responses)]
+        return b"".join(map(event, [*chunks, *([self._usage_chunk()] if with_usage else []), None]))
+
+    def _chunk(self, index: int, delta: dict[str, Any], logprobs: Sequence[TokenLogprob] = ()) -> dict[str, Any]:
         """Return the chunk of a piece of an answer."""
         choice = {"index": index, "delta": delta, "finish_reason": None}
         if logprobs:
             choice["logprobs"] = self._logprobs(logprobs)
         return {**self._common, "object": "chat.completion.chunk", "choices": [choice]}
 
-    def delta(self, delta: ChatDelta) -> dict[str, Any]:
+    def _delta(self, delta: ChatDelta) -> dict[str, Any]:
         """Return a piece of a message."""
         found: dict[str, Any] = {}
         if delta.reasoning_content:
@@ -128,9 +140,9 @@ class Chat:
             found["tool_calls"] = [_call_delta(call) for call in delta.tool_calls]
         return found
 
-    def last_chunk(self, index: int, response: ChatResponse) -> dict[str, Any]:
+    def _last_chunk(self, index: int, response: ChatResponse) -> dict[str, Any]:
         """Return the chunk that says why an answer ended."""
-        chunk = self.chunk(index, {})
+        chunk = self._chunk(index, {})
         chunk["choices"][0]["finish_reason"] = self._finish_reason(response)
         return chunk
 
@@ -138,7 +150,7 @@ class Chat:
         reason = finish_reason_of(response)
         return "function_call" if reason == "tool_calls" and self._has_functions else reason
 
-    def usage_chunk(self) -> dict[str, Any]:
+    def _usage_chunk(self) -> dict[str, Any]:
         """Return the chunk that says how many tokens all answers took."""
         usage, timings = self._answers.usage, self._answers.timings
         return {

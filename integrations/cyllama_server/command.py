@@ -91,6 +91,7 @@ def _run(app: Any, settings: ServerSettings) -> None:
         ssl_keyfile=settings.tls_key and str(settings.tls_key),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
         ws="none",
+        http="h11",  # httptools, where it is installed, has no limit for the size of headers
     )
 
 

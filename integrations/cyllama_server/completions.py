@@ -16,11 +16,12 @@ from starlette.responses import JSONResponse, Response
 from cyllama import AsyncStream, TokenLogprob
 from cyllama import Response as TextResponse
 
-from .chat_answers import FINGERPRINT, error_event, event, timings_of, usage_of
+from .chat_answers import FINGERPRINT, error_event, timings_of, usage_of
 from .chat_request import MOST_CHOICES, StreamOptions
 from .connection import read_body
 from .conversations import NamesConversation, conversation_of
 from .errors import ApiError
+from .events import TextEvent, event
 from .generation import Answers
 from .models import LoadedModel
 from .sampling import Sampling
@@ -121,20 +122,24 @@ def _whole(body: CompletionRequest, answers: Answers[Any, Any]) -> Response:
 
 async def _events(body: CompletionRequest, answers: Answers[Any, Any]) -> AsyncIterator[bytes]:
     common = _common(body, answers)
+
+    def chunk_of(index: int, text: str, logprobs: Any = None, finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+        return {**common, "choices": [choice]}
+
+    text_events = [TextEvent(partial(chunk_of, i)) for i in range(len(body.prompts) * (body.n or 1))]
     try:
         async for index, chunk in answers:
-            logprobs = _logprobs(answers, chunk.logprobs) if body.logprobs is not None else None
-            choice = {"index": index, "text": str(chunk), "logprobs": logprobs, "finish_reason": None}
-            yield event({**common, "choices": [choice]})
-        for index, response in enumerate(answers.responses):
-            choice = {"index": index, "text": "", "logprobs": None, "finish_reason": _finish_reason(response)}
-            yield event({**common, "choices": [choice]})
+            if body.logprobs is None:
+                yield text_events[index](chunk)
+            else:
+                yield event(chunk_of(index, chunk, _logprobs(answers, chunk.logprobs)))
+        last = [chunk_of(i, "", None, _finish_reason(response)) for i, response in enumerate(answers.responses)]
         if body.stream_options is not None and body.stream_options.include_usage:
-            yield event({**common, "choices": [], "usage": usage_of(answers.usage)})
+            last.append({**common, "choices": [], "usage": usage_of(answers.usage)})
+        yield b"".join(map(event, [*last, None]))
     except Exception as error:
         yield error_event(error)
-        return
-    yield event(None)
 
 
 def _common(body: CompletionRequest, answers: Answers[Any, Any]) -> dict[str, Any]:

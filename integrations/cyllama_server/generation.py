@@ -49,10 +49,11 @@ class Answers(Generic[DeltaT, ResponseT]):
         self._tenant = Tenant("")
         self._streams: list[Any] = []
         self._n_pieces: list[int] = []
-        self._items: asyncio.Queue[tuple[int, DeltaT | BaseException | None]] = asyncio.Queue()
+        self._items: asyncio.Queue[tuple[int, DeltaT | Exception] | None] = asyncio.Queue()  # None: the end of all
         self._readers: list[asyncio.Task[None]] = []
         self._first: list[tuple[int, DeltaT]] = []
         self._n_reading = 0
+        self._is_read = False
         self._seconds = seconds
         self._late = False
 
@@ -63,6 +64,7 @@ class Answers(Generic[DeltaT, ResponseT]):
             CyllamaError: The request cannot be answered.
         """
         self._tenant = asked.tenant
+        self._n_reading = len(starts)
         for start in starts:
             lease = self.model.pool.lease(
                 asked.history, asked.conversation, tenant=asked.tenant.id, options=asked.options
@@ -83,7 +85,6 @@ class Answers(Generic[DeltaT, ResponseT]):
         reader = asyncio.ensure_future(self._read(index, stream))
         self._stack.callback(reader.cancel)
         self._readers.append(reader)
-        self._n_reading += 1
 
     async def _read(self, index: int, stream: Any) -> None:
         try:
@@ -95,7 +96,9 @@ class Answers(Generic[DeltaT, ResponseT]):
             pass
         except Exception as error:
             self._items.put_nowait((index, error))
-        self._items.put_nowait((index, None))
+        self._n_reading -= 1
+        if not self._n_reading:
+            self._items.put_nowait(None)
 
     def _end_late(self) -> None:
         self._late = True
@@ -109,15 +112,11 @@ class Answers(Generic[DeltaT, ResponseT]):
             CyllamaError: The generation failed.
         """
         try:
-            item = await asyncio.wait_for(self._items.get(), seconds)
+            item = await asyncio.wait_for(self._next(), seconds)
         except asyncio.TimeoutError:
             return
-        if isinstance(item[1], BaseException):
-            raise item[1]
-        if item[1] is None:
-            self._n_reading -= 1
-        else:
-            self._first.append((item[0], item[1]))
+        if item is not None:
+            self._first.append(item)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, DeltaT]]:
         """Yield the pieces of all answers, each with the index of its answer.
@@ -125,16 +124,26 @@ class Answers(Generic[DeltaT, ResponseT]):
         Raises:
             CyllamaError: A generation failed.
         """
-        for item in self._first:
-            yield item
-        while self._n_reading:
-            index, delta = await self._items.get()
-            if delta is None:
-                self._n_reading -= 1
-            elif isinstance(delta, BaseException):
-                raise delta
-            else:
-                yield index, delta
+        while self._first:
+            yield self._first.pop(0)
+        while not self._is_read:
+            if (item := await self._next()) is not None:
+                yield item
+
+    async def _next(self) -> tuple[int, DeltaT] | None:
+        """Return the next piece, or `None` after the last one."""
+        item = await self._items.get()
+        if item is None:
+            self._is_read = True
+            return None
+        index, delta = item
+        if isinstance(delta, Exception):
+            raise delta
+        return index, delta
+
+    def goes_on(self) -> bool:
+        """Whether the next piece, or the end, is there already, so that no time passes before it is read."""
+        return bool(self._first) or not self._items.empty()
 
     async def read(self) -> list[ResponseT]:
         """Return all answers, after their end.

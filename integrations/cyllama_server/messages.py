@@ -77,9 +77,7 @@ async def _events(body: MessagesRequest, answers: Answers[Any, Any]) -> AsyncIte
     try:
         yield message.begin()
         async for _, delta in answers:
-            for piece in message.pieces(delta):
-                yield piece
-        for piece in message.end():
-            yield piece
+            yield b"".join(message.pieces(delta))
+        yield b"".join(message.end())
     except Exception as error:
         yield error_event(error)

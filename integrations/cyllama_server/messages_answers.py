@@ -10,21 +10,16 @@ from typing import Any
 from cyllama import ChatDelta, ChatResponse, Usage
 
 from .errors import explain
+from .events import event
 from .generation import Answers
 from .messages_request import MessagesRequest
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "cancelled": "max_tokens", "tool_calls": "tool_use"}
 
 
-def event(name: str, **data: Any) -> bytes:
-    """Return an event."""
-    text = json.dumps({"type": name, **data}, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {name}\ndata: {text}\n\n".encode("utf-8", "replace")
-
-
 def error_event(error: Exception) -> bytes:
     """Return the event of an error that came after the response had begun."""
-    return event("error", error=explain(error).to_anthropic()["error"])
+    return _event("error", error=explain(error).to_anthropic()["error"])
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
@@ -95,7 +90,7 @@ class MessageAnswer:
         """Return the event that a message begins with. How long its prompt is, the last event says."""
         usage = {"input_tokens": 0, "output_tokens": 0}
         message = {**self._common, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
-        return event("message_start", message=message)
+        return _event("message_start", message=message)
 
     def pieces(self, delta: ChatDelta) -> Iterator[bytes]:
         """Yield the events of a piece of the answer: blocks that begin, grow and end."""
@@ -116,8 +111,8 @@ class MessageAnswer:
         if self._index < 0:
             yield from self._open("text", 0, {"type": "text", "text": ""})
         yield from self._close()
-        yield event("message_delta", delta=self._end(response), usage=usage_of(response.usage))
-        yield event("message_stop")
+        yield _event("message_delta", delta=self._end(response), usage=usage_of(response.usage))
+        yield _event("message_stop")
 
     def _open(self, kind: str, call: int, block: dict[str, Any]) -> Iterator[bytes]:
         """Begin a block, unless it is open."""
@@ -126,15 +121,15 @@ class MessageAnswer:
         yield from self._close()
         self._block = (kind, call)
         self._index += 1
-        yield event("content_block_start", index=self._index, content_block=block)
+        yield _event("content_block_start", index=self._index, content_block=block)
 
     def _grow(self, delta: dict[str, Any]) -> bytes:
-        return event("content_block_delta", index=self._index, delta=delta)
+        return _event("content_block_delta", index=self._index, delta=delta)
 
     def _close(self) -> Iterator[bytes]:
         if self._block is not None:
             self._block = None
-            yield event("content_block_stop", index=self._index)
+            yield _event("content_block_stop", index=self._index)
 
 
 def _input(call: Any) -> Any:
@@ -143,3 +138,8 @@ def _input(call: Any) -> Any:
         return json.loads(call.function.arguments or "{}")
     except ValueError:
         return {}
+
+
+def _event(name: str, **data: Any) -> bytes:
+    """Return an event of a type."""
+    return event({"type": name, **data}, name)

@@ -88,15 +88,12 @@ class _Turn:
         """Yield the events of the response."""
         response = ResponseAnswer(self.body, answers)
         try:
-            for piece in response.begin():
-                yield piece
+            yield b"".join(response.begin())
             async for _, delta in answers:
-                for piece in response.pieces(delta):
-                    yield piece
-            last = list(response.end())
+                yield b"".join(response.pieces(delta))
+            last = b"".join(response.end())
             self._store(answers, response.whole())  # before the client can refer to it
-            for piece in last:
-                yield piece
+            yield last
         except Exception as error:
             yield response.fail(error)
 

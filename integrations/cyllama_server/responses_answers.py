@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from cyllama import ChatDelta, ChatResponse, ToolCall, Usage
 
 from .chat_answers import logprobs_of
 from .errors import explain
+from .events import event
 from .generation import Answers
 from .responses_request import ResponsesRequest
 from .routing_key import ROUTING_KEY
@@ -103,8 +103,7 @@ class ResponseAnswer:
     def _event(self, kind: str, **data: Any) -> bytes:
         body = {"type": kind, "sequence_number": self._n_events, **data}
         self._n_events += 1
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return f"event: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
+        return event(body, kind)
 
     def begin(self) -> Iterator[bytes]:
         """Yield the events that a response begins with."""

@@ -135,7 +135,7 @@ class Server:
             if stream:
                 await answers.wait_for_first(keep_alive)
                 stack.pop_all()
-                return EventStream(events(answers), answers.aclose, keep_alive=keep_alive)
+                return EventStream(events(answers), answers.aclose, goes_on=answers.goes_on, keep_alive=keep_alive)
             await answers.read()
             return whole(answers)
 
