@@ -10,7 +10,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
 from pydantic import TypeAdapter
 
-from cyllama import CompatibilityError, ConfigError, MessageError
+from cyllama import CompatibilityError, ConfigError, ImageError
 from cyllama.compat import Llama, LlamaGrammar
 from cyllama.compat.types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
 
@@ -194,7 +194,7 @@ def test_a_format_that_does_not_exist_is_refused_when_the_model_is_loaded(llama:
 
 def test_images_are_refused_with_a_reason(llama: Llama):
     image = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
-    with pytest.raises(MessageError, match="only text can be read"):
+    with pytest.raises(ImageError, match="no address is fetched"):
         llama.create_chat_completion([{"role": "user", "content": [image]}])
     with pytest.raises(CompatibilityError, match="images are not read"):
         Llama(llama.model_path, chat_handler=object())
