@@ -23,6 +23,7 @@ class Wait(Enum):
 
     FOR_PREFIX = "a running request evaluates a prefix that can be copied soon"
     FOR_ROOM = "there is no room beside the running requests"
+    FOR_MEMORY = "paused requests hold memory, without which there is not enough"
 
 
 class KVCache(SequenceStore):

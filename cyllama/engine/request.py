@@ -254,6 +254,11 @@ class Request(LeaseHolder):
         if self.n_reused is None:
             self.n_reused = len(lease.sequence.tokens)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it runs, or ran before and waits to go on."""
+        return self.n_reused is not None
+
     def start(self) -> None:
         """Make the sampler and the drafter, unless the request goes on after it was preempted."""
         if self.sampler is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from ..errors import ContextMemoryError
 from .adapters import AdapterKey
 from .admission import Admission
 from .batch import Row
@@ -96,6 +97,7 @@ class Scheduler:
         self.pace = Pace()
         self._chunk_alone = chunk
         self._waiting = WaitingLine(n_parallel)
+        self._short_of_memory: set[Request] = set()  # they wait until all that have begun have ended
         self._slices = AdapterSlices()
 
     def __contains__(self, request: Request) -> bool:
@@ -120,7 +122,8 @@ class Scheduler:
         """Let waiting requests run, the one that got least first: where there is room, or in place of a running one.
 
         One that waits for a prefix lets others start before it. The first one for which there is no room ends the pass,
-        so that the next ones do not overtake it.
+        so that the next ones do not overtake it. One for which there is no memory, even with all running ones paused,
+        lets only those go on that have begun: it is tried again, and refused if that fails, when they have ended.
 
         Args:
             admission: The rules of whether a request may run.
@@ -129,7 +132,10 @@ class Scheduler:
         Yields:
             Requests that cannot run. Each has to be removed before the next is asked for.
         """
+        only_begun = False
         for request in islice(self._waiting.ready(), MOST_CONSIDERED):
+            if only_begun and not request.has_begun:
+                continue
             try:
                 wait = self._start_or_wait(request, admission, pause)
             except Exception as error:  # the caller's to handle: the engine goes on
@@ -137,9 +143,12 @@ class Scheduler:
             else:
                 if wait is Wait.FOR_ROOM:
                     return
+                only_begun = only_begun or wait is Wait.FOR_MEMORY
 
     def _start_or_wait(self, request: Request, admission: Admission, pause: Callable[[Request], bool]) -> Wait | None:
         """Let a request run; return why it has to wait if it does."""
+        if self.running and request in self._short_of_memory:
+            return Wait.FOR_MEMORY
         others = iter(self._waiting.to_pause(self.running, request))
         if self._is_full:
             if (other := next(others, None)) is None:
@@ -151,7 +160,13 @@ class Scheduler:
         while True:
             next_ones = (each for each in self.next_waiting() if each is not request)
             next_ones = islice(next_ones, max(0, self.n_parallel - len(self.running) - 1))
-            wait = admission.admit(request, self.running, next_ones)
+            try:
+                wait = admission.admit(request, self.running, next_ones)
+            except ContextMemoryError:
+                if request.has_begun or not any(each.has_begun for each in self._waiting.ready()):
+                    raise
+                self._short_of_memory.add(request)
+                return Wait.FOR_MEMORY
             if wait is None:
                 self.start(request)
             if wait is not Wait.FOR_ROOM or (other := next(others, None)) is None or not pause(other):
@@ -173,6 +188,7 @@ class Scheduler:
 
     def start(self, request: Request) -> None:
         """Move a waiting request to the running ones."""
+        self._short_of_memory.discard(request)
         self._waiting.start(request)
         request.status = Status.RUNNING
         self.running.append(request)
@@ -202,6 +218,7 @@ class Scheduler:
         """Take out a request that has ended."""
         if request in self.running:
             self.running.remove(request)
+        self._short_of_memory.discard(request)
         self._waiting.remove(request)
 
     def next_batch(self, n_batch: int) -> Iterator[Row]:
@@ -260,6 +277,7 @@ class Scheduler:
         """Take out all requests, running ones first."""
         requests = [*self.running, *self._waiting.in_arrival_order]
         self.running.clear()
+        self._short_of_memory.clear()
         self._waiting = WaitingLine(self.n_parallel)
         return requests
 

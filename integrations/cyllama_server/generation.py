@@ -75,10 +75,10 @@ class Answers(Generic[DeltaT, ResponseT]):
 
     async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
         await self._stack.enter_async_context(lease)
-        if lease.name is not None:
-            self.model.sessions.note(lease.name, asked)
         stream = await start_in_thread(lambda: lease.hand_over(start))
         self._stack.push_async_callback(stream.aclose)
+        if lease.name is not None:
+            self.model.sessions.note(lease.name, asked)  # now that the model knows it
         index = len(self._streams)
         self._streams.append(stream)
         self._n_pieces.append(0)

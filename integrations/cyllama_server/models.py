@@ -185,7 +185,7 @@ class Models:
             await self._make_room(model, n_weights)
             logger.info("loading the model %s", model.name)
             llm = await _in_thread(lambda going_on: LLM(path, progress_callback=going_on, **model.options))
-        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(), Activity(), n_weights)
+        return LoadedModel(model.name, llm, SessionPool(llm), KnownSessions(llm), Activity(), n_weights)
 
     async def _make_room(self, model: ServedModel, n_weights: int) -> None:
         """Unload models until there is room for another one."""

@@ -35,7 +35,7 @@ async def create_response(request: Request) -> Response:
     before: list[dict[str, Any]] = []
     conversation = conversation_of(body, request.headers)
     if body.previous_response_id is not None:
-        previous = server.responses.find(tenant, body.previous_response_id, status=400)
+        previous = await server.responses.find(tenant, body.previous_response_id, status=400)
         before, conversation = previous.messages, conversation or previous.conversation
     turn = _Turn(server, tenant, body, before, conversation)
     return await server.answer(
@@ -47,14 +47,14 @@ async def create_response(request: Request) -> Response:
 async def get_response(request: Request, response_id: str) -> Response:
     """Return a response that was stored."""
     server = server_of(request)
-    return JSONResponse(server.responses.find(server.identify(request), response_id).body)
+    return JSONResponse((await server.responses.find(server.identify(request), response_id)).body)
 
 
 @router.delete("/v1/responses/{response_id}", response_model=None)
 async def delete_response(request: Request, response_id: str) -> Response:
     """Forget a response."""
     server = server_of(request)
-    server.responses.remove(server.identify(request), response_id)
+    await server.responses.remove(server.identify(request), response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,22 +41,25 @@ class StoredResponses:
 
     Args:
         folder: Where they are written too, so that they are there after a restart; `None` for memory alone.
+        shared: Whether any number of servers write to the folder. Then files stay until their responses are removed,
+            since none of the servers knows all that there are.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, shared: bool = False) -> None:
         self._folder = folder
+        self._shared = shared
         self._of_tenant: dict[Tenant, OrderedDict[str, StoredResponse | None]] = {}  # `None`: in its file only
         self._writer = None if folder is None else ThreadPoolExecutor(1, "cyllama-responses")
         self._writing: list[Future[None]] = []  # the latest write, which follows all others
 
-    def find(self, tenant: Tenant, response_id: str, *, status: int = 404) -> StoredResponse:
+    async def find(self, tenant: Tenant, response_id: str, *, status: int = 404) -> StoredResponse:
         """Return the response of an id.
 
         Raises:
             ApiError: No response has this id, or it is another tenant's.
         """
         kept = self._kept(tenant)
-        found = kept.get(response_id) or self._read(tenant, response_id)
+        found = kept.get(response_id) or await asyncio.to_thread(self._read, tenant, response_id)
         if found is None:
             raise ApiError(
                 status,
@@ -63,8 +67,9 @@ class StoredResponses:
                 code="response_not_found" if status == 404 else "previous_response_not_found",
                 param=None if status == 404 else "previous_response_id",
             )
-        kept[response_id] = found
-        kept.move_to_end(response_id)
+        if response_id in kept:  # it was not removed meanwhile, nor is it another server's
+            kept[response_id] = found
+            kept.move_to_end(response_id)
         return found
 
     def add(self, tenant: Tenant, response: StoredResponse) -> None:
@@ -73,18 +78,25 @@ class StoredResponses:
         kept[response_id] = response
         self._write(tenant, response_id, response)
         while len(kept) > MOST_RESPONSES:
-            self._write(tenant, kept.popitem(last=False)[0], None)
+            old_id, _ = kept.popitem(last=False)
+            if not self._shared:
+                self._write(tenant, old_id, None)
 
-    def remove(self, tenant: Tenant, response_id: str) -> None:
+    async def remove(self, tenant: Tenant, response_id: str) -> None:
         """Forget a response, if there is one of that id.
 
         Raises:
             ApiError: No response has this id, or it is another tenant's.
         """
-        self.find(tenant, response_id)
-        del self._kept(tenant)[response_id]
+        await self.find(tenant, response_id)
+        self._kept(tenant).pop(response_id, None)
         self._write(tenant, response_id, None)
-        wait(self._writing)  # otherwise the next request might find the file
+        await self.written()  # otherwise the next request might find the file
+
+    async def written(self) -> None:
+        """Wait until all that was added or removed is so in the folder as well."""
+        for writing in self._writing:
+            await asyncio.wrap_future(writing)
 
     def close(self) -> None:
         """Wait until all files are written."""
@@ -94,7 +106,8 @@ class StoredResponses:
     def _kept(self, tenant: Tenant) -> OrderedDict[str, StoredResponse | None]:
         kept = self._of_tenant.get(tenant)
         if kept is None:
-            files = [] if self._folder is None else sorted(self._path(tenant, "*").parent.glob("*.json"), key=_time_of)
+            has_files = self._folder is not None and not self._shared
+            files = sorted(self._path(tenant, "*").parent.glob("*.json"), key=_time_of) if has_files else []
             kept = self._of_tenant[tenant] = OrderedDict.fromkeys(file.stem for file in files)
         return kept
 

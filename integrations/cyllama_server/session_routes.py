@@ -129,7 +129,7 @@ async def save_session(request: Request, name: str) -> Response:
 
 def _all(server: Server, tenant: Tenant) -> list[_Found]:
     models = [served.loaded for served in server.models.served.values() if served.loaded is not None]
-    return [_Found(model, session) for model in models for session in model.sessions.of(tenant, model.llm)]
+    return [_Found(model, session) for model in models for session in model.sessions.of(tenant)]
 
 
 def _find(server: Server, tenant: Tenant, name: str) -> _Found:
@@ -142,7 +142,7 @@ def _find(server: Server, tenant: Tenant, name: str) -> _Found:
 
 def _reserved(model: LoadedModel, tenant: Tenant, conversation: str) -> SessionLease:
     """Return a lease of a session for a conversation that does not exist yet."""
-    known = model.sessions.of(tenant, model.llm)
+    known = model.sessions.of(tenant)
     if any(session.conversation == conversation for session in known):
         raise ApiError(409, f"there is a conversation {conversation!r:.80} already", code="session_conflict")
     return model.pool.lease([], conversation, tenant=tenant.id)

@@ -65,14 +65,28 @@ class KnownSession:
         return self.asked.conversation
 
 
-class KnownSessions:
-    """The sessions of one loaded model. An event loop uses them, and no other thread."""
+LEAST_KNOWN = 64
+"""Sessions that are known before those are looked for that the model has forgotten."""
 
-    def __init__(self) -> None:
+
+class KnownSessions:
+    """The sessions of one loaded model. An event loop uses them, and no other thread.
+
+    At most twice as many are known here as the model remembers, and :data:`LEAST_KNOWN`.
+
+    Args:
+        llm: The model.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
         self._by_name: dict[str, KnownSession] = {}
+        self._most = LEAST_KNOWN
 
     def note(self, name: str, asked: Asked) -> KnownSession:
         """Remember that a request uses a session."""
+        if name not in self._by_name and len(self._by_name) >= self._most:
+            self._forget()
         known = self._by_name.setdefault(name, KnownSession(name, asked))
         known.asked, known.routing_key = asked, ROUTING_KEY.get()
         known.last_used = time.time()
@@ -83,12 +97,17 @@ class KnownSessions:
         """Return the session that the model calls by this name, if requests have used it."""
         return self._by_name.get(name)
 
-    def of(self, tenant: Tenant, llm: LLM) -> list[KnownSession]:
+    def of(self, tenant: Tenant) -> list[KnownSession]:
         """Return the sessions of a tenant, the latest first."""
-        return [known for known in self.all(llm) if known.tenant == tenant]
+        return [known for known in self.all() if known.tenant == tenant]
 
-    def all(self, llm: LLM) -> list[KnownSession]:
-        """Return all sessions, the latest first. Those that the model has forgotten are forgotten here."""
-        remembered = set(llm.sessions)
-        self._by_name = {name: known for name, known in self._by_name.items() if name in remembered}
+    def all(self) -> list[KnownSession]:
+        """Return all sessions, the latest first."""
+        self._forget()
         return sorted(self._by_name.values(), key=lambda known: known.last_used, reverse=True)
+
+    def _forget(self) -> None:
+        """Forget the sessions that the model has forgotten."""
+        remembered = set(self._llm.sessions)
+        self._by_name = {name: known for name, known in self._by_name.items() if name in remembered}
+        self._most = max(LEAST_KNOWN, 2 * len(self._by_name))

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from cyllama_server import ServerSettings, create_app
 from cyllama_server.errors import ApiError
 from cyllama_server.models import LoadedModel
-from cyllama_server.responses_store import StoredResponse, StoredResponses
+from cyllama_server.responses_store import StoredResponses
 from cyllama_server.routing_key import ROUTING_KEY
 from cyllama_server.server import Server
 from cyllama_server.tenants import Tenant
@@ -66,9 +66,8 @@ class Replica:
         self._app = create_app(settings)
         self._server: Server = self._app.state.server
         self._storage = None if storage is None else SessionStorage(Path(storage), most_bytes)
-        self._responses = RecentResponses()
-        if self._storage is not None:
-            self._server.responses = self._responses
+        if storage is not None:
+            self._server.responses = StoredResponses(Path(storage) / "responses", shared=True)
         self._locks = [asyncio.Lock() for _ in range(N_LOCKS)]
         self._lifespan = AsyncExitStack()
         await self._lifespan.enter_async_context(self._app.router.lifespan_context(self._app))
@@ -115,7 +114,7 @@ class Replica:
         """Save the sessions, and unload the models. Ray calls it once, after the last request has ended."""
         if self._storage is not None:
             for model in self._loaded():
-                sessions = model.sessions.all(model.llm)
+                sessions = model.sessions.all()
                 n_saved = await asyncio.to_thread(self._storage.save, model, sessions)
                 logger.info("saved %d of %d sessions of the model %s", n_saved, len(sessions), model.name)
         await self._lifespan.aclose()
@@ -169,65 +168,19 @@ class Replica:
                 for model in self._loaded():
                     for name, asked in await asyncio.to_thread(storage.load, model, tenant, request.key):
                         model.sessions.note(name, asked)
-        response_id = _response_of(request)
-        if response_id and not self._responses.has(tenant, response_id):
-            found = await asyncio.to_thread(storage.load_response, tenant, response_id)
-            if found is not None:
-                self._responses.add(tenant, found)
-                self._responses.unsaved.clear()
 
     async def _leave(self, storage: SessionStorage, request: Forwarded, tenant: Tenant) -> None:
         """Save what other replicas may be asked for: responses, and forks, which belong to another key."""
-        while self._responses.unsaved:
-            owner, response = self._responses.unsaved.pop()
-            await asyncio.to_thread(storage.save_response, owner, response)
+        await self._server.responses.written()
         path, method = request.scope["path"], request.scope["method"]
-        if method == "DELETE" and path.startswith("/v1/responses/"):
-            await asyncio.to_thread(storage.remove_response, tenant, path.removeprefix("/v1/responses/"))
-        elif method == "POST" and path.startswith("/v1/sessions/") and path.endswith("/fork"):
+        if method == "POST" and path.startswith("/v1/sessions/") and path.endswith("/fork"):
             await self._hand_over(storage, tenant, from_json(request.body)["conversation"])
 
     async def _hand_over(self, storage: SessionStorage, tenant: Tenant, conversation: str) -> None:
         """Leave a conversation to the replica of its key."""
         for model in self._loaded():
-            sessions = [each for each in model.sessions.of(tenant, model.llm) if each.conversation == conversation]
+            sessions = [each for each in model.sessions.of(tenant) if each.conversation == conversation]
             for session in sessions:
                 session.routing_key = key_of(tenant.id, conversation)
             if sessions and await asyncio.to_thread(storage.save, model, sessions) == len(sessions):
                 model.pool.reset(conversation, tenant=tenant.id)
-
-
-class RecentResponses(StoredResponses):
-    """The latest responses, and which of them are not saved yet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unsaved: list[tuple[Tenant, StoredResponse]] = []
-
-    def has(self, tenant: Tenant, response_id: str) -> bool:
-        """Whether a response is here."""
-        try:
-            self.find(tenant, response_id)
-        except ApiError:
-            return False
-        return True
-
-    def add(self, tenant: Tenant, response: StoredResponse) -> None:
-        """Keep a response."""
-        super().add(tenant, response)
-        self.unsaved.append((tenant, response))
-
-
-def _response_of(request: Forwarded) -> str | None:
-    """Return the id of the response that a request is about, or continues."""
-    path = request.scope["path"]
-    if path.startswith("/v1/responses/"):
-        return path.removeprefix("/v1/responses/")
-    if path != "/v1/responses":
-        return None
-    try:
-        value = from_json(request.body)
-    except ValueError:
-        return None
-    found = value.get("previous_response_id") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None

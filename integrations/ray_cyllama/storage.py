@@ -1,4 +1,4 @@
-"""Sessions and responses in a folder that all machines share, while no replica has them."""
+"""Sessions in a folder that all machines share, while no replica has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from cyllama import CyllamaError
 from cyllama_server.models import LoadedModel
-from cyllama_server.responses_store import StoredResponse
 from cyllama_server.sessions import Asked, KnownSession
 from cyllama_server.tenants import Tenant
 
@@ -107,36 +106,11 @@ class SessionStorage:
             folder.rmdir()
         return found
 
-    def save_response(self, tenant: Tenant, response: StoredResponse) -> None:
-        """Write a response."""
-        path = self._response(tenant, response.body["id"])
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, response._asdict())
-        except (OSError, TypeError) as error:
-            logger.warning("a response was not saved: %s", type(error).__name__)
-
-    def load_response(self, tenant: Tenant, response_id: str) -> StoredResponse | None:
-        """Return a response; `None` if there is none of this id."""
-        try:
-            return StoredResponse(**json.loads(self._response(tenant, response_id).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def remove_response(self, tenant: Tenant, response_id: str) -> None:
-        """Remove a response, if it is there."""
-        with suppress(OSError):
-            self._response(tenant, response_id).unlink()
-
     def _sessions(self, model: str, tenant: Tenant, key: str) -> Path:
         return self._of_model(model) / (tenant.id or "all") / key
 
     def _of_model(self, model: str) -> Path:
         return self._folder / "sessions" / hashlib.sha256(model.encode()).hexdigest()[:16]
-
-    def _response(self, tenant: Tenant, response_id: str) -> Path:
-        name = hashlib.sha256(response_id.encode("utf-8", "surrogateescape")).hexdigest()  # a client wrote the id
-        return self._folder / "responses" / (tenant.id or "all") / name[:2] / f"{name}.json"
 
     def _make_room(self, model: str) -> None:
         """Remove the sessions that were saved first, where all take too much."""

@@ -9,7 +9,6 @@ import pytest
 from cyllama import LLM, SessionPool
 from cyllama_server.activity import Activity
 from cyllama_server.models import LoadedModel
-from cyllama_server.responses_store import StoredResponse
 from cyllama_server.sessions import Asked, KnownSessions
 from cyllama_server.tenants import Tenant
 from ray_cyllama.routing import key_of
@@ -22,7 +21,9 @@ ADA, BEN = Tenant("ada"), Tenant("ben")
 def replicas():
     """Two replicas of one model."""
     with LLM(temperature=0, n_threads=1) as one, LLM(temperature=0, n_threads=1) as other:
-        yield [LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(), Activity(), 0) for llm in (one, other)]
+        yield [
+            LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0) for llm in (one, other)
+        ]
 
 
 def say(model: LoadedModel, text: str, history: list, tenant: Tenant = ADA, name: str | None = None) -> int:
@@ -48,12 +49,12 @@ def test_another_replica_continues_with_the_tokens_of_the_first(replicas, tmp_pa
     storage, (one, other) = SessionStorage(tmp_path), replicas
     history: list = []
     say(one, "My name is Ada.", history, name=name)
-    assert storage.save(one, one.sessions.all(one.llm)) == 1
+    assert storage.save(one, one.sessions.all()) == 1
     key = key_of(ADA.id, name, history)
     assert take_up(storage, other, BEN, key) == 0, "another tenant gets nothing"
     assert take_up(storage, other, ADA, key) == 1
     assert take_up(storage, one, ADA, key) == 0, "one replica has it"
-    tokens = one.llm.session(one.sessions.all(one.llm)[0].name).tokens
+    tokens = one.llm.session(one.sessions.all()[0].name).tokens
     assert say(other, "What is my name?", history, name=name) >= tokens - 1
     assert history[-1]["content"] == "Your name is Ada."
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -63,9 +64,9 @@ def test_what_a_replica_has_is_not_replaced_by_what_was_saved_before(replicas, t
     storage, (one, other) = SessionStorage(tmp_path), replicas
     history: list = []
     say(one, "My name is Ada.", history, name="it")
-    storage.save(one, one.sessions.all(one.llm))
+    storage.save(one, one.sessions.all())
     say(other, "What is my name?", history, name="it")
-    n_tokens = other.llm.session(other.sessions.all(other.llm)[0].name).tokens
+    n_tokens = other.llm.session(other.sessions.all()[0].name).tokens
     assert take_up(storage, other, ADA, key_of(ADA.id, "it")) <= 1
     assert max(other.llm.session(name).tokens for name in other.llm.sessions) == n_tokens
     assert say(other, "Thank you.", history, name="it") >= n_tokens - 1
@@ -75,7 +76,7 @@ def test_a_damaged_file_is_as_good_as_none(replicas, tmp_path: Path):
     storage, (one, other) = SessionStorage(tmp_path), replicas
     history: list = []
     say(one, "My name is Ada.", history)
-    storage.save(one, one.sessions.all(one.llm))
+    storage.save(one, one.sessions.all())
     [path] = tmp_path.rglob("*.session")
     path.write_bytes(path.read_bytes()[:-40])
     assert take_up(storage, other, ADA, key_of(ADA.id, None, history)) == 0
@@ -87,7 +88,7 @@ def test_the_sessions_that_were_saved_first_leave_when_the_folder_is_full(replic
     one, other = replicas
     for i in range(4):
         say(one, f"My number is {i}.", [], name=f"number {i}")
-    sessions = one.sessions.all(one.llm)
+    sessions = one.sessions.all()
     SessionStorage(tmp_path / "all").save(one, sessions)
     [size, *_] = [path.stat().st_size for path in (tmp_path / "all").rglob("*.session")]
     limited = SessionStorage(tmp_path / "limited", most_bytes=2 * size + size // 2)
@@ -96,14 +97,3 @@ def test_the_sessions_that_were_saved_first_leave_when_the_folder_is_full(replic
     assert len(list((tmp_path / "limited").rglob("*.session"))) == 2
     kept = [session for session in sessions if limited.load(other, ADA, key_of(ADA.id, session.conversation))]
     assert kept == sessions[-2:]
-
-
-def test_responses_are_found_by_their_tenant_only(tmp_path: Path):
-    storage = SessionStorage(tmp_path)
-    response = StoredResponse({"id": "resp_1"}, [{"role": "user", "content": "Hello"}], None)
-    storage.save_response(ADA, response)
-    assert storage.load_response(ADA, "resp_1") == response
-    assert storage.load_response(BEN, "resp_1") is None
-    assert storage.load_response(ADA, "../resp_1") is None
-    storage.remove_response(ADA, "resp_1")
-    assert storage.load_response(ADA, "resp_1") is None

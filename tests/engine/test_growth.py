@@ -14,7 +14,7 @@ import pytest
 
 from cyllama import LLM, ContextMemoryError, ContextSizeError
 from cyllama.config import ModelConfig
-from cyllama.engine import Request
+from cyllama.engine import Request, tuning
 from cyllama.engine.context import create_context, sizes_between
 from cyllama.engine.memory_needs import check_kv_memory, kv_cache_bytes
 from cyllama.llama.llama_cpp import LlamaContext
@@ -193,6 +193,29 @@ def test_where_not_even_the_old_context_can_be_had_again_what_ran_in_it_waits_an
         assert stream.read().usage.completion_tokens == 60
     assert llm.stats.n_ctx <= memory.most
     check_all([request for request in requests if request.tokens], cold)
+
+
+def test_a_request_is_not_refused_for_memory_that_paused_ones_give_back(
+    new_llm: Callable[..., LLM], cold: ColdStart, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("QUANTUM", "FIRST_QUANTUM"):  # here, what runs gives its place to others
+        monkeypatch.setattr(f"cyllama.engine.waiting.{name}", getattr(tuning, name))
+    llm = new_llm(n_parallel=1)
+    refused: list[bool] = []
+
+    def available() -> int:
+        """Return nothing while both of the first two have begun, and one has not ended."""
+        first = requests[:2]
+        refused.append(all(each.tokens for each in first) and any(each.finish_reason is None for each in first))
+        return 0 if refused[-1] else 2**30
+
+    monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", available)
+    with held(llm):
+        sizes = ((50, 60), (60, 60), (3000, 5), (70, 5))
+        streams = [llm(IDS[n:][:n], stream=True, max_tokens=most, ignore_eos=True) for n, most in sizes]
+    assert [stream.read().usage.completion_tokens for stream in streams] == [most for _, most in sizes]
+    assert any(refused)
+    check_all(requests, cold)
 
 
 def test_growing_takes_the_memory_of_what_moves_into_account(path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -53,54 +53,70 @@ def reopened(responses: StoredResponses, folder: Path) -> StoredResponses:
     return StoredResponses(folder)
 
 
-def test_the_latest_responses_are_kept_and_others_removed(tmp_path: Path):
+async def test_the_latest_responses_are_kept_and_others_removed(tmp_path: Path):
     responses = StoredResponses(tmp_path)
     for number in range(MOST_RESPONSES + 5):
         responses.add(ADA, stored(number))
     responses.add(BEN, stored(1))
     responses = reopened(responses, tmp_path)
     assert len(list(tmp_path.glob("ada/*.json"))) == MOST_RESPONSES
-    assert responses.find(ADA, "resp_00000005") == stored(5)
-    assert responses.find(BEN, "resp_00000001") == stored(1)
+    assert await responses.find(ADA, "resp_00000005") == stored(5)
+    assert await responses.find(BEN, "resp_00000001") == stored(1)
     with pytest.raises(ApiError):
-        responses.find(ADA, "resp_00000001")
-    responses.remove(ADA, "resp_00000005")
+        await responses.find(ADA, "resp_00000001")
+    await responses.remove(ADA, "resp_00000005")
     with pytest.raises(ApiError):
-        responses.find(ADA, "resp_00000005")
+        await responses.find(ADA, "resp_00000005")
     responses.close()
 
 
-def test_two_servers_with_one_folder_know_the_responses_of_each_other(tmp_path: Path):
+async def test_two_servers_with_one_folder_know_the_responses_of_each_other(tmp_path: Path):
     one, two = StoredResponses(tmp_path), StoredResponses(tmp_path)
     two.add(ADA, stored(0))
     one.add(ADA, stored(1))
     one.close()
-    assert two.find(ADA, "resp_00000001") == stored(1)
+    assert await two.find(ADA, "resp_00000001") == stored(1)
     two.close()
 
 
 @pytest.mark.parametrize("name", ["../ben/resp_00000001", "resp_zz", "", "resp_00000001/../resp_00000001", "*"])
-def test_what_is_no_id_never_names_a_file(tmp_path: Path, name: str):
+async def test_what_is_no_id_never_names_a_file(tmp_path: Path, name: str):
     responses = StoredResponses(tmp_path)
     responses.add(BEN, stored(1))
     responses.close()
     with pytest.raises(ApiError, match="there is no response"):
-        StoredResponses(tmp_path).find(ADA, name)
+        await StoredResponses(tmp_path).find(ADA, name)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"body": 5}', "\x00"])
-def test_a_damaged_file_is_no_response(tmp_path: Path, text: str):
+async def test_a_damaged_file_is_no_response(tmp_path: Path, text: str):
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "resp_00000001.json").write_text(text)
     responses = StoredResponses(tmp_path)
     with pytest.raises(ApiError, match="there is no response"):
-        responses.find(ADA, "resp_00000001")
+        await responses.find(ADA, "resp_00000001")
     responses.close()
 
 
-def test_a_folder_that_cannot_be_written_leaves_responses_in_memory(tmp_path: Path):
+async def test_a_folder_that_cannot_be_written_leaves_responses_in_memory(tmp_path: Path):
     (tmp_path / "ada").write_text("a file in the place of a folder")
     responses = StoredResponses(tmp_path)
     responses.add(ADA, stored(1))
-    assert responses.find(ADA, "resp_00000001") == stored(1)
+    assert await responses.find(ADA, "resp_00000001") == stored(1)
     responses.close()
+
+
+async def test_servers_that_share_a_folder_remove_only_what_they_are_asked_to(tmp_path: Path):
+    one, two = (StoredResponses(tmp_path, shared=True) for _ in range(2))
+    for number in range(MOST_RESPONSES + 5):
+        one.add(ADA, stored(number))
+    await one.written()
+    assert await two.find(ADA, "resp_00000000") == await one.find(ADA, "resp_00000000") == stored(0)
+    await two.remove(ADA, "resp_00000000")
+    for server in (one, two):
+        with pytest.raises(ApiError, match="there is no response"):
+            await server.find(ADA, "resp_00000000")
+        with pytest.raises(ApiError, match="there is no response"):
+            await server.find(BEN, "resp_00000001")
+        server.close()
+    assert len(list(tmp_path.glob("ada/*.json"))) == MOST_RESPONSES + 4
