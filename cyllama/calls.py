@@ -50,9 +50,9 @@ def text_task(
     prompt: str | Sequence[int],
     config: ConfigLike,
     overrides: Mapping[str, Any],
-    *,
     grammar: str | None = None,
     response_format: ResponseFormatLike = None,
+    *,
     append: bool = False,
 ) -> Task:
     """Return the task of a call that continues a text; ``append`` if a conversation goes on with it.
@@ -106,6 +106,7 @@ def _prompt_and_adapters(
 ) -> tuple[Prompt, AdapterSet]:
     loaded.check_process()
     loaded.check_generates()
+    loaded.check_speculation(config)
     loaded.warn_unless_it_speculates(config)
     return loaded.tokenizer.prompt(prompt, config, append=append), loaded.adapter_set(config)
 

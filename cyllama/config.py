@@ -6,13 +6,14 @@ generated from it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
-from .declaration import documented, none_values, option, other_names
+from .declaration import describe_errors, documented, none_values, option, other_names
 from .errors import ConfigError, ConfigTypeError
 from .option_names import hint_for
 
@@ -74,7 +75,7 @@ class Config(BaseModel):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            raise ConfigError(_describe(type(self).__name__, error)) from None
+            raise ConfigError(describe_errors(type(self).__name__, error)) from None
 
     def merge(self, **overrides: Any) -> Self:
         """Return a copy with some options replaced, checked like the original.
@@ -235,11 +236,11 @@ class GenerationConfig(Config):
         none="nothing is reported",
         unit="tokens",
     )
-    speculation: Literal["off", "lookup"] = option(
+    speculation: Literal["off", "lookup", "draft"] = option(
         "off",
         'How tokens are drafted, of which a step then evaluates several; "lookup": by what followed where the latest '
-        "tokens occurred before, in the prompt or the answer. Texts are those of plain sampling, and come faster where "
-        "they repeat something.",
+        'tokens occurred before, in the prompt or the answer; "draft": by the `draft_model`, the default of an `LLM` '
+        "that has one. Texts are those of plain sampling, and come faster where drafts are right.",
         source="common_ngram_simple_draft; Leviathan et al. 2022, arXiv:2211.17192; ggml-org/llama.cpp#4484",
     )
     n_ctx: PositiveCount | None = option(
@@ -334,6 +335,13 @@ class ModelConfig(Config):
     kv_overrides: dict[MetadataText, bool | int | float | MetadataText] = option(
         {}, "Metadata values to use instead of the file's, by key.", source=_MODEL
     )
+    draft_model: Text | None = option(
+        None,
+        "A smaller model of the same vocabulary that drafts tokens: a GGUF file or a name on the hub, as for the model "
+        'itself, or to `LLM(...)` a loaded `LLM`. It is used where `speculation` is "draft".',
+        none="tokens are drafted by no model",
+        source="common_speculative_init; Leviathan et al. 2022, arXiv:2211.17192",
+    )
     n_threads: Threads | None = option(
         None,
         "Threads that evaluate single tokens.",
@@ -413,6 +421,11 @@ class ModelConfig(Config):
         0, "Context size that the model was trained with before YaRN; 0 as the model says.", unit="tokens", source=_YARN
     )
 
+    @field_validator("draft_model", mode="before")
+    @classmethod
+    def _path_to_text(cls, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
     @field_validator("tensor_split", "devices", mode="before")
     @classmethod
     def _list_to_tuple(cls, value: Any) -> Any:
@@ -483,18 +496,3 @@ OTHER_NAMES = other_names(GenerationConfig, ModelConfig)
 
 def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _describe(owner: str, error: ValidationError) -> str:
-    """One line for each wrong value, with the value itself. A name or a number is one value, not two types of it."""
-    lines: dict[str, tuple[list[str], Any]] = {}
-    items = error.errors(include_url=False, include_context=False)
-    unions = {item["loc"][0] for item in items if str(item["loc"][-1]).startswith("literal[")}
-    unions |= {item["loc"][0] for item in items if item["loc"][1:] == ("constrained-str",)}  # a switch, or a name
-    for item in items:
-        loc = item["loc"][:1] if item["loc"][0] in unions else item["loc"]
-        messages, _ = lines.setdefault(".".join(str(part) for part in loc), ([], item["input"]))
-        messages.append(f"{item['msg'][0].lower()}{item['msg'][1:]}")
-    return "\n".join(
-        f"{owner}.{path}: {', or '.join(messages)}, not {value!r:.80}" for path, (messages, value) in lines.items()
-    )

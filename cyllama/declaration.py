@@ -12,7 +12,7 @@ from functools import cache
 from inspect import cleandoc
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -129,3 +129,18 @@ def attribute_list(options: Iterable[tuple[str, Option]]) -> str:
 def _entry(name: str, option: Option) -> str:
     facts = [f"default {option.default!r}", option.unit, option.source]
     return f"{name}: {option.description} ({'; '.join(fact for fact in facts if fact)})".replace("`", "``")
+
+
+def describe_errors(owner: str, error: ValidationError) -> str:
+    """Return a line for each wrong value, with the value itself. A name or a number is one value, not two types."""
+    lines: dict[str, tuple[list[str], Any]] = {}
+    items = error.errors(include_url=False, include_context=False)
+    unions = {item["loc"][0] for item in items if str(item["loc"][-1]).startswith("literal[")}
+    unions |= {item["loc"][0] for item in items if item["loc"][1:] == ("constrained-str",)}  # a switch, or a name
+    for item in items:
+        loc = item["loc"][:1] if item["loc"][0] in unions else item["loc"]
+        messages, _ = lines.setdefault(".".join(str(part) for part in loc), ([], item["input"]))
+        messages.append(f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    return "\n".join(
+        f"{owner}.{path}: {', or '.join(messages)}, not {value!r:.80}" for path, (messages, value) in lines.items()
+    )

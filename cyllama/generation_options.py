@@ -44,7 +44,7 @@ class GenerationOptions(TypedDict, total=False):
     logit_bias: Mapping[int, float]
     ignore_eos: bool
     logprobs: int | None
-    speculation: Literal["off", "lookup"]
+    speculation: Literal["off", "lookup", "draft"]
     n_ctx: int | None
     n_batch: int
     prefix_cache: bool | str

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from .chat import ChatResponse
     from .chat_stream import AsyncChatStream, ChatStream
-    from .engine import Stats
+    from .engine import DraftModel, Stats
     from .grammar import ResponseFormatLike
     from .llama.llama_cpp import LlamaModel
     from .options import ChatOptions, GenerationOptions, RenderOptions, TextOptions
@@ -51,8 +51,7 @@ class LLM(Embeddings):
     starts from a clean state: the same prompt, config and seed give the same text, whatever ran before. A
     :meth:`session` instead continues from what it holds.
 
-    Any number of threads and tasks may use one ``LLM``: up to ``n_parallel`` generations are decoded together, and
-    others join as soon as one ends.
+    Any number of threads and tasks may use one ``LLM``; up to ``n_parallel`` generations are decoded together.
 
     >>> from cyllama import LLM
     >>> with LLM(temperature=0) as llm:
@@ -67,7 +66,8 @@ class LLM(Embeddings):
         model_config: How to load the model, a :class:`ModelConfig` or a dict of its options.
         verbose: Show the log on stderr: attaches a handler to the logger "cyllama", for the whole process.
         progress_callback: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
-        **overrides: Options of :class:`GenerationConfig` and :class:`ModelConfig` by name.
+        **overrides: Options of :class:`GenerationConfig` and :class:`ModelConfig` by name; ``draft_model`` also as a
+            loaded :class:`LLM`, which may draft for several.
 
     Raises:
         ModelNotFoundError: There is no such file, nor a model of that name.
@@ -91,12 +91,18 @@ class LLM(Embeddings):
         **overrides: Any,
     ) -> None:
         generation, loading = split_overrides(overrides)
+        drafting, draft = loading.get("draft_model"), None
+        if isinstance(drafting, LLM):
+            loading["draft_model"], draft = drafting.model_path, drafting._as_draft()
         given = as_config(GenerationConfig, config).merge(**generation)
         how = as_config(ModelConfig, model_config).merge(**loading)
         if verbose:
             show_log()
         check_callable("progress_callback", progress_callback)
-        super().__init__(Runtime(resolve_model_path(model_path), how, given, progress_callback))
+        super().__init__(Runtime(resolve_model_path(model_path), how, given, progress_callback, draft))
+
+    def _as_draft(self) -> DraftModel:
+        return self._runtime.as_draft()
 
     @classmethod
     def from_pretrained(
@@ -207,9 +213,7 @@ class LLM(Embeddings):
             ConfigTypeError: There is no such option, or an argument has the wrong type.
         """
         check_attempts(max_attempts, n=n is not None, stream=stream, on_token=on_token is not None)
-        task = calls.text_task(
-            self._runtime, prompt, config, overrides, grammar=grammar, response_format=response_format
-        )
+        task = calls.text_task(self._runtime, prompt, config, overrides, grammar, response_format)
         if n is not None:
             calls.check_continuations(n, session=session, stream=stream, on_token=on_token)
             return submission.generate_all(self._runtime, task, n)
@@ -251,9 +255,7 @@ class LLM(Embeddings):
         [4, 4]
         """
         check_attempts(max_attempts, n=n is not None, on_token=on_token is not None)
-        task = calls.text_task(
-            self._runtime, prompt, config, overrides, grammar=grammar, response_format=response_format
-        )
+        task = calls.text_task(self._runtime, prompt, config, overrides, grammar, response_format)
         if n is not None:
             calls.check_continuations(n, session=session, on_token=on_token)
             return await submission.generate_all_async(self._runtime, task, n)
@@ -280,9 +282,7 @@ class LLM(Embeddings):
         >>> len("".join(asyncio.run(story()))) > 0
         True
         """
-        task = calls.text_task(
-            self._runtime, prompt, config, overrides, grammar=grammar, response_format=response_format
-        )
+        task = calls.text_task(self._runtime, prompt, config, overrides, grammar, response_format)
         return submission.start_async(self._runtime, task, session=session, on_token=on_token)
 
     # -------------------- chat

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from .callers import levels_to_the_program
 from .config import GenerationConfig, ModelConfig
-from .engine import Adapter, AdapterSet, memory_of
-from .errors import ForkedError, UnsupportedModelError
+from .draft_model import check_draft_model, load_draft_model
+from .engine import Adapter, AdapterSet, DraftModel, memory_of
+from .errors import ConfigError, ForkedError, UnsupportedModelError
 from .loading import load_model
 from .lora import LoadedAdapters
 from .models.identity import model_identity
@@ -34,6 +35,7 @@ class LoadedModel:
         config: How to load it.
         given: Options of generations that calls do not have to repeat.
         progress: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
+        draft: What drafts tokens for it; by default the draft model of ``config``.
 
     Attributes:
         config: How the model was loaded.
@@ -42,6 +44,8 @@ class LoadedModel:
         path: The absolute path of its file: the same file when the process changes its folder.
         name: The model's name: what its file says, else the file's own.
         identity: What tells the model from others.
+        draft: The model that drafts tokens for it, if there is one.
+        drafts: Whether that can draft: both memories can drop what was drafted wrongly.
         can_speculate: Whether its memory can drop what was drafted wrongly.
         ends: Tokens that end a generation.
         defaults: The options that a call does not give.
@@ -56,14 +60,22 @@ class LoadedModel:
         config: ModelConfig,
         given: GenerationConfig,
         progress: Callable[[float], bool | None] | None = None,
+        draft: DraftModel | None = None,
     ) -> None:
         self.config = config
+        self.draft = draft or load_draft_model(config, progress)  # first: what it takes of a GPU is not free then
+        self.check_speculation(given)
         self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
         self.vocab = self.model.vocab
         self.can_speculate = memory_of(self.model, swa_full=config.swa_full).drops_drafts
         self.ends = frozenset(self.vocab.eog_tokens())
         self.path = path.absolute()
         self.name = self.model.metadata.get("general.name") or self.path.stem
+        self.drafts = self.draft is not None and self.draft.can_draft and self.can_speculate
+        if self.draft is not None:
+            check_draft_model(self.draft, self.vocab, self.name)
+        if self.drafts and "speculation" not in given.model_fields_set:
+            given = given.merge(speculation="draft")
         self.identity = model_identity(self.path)
         self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
         self.tokenizer = Tokenizer(self.model)
@@ -101,12 +113,20 @@ class LoadedModel:
                 f"{self.name} cannot generate text: it has an encoder, or its tokens attend to later ones"
             )
 
+    def check_speculation(self, config: GenerationConfig) -> None:
+        """Raise :class:`ConfigError` where drafts of a model are asked for, and there is none."""
+        if config.speculation == "draft" and self.draft is None:
+            raise ConfigError(
+                "speculation='draft' needs a model that drafts tokens: load the LLM with draft_model, or use 'lookup'"
+            )
+
     def warn_unless_it_speculates(self, config: GenerationConfig) -> None:
         """Say that the option ``speculation`` has no effect, where it is asked for and has none."""
-        if config.speculation == "off" or self.can_speculate:
+        if config.speculation == "off" or self.drafts or (config.speculation == "lookup" and self.can_speculate):
             return
+        name = self.draft.name if self.can_speculate and self.draft is not None else self.name
         warnings.warn(
-            f"speculation={config.speculation!r} has no effect: {self.name} has recurrent states, which cannot drop "
+            f"speculation={config.speculation!r} has no effect: {name} has recurrent states, which cannot drop "
             "tokens that were drafted wrongly; the text is the same without it",
             stacklevel=levels_to_the_program() + 1,
         )

@@ -14,6 +14,7 @@ from .engine import (
     AdapterKey,
     Conversation,
     Conversations,
+    DraftModel,
     Engine,
     History,
     Reply,
@@ -69,6 +70,7 @@ class Runtime(LoadedModel):
         config: How to load it.
         given: Options of generations that calls do not have to repeat.
         progress: Called while the model is loaded, with 0.0 to 1.0; returning ``False`` stops it.
+        draft: What drafts tokens for it; by default the draft model of ``config``.
 
     Attributes:
         conversations: The conversations that are remembered. To be used with the lock held.
@@ -80,8 +82,9 @@ class Runtime(LoadedModel):
         config: ModelConfig,
         given: GenerationConfig,
         progress: Callable[[float], bool | None] | None = None,
+        draft: DraftModel | None = None,
     ) -> None:
-        super().__init__(path, config, given, progress)
+        super().__init__(path, config, given, progress, draft)
         self.conversations = Conversations(config.max_sessions)
         self._stats = stats_of(self.model)
         self._engine = _Slot[Engine]()
@@ -98,7 +101,17 @@ class Runtime(LoadedModel):
 
     def running_engine(self) -> Engine:
         """Return the engine, started if it does not run. To be called with the lock held."""
-        return self._engine.started(lambda before: Engine(self.model, self.config, self._stats, before))
+        draft = self.draft if self.drafts else None
+        return self._engine.started(lambda before: Engine(self.model, self.config, self._stats, before, draft))
+
+    def as_draft(self) -> DraftModel:
+        """Return this model as one that drafts for another.
+
+        Raises:
+            ForkedError: The process was forked after the model was loaded.
+        """
+        self.check_process()
+        return DraftModel(self.model, self.config, self.name)
 
     def stop(self) -> None:
         """End all generations and embeddings, release their contexts, and wait until that is done.

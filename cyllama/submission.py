@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 
 from .attempts import MAX_SEED, AnyResponse, Attempts, is_valid
 from .calls import Task
-from .engine import Drafter, Request, context_size, sampler_maker
+from .config import GenerationConfig
+from .engine import Drafter, ModelDrafter, Request, context_size, sampler_maker
 from .response import Response
 from .runtime import Runtime
 from .stream import AsyncStream, Chunks, LoopOutlet, Stream
@@ -79,7 +80,6 @@ def _request(runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, strea
     """
     config, model = task.config, runtime.model
     make_sampler = sampler_maker(config, runtime.vocab, config.n_ctx or model.n_ctx_train, task.first_samplers())
-    drafts = config.speculation == "lookup" and runtime.can_speculate
     size_for = partial(context_size, config=config, model=model, kv_cells=runtime.config.kv_cells)
     request = Request(
         task.prompt,
@@ -88,13 +88,25 @@ def _request(runtime: Runtime, task: Task, outlet: Chunks | LoopOutlet, *, strea
         streaming=streaming,
         size_for=size_for,
         make_sampler=make_sampler,
-        make_drafter=partial(Drafter, ends=runtime.ends) if drafts else None,
+        make_drafter=_drafter_maker(runtime, config),
         preserved=task.preserved,
         adapters=task.adapters,
     )
     if whole:
         request.resolve()
     return request
+
+
+def _drafter_maker(
+    runtime: Runtime, config: GenerationConfig
+) -> Callable[[Sequence[int]], Drafter | ModelDrafter] | None:
+    """Return what makes the drafter of a request from its prompt; ``None`` for no drafts."""
+    ends, n_vocab = runtime.ends, runtime.vocab.n_tokens
+    if config.speculation == "lookup" and runtime.can_speculate:
+        return partial(Drafter, ends=ends)
+    if config.speculation == "draft" and runtime.drafts:
+        return lambda _: ModelDrafter(ends, n_vocab)
+    return None
 
 
 # -------------------- several of one prompt

@@ -66,6 +66,11 @@ void set_n_threads(const LlamaContext & self, int32_t n_threads, int32_t n_threa
     use->threadpools.attach(use.get(), n_threads, n_threads_batch);
 }
 
+void pause_threads(const LlamaContext & self) {
+    ContextUse use(self);
+    use->threadpools.pause();
+}
+
 void set_embeddings(const LlamaContext & self, bool embeddings) {
     ContextUse use(self);
     check_embeddings(embeddings, use->n_outputs_max, llama_n_ubatch(use.get()));
@@ -145,6 +150,11 @@ void init_settings(nb::class_<LlamaContext> & context) {
             Raises:
                 ValueError: A number is out of range.
                 RuntimeError: The system cannot start so many threads.
+            )doc")
+        .def("pause_threads", &pause_threads, R"doc(
+            Let the context's threads sleep until its next computation (ggml_threadpool_pause).
+
+            They would stay awake for a while, as `threadpool_poll` says, and take time from another context's threads.
             )doc")
         .def("set_embeddings", &set_embeddings, nb::arg("embeddings"), R"doc(
             Choose whether decode() computes embeddings (llama_set_embeddings).

@@ -37,6 +37,12 @@ void ThreadPools::were_used() {
     used_ = true;
 }
 
+void ThreadPools::pause() {
+    for (ggml_threadpool_t pool : {pool_, batch_pool_}) {
+        ggml_threadpool_pause(pool);
+    }
+}
+
 void ThreadPools::free() {
     retire();
     were_used();

@@ -17,6 +17,8 @@ class ThreadPools {
     void attach(llama_context * context, int32_t n_threads, int32_t n_threads_batch);
     /// To be called after a computation with the present pools: frees those that they replaced.
     void were_used();
+    /// Lets the threads sleep until the next computation, which wakes them. They would wait for it awake for a while.
+    void pause();
     /// Frees all pools. To be called after the context is freed.
     void free();
 

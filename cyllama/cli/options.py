@@ -132,6 +132,7 @@ class ModelFlags(TypedDict):
 
     n_gpu_layers: GpuLayersOption
     n_threads: Annotated[int | None, config_flag("n_threads", "-t", "--threads")]
+    draft_model: Annotated[str | None, config_flag("draft_model", "-md", "--draft-model")]
 
 
 class AnswerFlags(TypedDict):

@@ -9,10 +9,12 @@ thread of its own.
 from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
 from .context_params import context_size
 from .conversation import Conversation, Conversations, History, Reply
+from .draft_context import DraftModel
 from .engine import Engine
 from .lookup import Drafter
 from .memory import memory_of
 from .memory_needs import check_kv_memory
+from .model_drafter import ModelDrafter
 from .observation import observe
 from .request import Prompt, Request
 from .sampling import sampler_maker
@@ -25,9 +27,11 @@ __all__ = [
     "AdapterSet",
     "Conversation",
     "Conversations",
+    "DraftModel",
     "Drafter",
     "Engine",
     "History",
+    "ModelDrafter",
     "Prompt",
     "Reply",
     "Request",

@@ -8,7 +8,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import median_low
 
-from .tuning import COST_HORIZON, FIRST_COST, MOST_SLOWDOWN, SAMPLES, WORTH
+from .tuning import (
+    ALLOWANCE,
+    COST_HORIZON,
+    FIRST_COST,
+    LOAN,
+    MOST_CREDIT,
+    MOST_SLOWDOWN,
+    SAMPLES,
+    WORTH,
+)
 
 
 class StepTimes:
@@ -26,6 +35,10 @@ class StepTimes:
             self._times[width] = deque(maxlen=SAMPLES)
         self._times[width].append(seconds)
         self._noted[width] = self._clock
+
+    def seconds(self, width: int) -> float | None:
+        """Return how long a step of ``width`` tokens takes, ``None`` where that was not measured lately."""
+        return None if self._is_old(width) else median_low(self._times[width])
 
     def costs(self, width: int) -> Callable[[int], float] | None:
         """Return a function that estimates how long a wider step takes, relative to one of ``width`` tokens.
@@ -63,30 +76,72 @@ def _on_line(points: Sequence[tuple[int, float]], x: int) -> float:
 
 
 def draft_lengths(
-    chances: Sequence[Sequence[float]], n_rows: int, cost: Callable[[int], float], most: int
+    chances: Sequence[Sequence[float]],
+    n_rows: int,
+    cost: Callable[[int], float],
+    most: int,
+    drafting: Callable[[int], float] = lambda _: 0.0,
+    worth: float = WORTH,
 ) -> list[int]:
     """Return how many of its drafted tokens each request has evaluated in a step.
 
     They are chosen so that the requests together get the most tokens per second that can be expected. A step without
-    drafts is preferred unless another one is :data:`~cyllama.engine.tuning.WORTH` times as fast, or if a request that
-    gains less than others would lose more than :data:`~cyllama.engine.tuning.MOST_SLOWDOWN` allows.
+    drafts is preferred unless another one is ``worth`` times as fast, or if a request that gains less than others would
+    lose more than :data:`~cyllama.engine.tuning.MOST_SLOWDOWN` allows.
 
     Args:
         chances: For each draft, how likely it is that a token and all before it are right, from the first token on.
         n_rows: Requests in the step, those without a draft included.
         cost: How long a step of so many tokens takes, relative to one of ``n_rows``.
         most: Most drafted tokens of the step.
+        drafting: How long it takes to draft so many tokens of each request, relative to a step of ``n_rows``; nothing
+            for drafts that exist.
+        worth: How many times as fast a step with drafts has to be.
     """
     lengths, best = [0] * len(chances), [0] * len(chances)
     gains = [0.0] * len(chances)
-    fastest = n_rows * WORTH
+    fastest = n_rows * worth
     likeliest_first = sorted((-chance, j, i) for i, each in enumerate(chances) for j, chance in enumerate(each))
     for n, (chance, _, i) in enumerate(likeliest_first[:most], 1):
         lengths[i] += 1
         gains[i] -= chance
-        duration = cost(n_rows + n)
+        duration = cost(n_rows + n) + drafting(max(lengths))
         least = min(gains) if n_rows == len(gains) else 0.0
         speed = (n_rows + sum(gains)) / duration
         if speed > fastest and duration <= (1 + least) * MOST_SLOWDOWN:
             fastest, best = speed, list(lengths)
     return best
+
+
+class Credit:
+    """How many seconds a draft model may lose, so that it loses little whatever it drafts.
+
+    It has a loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have cost.
+
+    >>> credit = Credit()
+    >>> credit.allows(0.0)
+    False
+    >>> credit.note(0.1, 0.1, step=0.1)
+    >>> credit.allows(0.1)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+
+    def note(self, without: float, seconds: float, step: float | None) -> None:
+        """Note a step.
+
+        Args:
+            without: Seconds in which the same tokens are generated without drafts.
+            seconds: Seconds that it has taken, with the drafts.
+            step: Seconds of a step without drafts; ``None`` where that was not measured.
+        """
+        if step is None:
+            return
+        before = LOAN * step if self._seconds is None else self._seconds
+        self._seconds = min(max(before + without * (1 + ALLOWANCE) - seconds, 0.0), MOST_CREDIT * step)
+
+    def allows(self, seconds: float) -> bool:
+        """Return whether so many seconds may be lost."""
+        return self._seconds is not None and seconds <= self._seconds

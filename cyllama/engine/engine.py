@@ -20,10 +20,13 @@ from .cells import CellShare
 from .context import GenerationContext
 from .context_params import in_host_memory
 from .conversation import Conversation
+from .draft_context import DraftModel
 from .group import Groups
 from .kept_prefixes import KeptPrefixes
 from .log import EngineLogger
 from .messages import Adopt, CachedState, Check, Forget, Message, Pause, Save, Share, Submit, Wake
+from .model_drafter import ModelDrafter
+from .model_drafts import ModelDrafts
 from .request import Request, Status
 from .scheduler import Scheduler
 from .stats import Stats
@@ -42,17 +45,28 @@ class Engine(Worker[Message]):
     inbox, and get text from outlets.
     """
 
-    def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, predecessor: Engine | None = None) -> None:
-        """Start the thread, which waits for ``predecessor`` to end first."""
+    def __init__(
+        self,
+        model: LlamaModel,
+        config: ModelConfig,
+        stats: Stats,
+        predecessor: Engine | None = None,
+        draft: DraftModel | None = None,
+    ) -> None:
+        """Start the thread, which waits for ``predecessor`` to end first; ``draft``: what may draft tokens."""
         super().__init__("cyllama-engine", predecessor)
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
         self._stats = stats
         self._unfinished: dict[Request, None] = {}  # requests that were submitted and have not ended
         self._cancelled: SimpleQueue[Request] = SimpleQueue()
-        self._scheduler = Scheduler(config.n_parallel, CHUNK if in_host_memory(config, model) else config.n_ubatch)
         self._groups = Groups()
         self._context = GenerationContext(model, config, stats)
+        self._drafts: ModelDrafts | None = None
+        if draft is not None:
+            self._drafts = ModelDrafts(draft, config.n_parallel, self._context, model, stats, self._may_decode)
+        chunk = CHUNK if in_host_memory(config, model) else config.n_ubatch
+        self._scheduler = Scheduler(config.n_parallel, chunk, self._drafts)
         self._kv_cache = self._context.kv_cache
         self._kept_prefixes = KeptPrefixes(self._kv_cache)
         self._capacity = Capacity(self._context, self._scheduler, fixed=config.kv_cells is not None)
@@ -148,7 +162,7 @@ class Engine(Worker[Message]):
                 self._step()
         except Exception as error:  # no caller may wait forever, and the next request starts from scratch
             logger.debug("a step failed", exc_info=True)
-            self._context.release()
+            self._release_contexts()
             for request in list(self._scheduler.running):
                 self._retire(request, error)
 
@@ -179,6 +193,8 @@ class Engine(Worker[Message]):
                 for request in self._scheduler.unfinished(conversation):
                     self._retire(request, "cancelled")
                 conversation.hold(None)
+                if self._drafts is not None:
+                    self._drafts.release(conversation)
             case Save(conversation, reply):
                 _answer(reply, lambda: self._save(conversation))
             case Check(reply):
@@ -227,7 +243,12 @@ class Engine(Worker[Message]):
             request.finish("cancelled")
             self._unfinished.pop(request, None)
             request.close(self._vocab)
+        self._release_contexts()
+
+    def _release_contexts(self) -> None:
         self._context.release()
+        if self._drafts is not None:
+            self._drafts.close()
 
     # --- a step
 
@@ -276,6 +297,8 @@ class Engine(Worker[Message]):
         """Note what was evaluated, and give requests what was sampled."""
         n_prompt = batch.n_tokens - batch.n_generating - batch.n_drafted
         self._scheduler.pace.note(batch.n_generating, n_prompt, batch.seconds, n_drafted=batch.n_drafted)
+        if self._drafts is not None:
+            self._settle(self._drafts, batch, n_prompt)
         self._stats.tokens_drafted += batch.n_drafted
         for request, tokens, outputs in batch.rows:
             assert request.lease is not None
@@ -294,6 +317,14 @@ class Engine(Worker[Message]):
         if batch.not_finite:
             self._kv_cache.purge(batch.not_finite)
 
+    def _settle(self, drafts: ModelDrafts, batch: Batch, n_prompt: int) -> None:
+        """Count what the draft model has done for a batch."""
+        by_model = {row.request for row in batch.rows if isinstance(row.request.drafter, ModelDrafter)}
+        n_accepted = sum(sample.is_drafted for sample in batch.samples if sample.request in by_model)
+        self._stats.model_tokens_drafted += sum(max(0, len(r.outputs) - 1) for r in batch.rows if r.request in by_model)
+        plain = self._scheduler.pace.steps.seconds(batch.n_generating)
+        drafts.settle(batch.n_generating, n_prompt, n_accepted, batch.seconds, plain)
+
     def _accept(self, sample: Sample) -> None:
         request, token, is_drafted, logprob, failure = sample
         if request.finish_reason is not None:  # with a token before this one
@@ -303,6 +334,7 @@ class Engine(Worker[Message]):
             return
         self._stats.tokens_generated += 1
         self._stats.tokens_accepted += is_drafted
+        self._stats.model_tokens_accepted += is_drafted and isinstance(request.drafter, ModelDrafter)
         request.answer.n_accepted += is_drafted
         if not request.accept(token, self._vocab, last=token in self._eog, logprob=logprob):
             self._retire(request, request.finish_reason)
@@ -354,6 +386,8 @@ class Engine(Worker[Message]):
             request.own_sequence.awaited = False
         self._kept_prefixes.keep(request)
         request.hold(None)
+        if self._drafts is not None:
+            self._drafts.release(request)
         self._unfinished.pop(request, None)  # first, so that its caller finds the place free
         request.close(self._vocab)
 
@@ -362,6 +396,8 @@ class Engine(Worker[Message]):
 
     @property
     def _decoding(self) -> LlamaContext | None:
+        if self._drafts is not None and (drafting := self._drafts.decoding) is not None:
+            return drafting
         return self._context.context if self._scheduler.running else None
 
 

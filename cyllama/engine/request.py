@@ -15,6 +15,7 @@ from .answer import Answer, Outlet
 from .context_params import ContextSize
 from .conversation import TENANT_END, Conversation
 from .lookup import Draft, Drafter
+from .model_drafter import ModelDrafter
 from .prefixes import Query
 from .reservation import Reservation
 from .sequence import CachedSequence, Lease, LeaseHolder
@@ -94,7 +95,7 @@ class Request(LeaseHolder):
         streaming: bool,
         size_for: Callable[[int], ContextSize],
         make_sampler: Callable[[Sequence[int]], LlamaSampler],
-        make_drafter: Callable[[Sequence[int]], Drafter] | None = None,
+        make_drafter: Callable[[Sequence[int]], Drafter | ModelDrafter] | None = None,
         preserved: frozenset[int] = frozenset(),
         adapters: AdapterSet = NO_ADAPTERS,
     ) -> None:
@@ -124,7 +125,7 @@ class Request(LeaseHolder):
             preserved=preserved,
         )
         self.sampler: LlamaSampler | None = None
-        self.drafter: Drafter | None = None
+        self.drafter: Drafter | ModelDrafter | None = None
         self.n_reused: int | None = None
         self.status = Status.NEW
         self.finish_reason: FinishReason | None = None
@@ -188,6 +189,11 @@ class Request(LeaseHolder):
         return self.reservation.max_tokens > 0
 
     @property
+    def n_left(self) -> int:
+        """How many tokens it may generate yet."""
+        return self.reservation.max_tokens - len(self.answer.tokens)
+
+    @property
     def own_sequence(self) -> CachedSequence | None:
         """The sequence that it continues: its conversation's, or the one it had before it was preempted."""
         return self.sequence if self.conversation is None else self.conversation.sequence
@@ -223,7 +229,7 @@ class Request(LeaseHolder):
         """Return a guess of at most ``limit`` tokens that follow its last one; ``None`` if it has no draft."""
         if self.drafter is None or not self.answer.tokens:
             return None
-        draft = self.drafter.draft(min(limit, self.reservation.max_tokens - len(self.answer.tokens) - 1))
+        draft = self.drafter.draft(min(limit, self.n_left - 1))
         return draft if draft.tokens else None
 
     @property

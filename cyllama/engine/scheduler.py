@@ -13,6 +13,7 @@ from .batch import Row
 from .conversation import Conversation
 from .drafting import draft_lengths
 from .kv_cache import Wait
+from .model_drafts import ModelDrafts
 from .pace import Pace
 from .request import Request, Status
 from .tuning import CHUNK, CHUNK_STEPS, GATHER, MOST_CONSIDERED, MOST_DRAFTED, ROWS, SLICE_STEPS
@@ -84,18 +85,20 @@ class Scheduler:
         pace: How long steps take.
     """
 
-    def __init__(self, n_parallel: int = 1, chunk: int = CHUNK) -> None:
+    def __init__(self, n_parallel: int = 1, chunk: int = CHUNK, model_drafts: ModelDrafts | None = None) -> None:
         """Make one without requests.
 
         Args:
             n_parallel: How many requests run at once.
             chunk: Tokens of prompts in a step while no request generates. It does not depend on measured times, so
                 that a prompt alone is evaluated in the same steps, and rounded the same way, every time.
+            model_drafts: Drafts for the requests that ask for those of a model.
         """
         self.n_parallel = n_parallel
         self.running: list[Request] = []
         self.pace = Pace()
         self._chunk_alone = chunk
+        self._model_drafts = model_drafts
         self._waiting = WaitingLine(n_parallel)
         self._short_of_memory: set[Request] = set()  # they wait until all that have begun have ended
         self._slices = AdapterSlices()
@@ -246,6 +249,8 @@ class Scheduler:
     def _drafts(self, generating: list[Request], limit: int) -> dict[Request, list[int]]:
         """Return the drafted tokens that are evaluated in a step, at most ``limit`` of them."""
         most = min(limit, MOST_DRAFTED)
+        if self._model_drafts is not None:
+            self._model_drafts.propose(generating, self.pace.steps, most)
         found = ((request, request.draft(most)) for request in generating)
         drafts = {request: draft for request, draft in found if draft is not None}
         cost = self.pace.steps.costs(len(generating)) if drafts else None

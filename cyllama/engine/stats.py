@@ -58,6 +58,11 @@ class Stats:
         tokens_generated: Tokens that were sampled.
         tokens_drafted: Tokens that were drafted and evaluated, see ``speculation``.
         tokens_accepted: Drafted tokens that were sampled as well.
+        model_tokens_drafted: Those of the drafted tokens that the draft model drafted.
+        model_tokens_accepted: Those of the accepted tokens that the draft model drafted.
+        draft_steps: Batches that the draft model decoded.
+        draft_n_ctx: Size of the draft model's context in tokens; 0 without one.
+        draft_bytes: Bytes of that context, by device.
         steps: Batches that were decoded.
         tokens_decoded: Tokens of all batches.
         adapter_switches: How often a batch was computed with other LoRA adapters than the batch before.
@@ -93,6 +98,11 @@ class Stats:
     tokens_generated: int = 0
     tokens_drafted: int = 0
     tokens_accepted: int = 0
+    model_tokens_drafted: int = 0
+    model_tokens_accepted: int = 0
+    draft_steps: int = 0
+    draft_n_ctx: int = 0
+    draft_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
     steps: int = 0
     tokens_decoded: int = 0
     adapter_switches: int = 0

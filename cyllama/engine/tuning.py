@@ -81,6 +81,51 @@ More: less is lost where chances or costs are estimated wrongly. Benchmark: look
 MOST_SLOWDOWN = 1.1
 """How many times slower a request may become by the drafts of others. Not measured."""
 
+# --- tokens drafted by a model
+
+SURE = (0.3, 0.6, 0.9)
+"""Probabilities of the draft model that divide its tokens by how often they are right. Not measured."""
+
+MODEL_CHANCES = (0.2, 0.45, 0.7, 0.9)
+"""How likely a token of each of these kinds is right, before anything is known of a request. Not measured."""
+
+MODEL_USUAL_CHANCE = 0.9
+"""How likely a token of the draft model is right, before anything is known of a request and the model was asked.
+
+More: a new request is more often tried, as far as there is credit. Not measured.
+"""
+
+MODEL_WORTH = 1.05
+"""How many times as fast as one without drafts a step has to be for which the draft model is asked, at least.
+
+Less than :data:`WORTH`, because credit limits what is lost. Benchmark: draft_model.
+"""
+
+FORGETTING = 1 / 256
+"""Weight of this chance in what was learned of a request, for each token that was not drafted.
+
+More: a request of which the draft model was wrong is tried again sooner. Not measured.
+"""
+
+ALLOWANCE = 0.02
+"""Part of the time of all steps that drafts of a model may lose. Benchmark: draft_model."""
+
+LOAN, MOST_CREDIT = 32, 256
+"""Steps without drafts whose time a draft model may lose at first, and most that it may lose of what it has saved.
+
+More: longer prompts are evaluated by the draft model. Less: less is lost by a model that is usually wrong. Benchmark:
+draft_model.
+"""
+
+MOST_MISSING = 16
+"""Tokens that the draft model evaluates with the first one that it drafts; more are evaluated before. Not measured."""
+
+LEAST_REMAINING = 64
+"""Tokens that a request is expected to generate yet, at least: it decides whether its prompt is worth evaluating."""
+
+PREFILL_SPEEDUP = 4
+"""How many times faster the draft model evaluates a token of a prompt than it drafts one, before that was measured."""
+
 # --- LoRA adapters
 
 SLICE_STEPS = 8

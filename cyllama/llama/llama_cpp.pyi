@@ -1244,6 +1244,13 @@ class LlamaContext:
             RuntimeError: The system cannot start so many threads.
         """
 
+    def pause_threads(self) -> None:
+        """
+        Let the context's threads sleep until its next computation (ggml_threadpool_pause).
+
+        They would stay awake for a while, as `threadpool_poll` says, and take time from another context's threads.
+        """
+
     def set_embeddings(self, embeddings: bool) -> None:
         """
         Choose whether decode() computes embeddings (llama_set_embeddings).

@@ -41,7 +41,7 @@ class LoadedModel:
         pool: Finds the session of a request.
         sessions: The sessions that requests have used.
         activity: What tenants have had of it.
-        n_weights: Bytes of its weights.
+        n_weights: Bytes of its weights, and of its draft model's.
     """
 
     name: str
@@ -55,7 +55,8 @@ class LoadedModel:
     def n_bytes(self) -> int:
         """Bytes of its weights, of its contexts, and of its sessions in host memory."""
         stats = self.llm.stats
-        return self.n_weights + stats.host_bytes + sum((*stats.kv_cache_bytes.values(), *stats.compute_bytes.values()))
+        contexts = (stats.kv_cache_bytes, stats.compute_bytes, stats.draft_bytes)
+        return self.n_weights + stats.host_bytes + sum(n for each in contexts for n in each.values())
 
 
 @dataclass(eq=False)
@@ -180,7 +181,10 @@ class Models:
 
     async def _load(self, model: ServedModel) -> LoadedModel:
         path = await asyncio.to_thread(resolve_model_path, model.path)
-        n_weights = sum(part.stat().st_size for part in part_paths(path) if part.exists())
+        files, draft = part_paths(path), model.options.get("draft_model")
+        if draft is not None:
+            files = [*files, *part_paths(await asyncio.to_thread(resolve_model_path, draft))]
+        n_weights = sum(part.stat().st_size for part in files if part.exists())
         async with self._room:  # two models that are loaded at once would count the same room twice
             await self._make_room(model, n_weights)
             logger.info("loading the model %s", model.name)

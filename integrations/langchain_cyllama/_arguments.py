@@ -78,7 +78,7 @@ def absolute_paths(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_PATHS = frozenset({"model_path", "model", "lora_path", "grammar_path"})
+_PATHS = frozenset({"model_path", "model", "draft_model", "lora_path", "grammar_path"})
 
 
 def read_grammar(path: str | Path) -> str:

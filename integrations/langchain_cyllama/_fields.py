@@ -43,6 +43,11 @@ class LoadingFields(BaseModel):
     kv_overrides: dict[str, bool | int | float | str] | None = None
     """Metadata values to use instead of the file's, by key. (Default: `{}`)"""
 
+    draft_model: str | None = None
+    """A smaller model of the same vocabulary that drafts tokens: a GGUF file or a name on the hub, as for the model
+    itself, or to `LLM(...)` a loaded `LLM`. It is used where `speculation` is "draft". `None`: tokens are drafted by no
+    model."""
+
     n_threads: int | None = None
     """Threads that evaluate single tokens. 0 or less, or `None`: the physical cores that the process may use."""
 
@@ -214,8 +219,8 @@ class GenerationFields(BaseModel):
 
     speculation: str | None = None
     """How tokens are drafted, of which a step then evaluates several; "lookup": by what followed where the latest
-    tokens occurred before, in the prompt or the answer. Texts are those of plain sampling, and come faster where they
-    repeat something. (Default: `"off"`)"""
+    tokens occurred before, in the prompt or the answer; "draft": by the `draft_model`, the default of an `LLM` that has
+    one. Texts are those of plain sampling, and come faster where drafts are right. (Default: `"off"`)"""
 
     n_ctx: int | None = None
     """Size of the context in tokens, prompt and answer together. 0 or less, or `None`: as large as the generation

@@ -47,7 +47,6 @@ UNUSED: dict[str, Unused] = {
     "device": Unused("choose devices with n_gpu_layers and devices", _among("")),
     "numa": Unused("threads are placed by the system", _among(False, 0)),
     "no_perf": Unused("times are taken anyway", _among(False)),
-    "draft_model": Unused('there is no draft model; speculation="lookup" drafts tokens from the text itself'),
     "chat_format": Unused("the model's own chat template is used; give another one as chat_template"),
     "chat_handler": Unused("the model's own chat template is used; give another one as chat_template"),
     "tokenizer": Unused("the model's own tokenizer is used"),

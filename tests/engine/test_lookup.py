@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyllama.engine.drafting import StepTimes, draft_lengths
+from cyllama.engine.drafting import Credit, StepTimes, draft_lengths
 from cyllama.engine.lookup import Drafter
-from cyllama.engine.tuning import COST_HORIZON, MOST_DRAFTED, MOST_SLOWDOWN, NGRAMS, WORTH
+from cyllama.engine.tuning import (
+    ALLOWANCE,
+    COST_HORIZON,
+    LOAN,
+    MOST_CREDIT,
+    MOST_DRAFTED,
+    MOST_SLOWDOWN,
+    NGRAMS,
+    WORTH,
+)
 
 tokens = st.lists(st.integers(0, 5), max_size=60)
 END = 5
@@ -169,3 +178,44 @@ def test_old_times_are_forgotten():
     assert cost is not None
     assert cost(4) < 2
     assert times.costs(4) is None
+
+
+# --- what a draft model may lose
+
+a_step = st.tuples(st.floats(0.001, 1), st.floats(0, 1))
+
+
+@given(steps=st.lists(a_step, max_size=200), plain=st.floats(0.001, 1))
+def test_a_draft_model_loses_no_more_than_its_loan_and_a_part_of_all_time(
+    steps: list[tuple[float, float]], plain: float
+):
+    """However wrong it is."""
+    credit = Credit()
+    lost = passed = 0.0
+    credit.note(plain, plain, plain)
+    for duration, expected in steps:
+        passed += duration
+        if credit.allows(expected):
+            credit.note(duration, duration + expected, plain)
+            lost += expected
+        else:
+            credit.note(duration, duration, plain)
+    assert lost <= LOAN * plain + ALLOWANCE * (passed + plain) + 1e-6
+
+
+def test_what_was_saved_may_be_lost_again_up_to_a_limit():
+    credit = Credit()
+    for _ in range(1000):
+        credit.note(2.0, 1.0, 1.0)
+    assert credit.allows(MOST_CREDIT)
+    assert not credit.allows(MOST_CREDIT + 1)
+
+
+@given(chance=st.floats(0, 1), limit=st.integers(1, 15), step=st.floats(0, 2))
+def test_what_takes_longer_to_draft_is_drafted_less(chance: float, limit: int, step: float):
+    chances = [[chance ** (i + 1) for i in range(limit)]]
+
+    def lengths(factor: float) -> int:
+        return draft_lengths(chances, 1, lambda _: 1.0, limit, lambda depth: depth * step * factor)[0]
+
+    assert lengths(0) >= lengths(1) >= lengths(2)

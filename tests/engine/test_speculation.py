@@ -9,26 +9,26 @@ from __future__ import annotations
 import asyncio
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama import LLM, DecodeError, Response
+from cyllama import LLM, Response
 from cyllama.engine import Request
 from cyllama.engine.drafting import StepTimes
 from cyllama.models import TINY_CHAT
 
-from ..support.cold_start import EXACT, NEARLY_TIED, NEARLY_TIED_EXACTLY, ColdStart
+from ..support.cold_start import EXACT, NEARLY_TIED_EXACTLY
+from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, outcome, sampling
 from ..support.harness import held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
 
 ALONE: dict[str, Any] = {"n_ubatch": 1, "n_threads": 1, "speculation": "lookup"}
-IDS = list(range(10, 40))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,23 +54,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
         yield llm
 
 
-def outcome(call: Callable[..., Response], *arguments: Any, **options: Any) -> Response:
-    """Return what a call returns, or else an error as a response."""
-    try:
-        return call(*arguments, **options)
-    except DecodeError as error:
-        return Response(f"{error}: {error.partial_text}", model="failed")
-
-
-def check_same(drafted: Response, plain: Response) -> None:
-    """Check that an answer with drafts is the same as one without."""
-    assert drafted == plain
-    assert drafted.logprobs == plain.logprobs
-    assert (drafted.finish_reason, drafted.usage) == (plain.finish_reason, plain.usage)
-    assert plain.timings.tokens_drafted == plain.timings.tokens_accepted == 0
-    assert drafted.timings.tokens_accepted <= drafted.timings.tokens_drafted
-
-
 def both_ways(llm: LLM, prompt: str | list[int], **options: Any) -> Response:
     """Return an answer with drafts, or its error, which is the same without."""
     drafted, plain = (outcome(llm, prompt, **options, speculation=how) for how in ("lookup", "off"))
@@ -78,40 +61,10 @@ def both_ways(llm: LLM, prompt: str | list[int], **options: Any) -> Response:
     return drafted
 
 
-def check_all(llm: LLM, requests: list[Request], nearly_tied: float = NEARLY_TIED) -> None:
-    """Check that greedy answers are those of a cold start, up to near ties."""
-    assert requests
-    cold = ColdStart(llm)
-    for request in requests:
-        cold.check(request, nearly_tied)
-    cold.close()
-
-
-sampling = st.fixed_dictionaries(
-    {"max_tokens": st.integers(1, 40), "logprobs": st.integers(0, 3), "seed": st.integers(0, 2**32 - 2)},
-    optional={
-        "temperature": st.sampled_from([0.0, 0.2, 1.0, 3.0]),
-        "top_p": st.floats(0.1, 1),
-        "repeat_penalty": st.floats(0.7, 1.5),
-        "presence_penalty": st.floats(-3, 3),
-        "dry_multiplier": st.floats(0, 1),
-        "xtc_probability": st.floats(0, 1),
-        "mirostat": st.sampled_from([1, 2]),
-        "ignore_eos": st.booleans(),
-        "stop_sequences": st.lists(st.text("aeinorst ", min_size=1, max_size=2), max_size=3),
-        "grammar": st.sampled_from(['root ::= "a" root | "b" root | " "', "root ::= [a-z ]{3,30}"]),
-    },
-)
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
 @MANY
 @given(part=st.lists(st.sampled_from(IDS), min_size=1, max_size=12), n=st.integers(1, 4), options=sampling)
 def test_noise_is_the_same_with_drafts(random_llama: LLM, part: list[int], n: int, options: dict[str, Any]):
     both_ways(random_llama, part * n, **options)
-
-
-TEXTS = st.sampled_from(["Tell me a story about a fox.", "Count to 20.", "What is my name?", "Write fox fox fox."])
 
 
 @MANY

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chat", "engine"),  # neither knows the other one
     ("generation_options",),
     ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "tokenizer"),
-    ("lora", "call_types"),
+    ("lora", "call_types", "draft_model"),
     ("loaded_model",),
     ("runtime", "calls"),
     ("stream",),
