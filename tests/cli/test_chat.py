@@ -238,7 +238,7 @@ def test_an_answer_begins_on_a_line_of_its_own_after_the_reasoning(capsys: pytes
 
 
 def test_ctrl_c_ends_a_script(tmp_path: Path):
-    path = write_random_model(tmp_path / "endless.gguf", "llama", endless=True)
+    path = write_random_model(tmp_path / "endless.gguf", "llama", endless=True, n_ctx_train=2**16)
     with subprocess.Popen(
         [sys.executable, "-m", "cyllama", "chat", "-m", str(path), "--temperature", "0"],
         stdin=subprocess.PIPE,

@@ -38,7 +38,8 @@ def terminal() -> Iterator[Terminal]:
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes anything, and never ends."""
-    return write_random_model(tmp_path_factory.mktemp("models") / "endless.gguf", "llama", endless=True)
+    folder = tmp_path_factory.mktemp("models")
+    return write_random_model(folder / "endless.gguf", "llama", endless=True, n_ctx_train=2**16)
 
 
 def say(terminal: Terminal, text: str, answer: str) -> None:

@@ -184,6 +184,7 @@ def write_random_model(
     sentencepiece: bool = False,
     chat_template: str | None = None,
     endless: bool = False,
+    n_ctx_train: int = N_CTX_TRAIN,
     recommended: Mapping[str, str | int | float] | None = None,
     sliding_window: int | None = None,
     name: str | None = None,
@@ -197,6 +198,7 @@ def write_random_model(
         sentencepiece: Give it a vocabulary that puts a space before every text, as Llama 2 has it.
         chat_template: Jinja source of its template; by default that of the embedded model.
         endless: Let it never find a control token the most likely one, so that it does not come to an end by itself.
+        n_ctx_train: Its context length, in tokens.
         recommended: The sampling that the file recommends, ``general.sampling.*``.
         sliding_window: Tokens that windowed layers attend to: by default ``SLIDING_WINDOW`` where an architecture
             always has such layers, and everything where it need not.
@@ -216,7 +218,7 @@ def write_random_model(
         add = {str: writer.add_string, int: writer.add_int32, float: writer.add_float32}[type(value)]
         add(f"general.sampling.{name}", value)
     writer.add_vocab_size(N_VOCAB)
-    writer.add_context_length(N_CTX_TRAIN)
+    writer.add_context_length(n_ctx_train)
     writer.add_embedding_length(N_EMBD)
     writer.add_block_count(kind.n_layer)
     writer.add_feed_forward_length(0 if architecture in RECURRENT else N_FF)
