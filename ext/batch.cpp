@@ -47,12 +47,19 @@ void LlamaBatch::check_space(size_t n) const {
 }
 
 void LlamaBatch::add(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits) {
+    if (embeddings_) {
+        throw_value_error("the batch holds embeddings, which have a batch of their own: decode and clear() it first");
+    }
     check_space(1);
     if (seq_ids.empty() || seq_ids.size() > static_cast<size_t>(n_seq_max_)) {
         throw_value_error("a token belongs to 1 to " + std::to_string(n_seq_max_) + " sequences, not " +
                           std::to_string(seq_ids.size()));
     }
     check_positions(pos, 1);
+    append(token, pos, seq_ids, logits);
+}
+
+void LlamaBatch::append(llama_token token, llama_pos pos, const std::vector<llama_seq_id> & seq_ids, bool logits) {
     const int32_t i = n_tokens_;
     tokens_[i] = token;
     positions_[i] = pos;
@@ -72,8 +79,37 @@ void LlamaBatch::add_sequence(const std::vector<llama_token> & tokens, llama_pos
     }
 }
 
+void LlamaBatch::set_embeddings(const LlamaEmbeddings & embeddings, int32_t first, int32_t n, llama_pos pos,
+                                llama_seq_id seq_id, bool logits_last, bool whole) {
+    if (n_tokens_ != 0) {
+        throw_value_error("embeddings have a batch of their own: decode and clear() it first");
+    }
+    check_range("first", first, 0, embeddings.n_tokens - 1);
+    check_range("n", n, 1, embeddings.n_tokens - first);
+    check_space(static_cast<size_t>(n));
+    check_positions(pos, static_cast<size_t>(n));
+    const std::vector<llama_seq_id> seq_ids{seq_id};
+    for (int32_t i = 0; i < n; ++i) {
+        append(0, pos + i, seq_ids, logits_last && i + 1 == n);
+    }
+    embeddings_ = embeddings.values;
+    n_embd_ = embeddings.n_embd;
+    first_value_ = static_cast<size_t>(first) * static_cast<size_t>(n_embd_);
+    whole_ = whole;
+}
+
+void LlamaBatch::clear() {
+    n_tokens_ = 0;
+    embeddings_.reset();
+    whole_ = false;
+}
+
 llama_batch LlamaBatch::get() {
-    return {n_tokens_, tokens_.data(), nullptr, positions_.data(), n_seq_ids_.data(), seq_id_rows_.data(), logits_.data()};
+    // llama.cpp takes embeddings by a pointer to values that it could change, and reads them only.
+    float * values = embeddings_ ? const_cast<float *>(embeddings_->data()) + first_value_ : nullptr;
+    return {
+        n_tokens_,     values ? nullptr : tokens_.data(), values, positions_.data(), n_seq_ids_.data(), seq_id_rows_.data(),
+        logits_.data()};
 }
 
 static void init_changes(nb::class_<LlamaBatch> & batch) {
@@ -131,6 +167,33 @@ static void init_sequences(nb::class_<LlamaBatch> & batch) {
             )doc");
 }
 
+static void init_embeddings(nb::class_<LlamaBatch> & batch) {
+    batch.def(
+        "set_embeddings",
+        [](LlamaBatch & self, const LlamaEmbeddings & embeddings, int32_t first, int32_t n, llama_pos pos,
+           llama_seq_id seq_id, bool logits_last, bool whole) {
+            Guard guard(self, "batch");
+            self.set_embeddings(embeddings, first, n, pos, seq_id, logits_last, whole);
+        },
+        nb::arg("embeddings"), nb::arg("first"), nb::arg("n"), nb::arg("pos") = 0, nb::arg("seq_id") = 0,
+        nb::arg("logits_last") = false, nb::arg("whole") = false, R"doc(
+            Fill an empty batch with embeddings of one sequence, at positions `pos`, `pos + 1`, ...
+
+            Args:
+                embeddings: What LlamaProjector.encode() returned.
+                first: The first one to take.
+                n: How many to take.
+                pos: Position of the first one, from 0 to 2**30.
+                seq_id: The sequence.
+                logits_last: Compute the logits after the last one.
+                whole: They attend to each other in both directions, so that they are computed in one pass:
+                    there are at most `n_ubatch` of them.
+
+            Raises:
+                ValueError: The batch is not empty or too small, or an argument is out of range.
+            )doc");
+}
+
 void init_batch(nb::module_ & m) {
     nb::class_<LlamaBatch> batch(m, "LlamaBatch", R"doc(
         Tokens of one or many sequences, which one LlamaContext.decode() evaluates (llama_batch).
@@ -152,6 +215,7 @@ void init_batch(nb::module_ & m) {
             )doc");
     init_changes(batch);
     init_sequences(batch);
+    init_embeddings(batch);
     batch.def("__len__", &LlamaBatch::size)
         .def_prop_ro("capacity", &LlamaBatch::capacity, "Most tokens in the batch.")
         .def_prop_ro("n_seq_max", &LlamaBatch::n_seq_max, "Most sequences that a token can belong to.");

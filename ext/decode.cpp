@@ -24,14 +24,17 @@ namespace {
 // Refuses batches that llama.cpp would answer with an abort of the process.
 class BatchCheck {
   public:
-    BatchCheck(const ContextUse & use, const llama_batch & batch, bool encode)
-        : use_(use), batch_(batch), encode_(encode), has_memory_(llama_get_memory(use.get()) != nullptr),
+    BatchCheck(const ContextUse & use, const LlamaBatch & source, const llama_batch & batch, bool encode)
+        : use_(use), source_(source), batch_(batch), encode_(encode), has_memory_(llama_get_memory(use.get()) != nullptr),
           // with a cache for each sequence: llama.cpp would report a full cache for a token of several sequences
           streams_(!use->kv_unified && use->n_seq_max > 1 && !llama_model_is_recurrent(llama_get_model(use.get()))) {}
 
     // Returns what `ContextHandle::outputs` will be.
     std::vector<int16_t> outputs() const {
         check_size();
+        if (batch_.embd) {
+            check_embeddings();
+        }
         const bool output_all = use_->embeddings || encode_ || !has_memory_;
         int32_t n_outputs = 0;
         std::vector<int16_t> outputs(static_cast<size_t>(batch_.n_tokens), ContextHandle::kNoOutput);
@@ -60,7 +63,8 @@ class BatchCheck {
         }
         const auto n_batch = static_cast<int32_t>(llama_n_batch(use_.get()));
         const auto n_ubatch = static_cast<int32_t>(llama_n_ubatch(use_.get()));
-        const bool whole = encode_ || !use_->causal || !has_memory_; // llama.cpp evaluates the batch in one pass
+        const bool whole =
+            encode_ || !use_->causal || !has_memory_ || source_.whole(); // llama.cpp evaluates the batch in one pass
         if (batch_.n_tokens > (whole ? std::min(n_batch, n_ubatch) : n_batch)) {
             throw_value_error("the batch has " + std::to_string(batch_.n_tokens) + " tokens, more than " +
                               (whole ? "n_ubatch=" + std::to_string(n_ubatch) : "n_batch=" + std::to_string(n_batch)) +
@@ -68,8 +72,22 @@ class BatchCheck {
         }
     }
 
+    void check_embeddings() const {
+        const llama_model * model = llama_get_model(use_.get());
+        const int32_t n_embd = llama_model_n_embd_inp(model);
+        if (source_.n_embd() != n_embd) {
+            throw_value_error("the embeddings have " + std::to_string(source_.n_embd()) +
+                              " numbers, and those of the model " + std::to_string(n_embd));
+        }
+        const enum llama_rope_type rope = llama_model_rope_type(model);
+        if (encode_ || use_->has_encoder || !has_memory_ || rope == LLAMA_ROPE_TYPE_MROPE ||
+            rope == LLAMA_ROPE_TYPE_IMROPE) {
+            throw_value_error("this model takes no embeddings of images here");
+        }
+    }
+
     void check_token(int32_t i) const {
-        if (batch_.token[i] < 0 || batch_.token[i] >= use_->n_vocab) {
+        if (batch_.token && (batch_.token[i] < 0 || batch_.token[i] >= use_->n_vocab)) {
             throw_value_error("token id " + std::to_string(batch_.token[i]) +
                               " is out of range: the vocabulary has ids 0 to " + std::to_string(use_->n_vocab - 1));
         }
@@ -101,6 +119,7 @@ class BatchCheck {
     }
 
     const ContextUse & use_;
+    const LlamaBatch & source_;
     const llama_batch & batch_;
     const bool encode_, has_memory_, streams_;
 };
@@ -125,11 +144,32 @@ class GraphSamplersLock {
     const std::set<SamplerHandle *> samplers_;
 };
 
+// For the length of a scope, the tokens of a batch attend to each other in both directions, if `whole`.
+class WholeWhile {
+  public:
+    WholeWhile(const ContextUse & use, bool whole) : context_(whole && use->causal ? use.get() : nullptr) {
+        if (context_) {
+            llama_set_causal_attn(context_, false);
+        }
+    }
+    ~WholeWhile() {
+        if (context_) {
+            llama_set_causal_attn(context_, true);
+        }
+    }
+    WholeWhile(const WholeWhile &) = delete;
+    WholeWhile & operator=(const WholeWhile &) = delete;
+
+  private:
+    llama_context * const context_;
+};
+
 // Runs llama_decode or llama_encode, without the GIL; returns its status.
-int compute(const ContextUse & use, const llama_batch & batch, bool encode) {
+int compute(const ContextUse & use, const llama_batch & batch, bool encode, bool whole) {
     AdaptersUse adapters(use->model->adapters);
     GraphSamplersLock lock(use->samplers);
     QuietWhile quiet(use->abort);
+    WholeWhile attention(use, whole);
     try {
         return encode ? llama_encode(use.get(), batch) : llama_decode(use.get(), batch);
     } catch (const std::exception & error) {
@@ -167,14 +207,15 @@ void throw_failure(const ContextUse & use, int status) {
 
 // Evaluates a batch with the lock held and without the GIL; `then` follows on success, without taking the GIL in between.
 template <class Then>
-int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Then && then) {
-    std::vector<int16_t> outputs = BatchCheck(use, batch, encode).outputs();
+int run_batch(const ContextUse & use, LlamaBatch & source, bool encode, Then && then) {
+    const llama_batch batch = source.get();
+    std::vector<int16_t> outputs = BatchCheck(use, source, batch, encode).outputs();
     use->outputs.clear();
     clear_logged_errors();
     int status = 0;
     {
         WithoutGil release;
-        status = compute(use, batch, encode);
+        status = compute(use, batch, encode, source.whole());
         if (status == 0) {
             use->threadpools.were_used();
         }
@@ -191,7 +232,7 @@ int run_batch(const ContextUse & use, const llama_batch & batch, bool encode, Th
 int decode(const LlamaContext & self, LlamaBatch & batch) {
     ContextUse use(self);
     Guard guard(batch, "batch", true);
-    return run_batch(use, batch.get(), false, [] {});
+    return run_batch(use, batch, false, [] {});
 }
 
 void encode(const LlamaContext & self, LlamaBatch & batch) {
@@ -200,7 +241,7 @@ void encode(const LlamaContext & self, LlamaBatch & batch) {
     if (!use->has_encoder) {
         throw_value_error("the model has no encoder: use decode()");
     }
-    if (run_batch(use, batch.get(), true, [] {}) != 0) {
+    if (run_batch(use, batch, true, [] {}) != 0) {
         throw std::runtime_error("encoding was aborted");
     }
 }
@@ -234,7 +275,7 @@ void sample_drafted(const ContextUse & use, const llama_batch & batch, const Sam
     const int32_t last = of.index + of.n_drafted;
     for (int32_t i = of.index;; ++i) {
         tokens.push_back(sample(*of.sampler, *use, i));
-        if (i == last || tokens.back() != batch.token[i + 1]) {
+        if (i == last || !batch.token || tokens.back() != batch.token[i + 1]) {
             return;
         }
     }
@@ -279,7 +320,7 @@ Sampled run_and_sample(const LlamaContext & self, LlamaBatch & batch, const std:
     SampledTokens tokens;
     SamplingErrors errors;
     const llama_batch tokens_in = batch.get();
-    const int status = run_batch(use, tokens_in, false, [&] { tokens = sample_all(use, tokens_in, samplings, errors); });
+    const int status = run_batch(use, batch, false, [&] { tokens = sample_all(use, tokens_in, samplings, errors); });
     return {status, std::move(tokens), to_exceptions(errors)};
 }
 

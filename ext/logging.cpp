@@ -14,6 +14,7 @@
 #include "llama.h"
 #include "lock.hpp"
 #include "modules.hpp"
+#include "mtmd.h"
 
 namespace nb = nanobind;
 
@@ -142,6 +143,7 @@ void set_logged_errors(std::string text) { errors = std::move(text); }
 
 void init_logging(nb::module_ & m) {
     llama_log_set(on_log, nullptr);
+    mtmd_log_set(on_log, nullptr);
 #ifndef _WIN32
     // A forked child must not inherit the lock from a thread that does not exist there.
     pthread_atfork([] { queue_mutex.lock(); }, [] { queue_mutex.unlock(); }, [] { queue_mutex.unlock(); });

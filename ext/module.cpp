@@ -60,6 +60,7 @@ NB_MODULE(llama_cpp, m) {
     init_vocab(m);
     init_model(m);
     init_adapter(m);
+    init_projector(m);
     init_batch(m);
     init_context_class(m);
     init_sampler_class(m);

@@ -17,6 +17,7 @@ void init_params(nb::module_ & m);
 void init_vocab(nb::module_ & m);
 void init_model(nb::module_ & m);
 void init_adapter(nb::module_ & m);
+void init_projector(nb::module_ & m);
 void init_batch(nb::module_ & m);
 
 nb::class_<LlamaContext> init_context(nb::module_ & m);

@@ -1076,6 +1076,105 @@ class LlamaAdapterLora:
 
     def __repr__(self) -> str: ...
 
+class LlamaImage:
+    """
+    An image as a projector has prepared it (mtmd_input_chunks). It never changes.
+    """
+
+    @property
+    def parts(self) -> list[list[int] | int]:
+        """
+        What it is in a prompt, in order: lists of token ids, and numbers of tokens that are embeddings.
+
+        The tokens of one number belong together: where a projector is `non_causal`, they are evaluated in one batch.
+        """
+
+    @property
+    def n_tokens(self) -> int:
+        """How many embeddings it becomes."""
+
+class LlamaEmbeddings:
+    """Embeddings of an image, for LlamaBatch.add_embeddings()."""
+
+    def __len__(self) -> int:
+        """How many tokens they are."""
+
+    @property
+    def n_embd(self) -> int:
+        """Numbers of each token."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that they take."""
+
+class LlamaProjector:
+    """
+    Makes embeddings of a model from images (mtmd_context). It keeps the model in memory.
+
+    >>> projector = LlamaProjector(model, "mmproj.gguf")
+    >>> embeddings = projector.encode(projector.prepare(rgb, width, height))
+    """
+
+    def __init__(self, model: LlamaModel, path: str | os.PathLike[str], n_threads: int = 4, use_gpu: bool = True) -> None:
+        """
+        Load a GGUF file (mtmd_init_from_file). The GIL is released meanwhile.
+
+        Args:
+            model: The model that the projector was made for.
+            path: The file, which is often called mmproj.
+            n_threads: Threads that encode an image on the CPU, from 1 to 512.
+            use_gpu: Encode on a GPU, if there is one.
+
+        Raises:
+            OSError: The file cannot be read: FileNotFoundError, IsADirectoryError, PermissionError.
+            ValueError: The file is not GGUF, or `n_threads` is out of range.
+            RuntimeError: The file is not a projector of images, is damaged, or was made for another model; or the
+                model has positions of several dimensions (M-RoPE).
+        """
+
+    def prepare(self, rgb: bytes, width: int, height: int) -> LlamaImage:
+        """
+        Resize an image, and cut it into slices, as the model wants it (mtmd_tokenize).
+
+        The GIL is released meanwhile. Any number of threads may do so at once, also while another one encodes.
+
+        Args:
+            rgb: Three bytes for each pixel, row by row from the top: red, green, blue.
+            width, height: In pixels: at most 2**26 pixels, and no side more than 200 times the other.
+
+        Raises:
+            ValueError: The size is out of range, or not that of `rgb`.
+            RuntimeError: The projector cannot prepare the image.
+        """
+
+    def encode(self, image: LlamaImage) -> LlamaEmbeddings:
+        """
+        Compute the embeddings of an image (mtmd_encode_chunk). The GIL is released meanwhile.
+
+        Args:
+            image: What prepare() returned.
+
+        Raises:
+            ValueError: Another projector has prepared the image.
+            RuntimeError: The computation failed, or its results are not finite numbers.
+        """
+
+    @property
+    def non_causal(self) -> bool:
+        """
+        Whether the tokens of an image attend to each other in both directions.
+        """
+
+    @property
+    def path(self) -> str:
+        """The file."""
+
+    @property
+    def n_embd(self) -> int:
+        """Numbers of an embedding."""
+
+    def __repr__(self) -> str: ...
+
 class LlamaBatch:
     """
     Tokens of one or many sequences, which one LlamaContext.decode() evaluates (llama_batch).
@@ -1128,6 +1227,24 @@ class LlamaBatch:
 
         Raises:
             ValueError: The tokens do not fit, or a position is out of range. Then nothing is appended.
+        """
+
+    def set_embeddings(self, embeddings: LlamaEmbeddings, first: int, n: int, pos: int = 0, seq_id: int = 0, logits_last: bool = False, whole: bool = False) -> None:
+        """
+        Fill an empty batch with embeddings of one sequence, at positions `pos`, `pos + 1`, ...
+
+        Args:
+            embeddings: What LlamaProjector.encode() returned.
+            first: The first one to take.
+            n: How many to take.
+            pos: Position of the first one, from 0 to 2**30.
+            seq_id: The sequence.
+            logits_last: Compute the logits after the last one.
+            whole: They attend to each other in both directions, so that they are computed in one pass:
+                there are at most `n_ubatch` of them.
+
+        Raises:
+            ValueError: The batch is not empty or too small, or an argument is out of range.
         """
 
     def __len__(self) -> int: ...
