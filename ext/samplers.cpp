@@ -15,6 +15,7 @@
 #include "modules.hpp"
 #include "reasoning_sampler.hpp"
 #include "sampler.hpp"
+#include "xtc_sampler.hpp"
 
 namespace {
 
@@ -82,7 +83,9 @@ LlamaSampler temp_ext(float t, float delta, float exponent) {
 LlamaSampler xtc(float p, float t, size_t min_keep, uint32_t seed) {
     check_finite("p", p);
     check_finite("t", t);
-    return own_sampler(llama_sampler_init_xtc(p, t, min_keep, seed));
+    const bool excludes = p > 0.0f && t <= 0.5f;
+    return own_sampler(excludes && min_keep <= 1 ? make_xtc_sampler(p, t, seed)
+                                                 : llama_sampler_init_xtc(p, t, min_keep, seed));
 }
 
 LlamaSampler top_n_sigma(float n) {

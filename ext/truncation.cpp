@@ -173,6 +173,13 @@ float sigma_limit(float n_sigma, float max, const float * logits, int32_t n) {
 
 } // namespace
 
+void Truncation::copy_logits(const llama_token_data_array & candidates) {
+    logits_.resize(candidates.size);
+    for (size_t i = 0; i < candidates.size; ++i) {
+        logits_[i] = candidates.data[i].logit;
+    }
+}
+
 void Truncation::weigh(const float * logits, int32_t n, float max) {
     weights_.resize(static_cast<size_t>(n));
     float * weights = weights_.data();
@@ -256,10 +263,7 @@ bool Truncation::apply(const Cut & cut, float least_ratio, llama_token_data_arra
     if (cut.kind == Cut::Kind::kNone || candidates.sorted || candidates.size <= kFew) {
         return false;
     }
-    logits_.resize(candidates.size);
-    for (size_t i = 0; i < candidates.size; ++i) {
-        logits_[i] = candidates.data[i].logit;
-    }
+    copy_logits(candidates);
     if (!apply(cut, least_ratio, logits_.data(), static_cast<int32_t>(candidates.size), kept_)) {
         return false;
     }
@@ -270,4 +274,15 @@ bool Truncation::apply(const Cut & cut, float least_ratio, llama_token_data_arra
     candidates.size = kept_.size();
     candidates.sorted = sorts(cut);
     return true;
+}
+
+float Truncation::least_logit(float p, const llama_token_data_array & candidates) {
+    copy_logits(candidates);
+    const auto n = static_cast<int32_t>(candidates.size);
+    const float max = maximum(logits_.data(), n);
+    if (!std::isfinite(max)) {
+        return NAN;
+    }
+    weigh(logits_.data(), n, max);
+    return max + static_cast<float>(std::log(p * weight_));
 }

@@ -34,6 +34,10 @@ class Truncation {
     /// Does the same to candidates that samplers have changed, unless they are few or sorted.
     bool apply(const Cut & cut, float least_ratio, llama_token_data_array & candidates);
 
+    /// Returns the smallest logit of a token whose probability among the candidates is `p` or more; NaN if a logit is NaN, or
+    /// the largest one not finite.
+    float least_logit(float p, const llama_token_data_array & candidates);
+
     /// Whether the kept tokens are in descending order of their logits.
     static bool sorts(const Cut & cut) { return cut.kind == Cut::Kind::kTopP; }
 
@@ -47,6 +51,7 @@ class Truncation {
         bool beyond;   // the sum has to exceed the target; otherwise reaching it is enough
     };
 
+    void copy_logits(const llama_token_data_array & candidates);
     void weigh(const float * logits, int32_t n, float max);
     float threshold(const Wanted & wanted, int32_t n) const;
     void keep_first(const Wanted & wanted, const float * logits, int32_t n, std::vector<llama_token_data> & kept);

@@ -1,5 +1,5 @@
 // Products of Q4_0 matrices for processors with AVX-512 VNNI. They are compiled into ggml-cpu, whose repack.cpp calls them
-// instead of ggml's own functions (see CMakeLists.txt). Other processors and longer rows go to ggml's functions.
+// instead of ggml's own functions (see CMakeLists.txt). Other processors go to repacked_products.cpp, longer rows to ggml's.
 //
 // ggml spends most of its instructions on shuffling the operands, and takes 16 tokens at a time, four or one. Here a block
 // of eight columns is unpacked once for up to 16 tokens, of any number, and every instruction multiplies all of its 64 bytes.
@@ -152,6 +152,7 @@ extern "C" {
 void cyllama_gemm_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 void cyllama_gemv_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 void cyllama_multiply_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
+bool cyllama_multiply_repacked_q4_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 }
 
 // In place of ggml's functions, which multiply groups of four rows, and one row.
@@ -176,6 +177,10 @@ void cyllama_multiply_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx
     if (n / QK8_0 <= kMaxBlocks) {
         multiply_rows(n / QK8_0, s, bs, static_cast<const block_q4_0x8 *>(vx), static_cast<const block_q8_0x4 *>(vy), nr,
                       nc);
+        return;
+    }
+#else
+    if (cyllama_multiply_repacked_q4_0(n, s, bs, vx, vy, nr, nc)) {
         return;
     }
 #endif

@@ -104,4 +104,4 @@ def _index(tokens: Sequence[int], n: int) -> dict[tuple[int, ...], int]:
 
 def _kind(length: int) -> int:
     """Return what of :data:`FIRST_CHANCES` is for repetitions of this length."""
-    return min(length.bit_length() - 2, len(FIRST_CHANCES) - 1)
+    return min(length.bit_length() - 1, len(FIRST_CHANCES) - 1)

@@ -50,13 +50,13 @@ MOST_DRAFTED = 15
 More: longer repetitions in one step. Each takes memory for the logits of a vocabulary. Benchmark: lookup.
 """
 
-NGRAMS = (3, 2)
+NGRAMS = (3, 2, 1)
 """Numbers of last tokens whose earlier occurrence is looked up, the most first. Benchmark: lookup."""
 
-FIRST_CHANCES = (0.2, 0.5, 0.9, 0.95)
+FIRST_CHANCES = (0.2, 0.2, 0.5, 0.9, 0.95)
 """How likely the token that followed before is the next one again, before anything is known of a request.
 
-For repetitions of 2 to 3 tokens, of 4 to 7, of 8 to 15, and longer ones. Benchmark: lookup.
+For repetitions of one token, of 2 to 3, of 4 to 7, of 8 to 15, and longer ones. Benchmark: lookup.
 """
 
 LEARNING_RATE = 1 / 8

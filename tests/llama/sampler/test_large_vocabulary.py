@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaSampler
@@ -168,3 +168,56 @@ def test_a_forbidden_token_does_not_disturb_the_typical_ones(large_vocabulary: L
     bias = LlamaSampler.logit_bias(20_000, [(forbidden, -np.inf)])
     chain = LlamaSampler.chain([bias, LlamaSampler.typical(0.2), LlamaSampler.dist(1)])
     assert {chain.sample(context) for _ in range(50)} <= kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.floats(0.1, 1),
+    st.one_of(st.floats(0, 0.5), st.floats(0.001, 0.02)),
+    st.floats(0.2, 4),
+    st.booleans(),
+    st.integers(0, 1000),
+    st.integers(0, 19_999),
+)
+def test_xtc_excludes_what_llama_cpp_excludes(
+    large_vocabulary: LlamaContext,
+    p: float,
+    threshold: float,
+    temperature: float,
+    is_sorted: bool,
+    seed: int,
+    last: int,
+):
+    context = large_vocabulary
+    logits = logits_after(context, last).astype(np.float64) / temperature
+    candidates = np.sort(logits)[-10_000:] if is_sorted else logits
+    probabilities = np.exp(candidates - candidates.max())
+    probabilities /= probabilities.sum()
+    assume((probabilities < threshold).sum() > 1)  # a ``min_keep`` of 2 makes no difference
+    assume(np.abs(probabilities / threshold - 1).min() > 1e-3)  # llama.cpp adds them up in 32 bits
+
+    def chain(min_keep: int, *choice: LlamaSampler) -> LlamaSampler:
+        """With a ``min_keep`` of 2, llama.cpp's own sampler decides."""
+        first = [LlamaSampler.top_k(10_000)] if is_sorted else []
+        xtc = LlamaSampler.xtc(p, threshold, min_keep, seed)
+        return LlamaSampler.chain([*first, LlamaSampler.temp(temperature), xtc, *choice])
+
+    ours, reference = chain(0, LlamaSampler.greedy()), chain(2, LlamaSampler.greedy())
+    for _ in range(10):
+        assert logits[ours.sample(context)] == logits[reference.sample(context)]
+
+
+def test_xtc_leaves_the_other_tokens_their_shares(large_vocabulary: LlamaContext):
+    context = large_vocabulary
+    logits = logits_after(context, 7).astype(np.float64) * 2
+    order = logits.argsort()[::-1]
+    expected = np.exp(logits - logits.max())
+    threshold = float(expected[order[2]] / expected.sum() * 0.999)
+    expected[order[:2]] = 0  # of the three above the threshold, the least likely one stays
+    expected /= expected.sum()
+    chain = LlamaSampler.chain([LlamaSampler.temp(0.5), LlamaSampler.xtc(1.0, threshold, 0, 1), LlamaSampler.dist(1)])
+    drawn = np.bincount([chain.sample(context) for _ in range(2000)], minlength=len(logits))
+    assert not drawn[order[:2]].any()
+    half = order[2 : 2 + int(np.searchsorted(np.cumsum(expected[order[2:]]), 0.5)) + 1]
+    share = expected[half].sum()
+    assert abs(drawn[half].sum() - 2000 * share) < 5 * np.sqrt(2000 * share * (1 - share))
