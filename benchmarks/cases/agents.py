@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import agents
 from cases.scenario import Run
 from kit.measurement import OURS, Measurement
+from peers.contender import reason_of
 
 N_CONVERSATIONS = 5
+PEER = "llama-cpp-python"
 
 
 def measure_agents(run: Run) -> Iterator[Measurement]:
@@ -18,9 +21,12 @@ def measure_agents(run: Run) -> Iterator[Measurement]:
         seconds.failures["agents"] = "not measured with --quick: a round takes minutes"
         yield seconds
         return
-    peers = "llama-cpp-python" in run.peers
-    options = {"peers": peers, "n_conversations": N_CONVERSATIONS}
-    results, _ = agents.run_both("at-once", run.n_threads, min(run.rounds, 2), **options)
+    measure = partial(agents.run_both, "at-once", run.n_threads, min(run.rounds, 2), n_conversations=N_CONVERSATIONS)
+    try:
+        results, _ = measure(peers=PEER in run.peers)
+    except Exception as error:  # the peer may fail in any way; if cyllama did, it does so again
+        seconds.failures[PEER] = reason_of(error)
+        results, _ = measure(peers=False)
     for name, runs in results.items():
         for each in runs:
             seconds.add(OURS if name == agents.OURS else name, each["seconds"])

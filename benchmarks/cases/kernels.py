@@ -123,7 +123,7 @@ class Cell:
                 asks = [self._request(sizes.prompt, sizes.answer, round_, n, i) for i in range(n)]
                 try:
                     outcome = self._ask(who, asks)
-                except (OSError, RuntimeError, AssertionError) as error:
+                except Exception as error:  # the server may fail in any way: the others go on
                     self._field.fail(who, error)
                     continue
                 measurement.add(who, outcome.n_tokens / self._seconds(outcome), self._name)
@@ -135,7 +135,7 @@ class Cell:
         if name not in self._field.failures:
             try:
                 measurement.add(name, rate(), self._name)
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # likewise
                 self._field.fail(name, error)
 
     def _decode_rate(self, round_: object) -> float:

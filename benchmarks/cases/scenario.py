@@ -112,12 +112,12 @@ def take_turns(
                 settle()
             try:
                 measure(name, field.running[name], round_)
-            except (OSError, RuntimeError, AssertionError, ValueError) as error:
+            except Exception as error:  # a peer may fail in any way: the others go on
                 field.fail(name, error)
         if "llama.cpp's tools" not in field.failures:
             try:
                 measure_limit(round_)
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # likewise
                 field.fail("llama.cpp's tools", error)
 
 

@@ -142,7 +142,7 @@ class Field:
         for name in names:
             try:
                 self.running[name] = self._stack.enter_context(open_contender(name, settings))
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # a peer may fail in any way: the others go on
                 self.fail(name, error)
 
     def __enter__(self) -> Field:
@@ -159,6 +159,11 @@ class Field:
         """
         if name == OURS:
             raise error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        self.failures[name] = reason if len(reason) <= MOST_CHARACTERS else f"{reason[:MOST_CHARACTERS]}..."
+        self.failures[name] = reason_of(error)
         self.running.pop(name, None)
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error in a line of at most ``MOST_CHARACTERS``."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return reason if len(reason) <= MOST_CHARACTERS else f"{reason[:MOST_CHARACTERS]}..."

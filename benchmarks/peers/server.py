@@ -103,6 +103,8 @@ class LlamaServer(PeerProcess):
             lines = (line + response.read()).strip().splitlines()
         seconds = clock.now()
         last = next(json.loads(line[5:]) for line in reversed(lines) if line.startswith(b"data: {"))
+        if "tokens_predicted" not in last:
+            raise RuntimeError(f"llama-server ended its answer with {json.dumps(last)}")
         return Answer(clock.first, seconds, last["tokens_predicted"])
 
     @property

@@ -69,6 +69,39 @@ def test_a_contender_that_fails_is_shown_with_the_reason(tmp_path: Path):
     assert "missing: llama.cpp's tools: llama-bench failed with 3: out of order" in done.stdout
 
 
+SERVER_THAT_BREAKS_OFF = """#!{python}
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.do_GET()
+        self.wfile.write(b'data: {{"content": "a"}}\\n\\ndata: {{"error": {{"message": "out of order"}}}}\\n\\n')
+
+
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_breaks_off_is_shown_and_the_others_go_on(tmp_path: Path):
+    server = tmp_path / "llama-server"
+    server.write_text(SERVER_THAT_BREAKS_OFF.format(python=sys.executable))
+    server.chmod(0o755)
+    arguments = ["--quick", "--scenario=start", "--peer=llama-server", "--threads=1", f"--out={tmp_path / 'results'}"]
+    command = [sys.executable, str(BENCHMARKS / "run.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CYLLAMA_TOOLS": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        'missing: llama-server: llama-server ended its answer with {"error": {"message": "out of order"}}'
+        in done.stdout
+    )
+
+
 def test_the_pages_show_a_published_run(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import publish
 
