@@ -37,6 +37,15 @@ class ModelLoadError(CyllamaError, RuntimeError):
     """
 
 
+class ProjectorLoadError(ModelLoadError):
+    """The projector's file is missing or damaged, or was made for another model.
+
+    >>> LLM(projector="missing.gguf")
+    Traceback (most recent call last):
+    cyllama.errors.ProjectorLoadError: there is no projector file at 'missing.gguf'
+    """
+
+
 class ModelAccessError(ModelLoadError, OSError):
     """The model's path is a directory, or a file that may not be read, or its repository on the hub is private.
 

@@ -20,6 +20,7 @@ from .lora import LoadedAdapters
 from .models.identity import model_identity
 from .recommended import Defaults, RecommendedSampling
 from .tokenizer import Tokenizer
+from .vision import load_vision
 
 if TYPE_CHECKING:
     from .chat import ChatTemplates
@@ -49,6 +50,7 @@ class LoadedModel:
         can_speculate: Whether its memory can drop what was drafted wrongly.
         ends: Tokens that end a generation.
         defaults: The options that a call does not give.
+        vision: What it sees images with, if a projector was loaded.
         tokenizer: Text to token ids, and back.
         lock: Held around changes of the adapters, the engine and the conversations. It is re-entrant, since a signal
             handler may stop the engine.
@@ -78,7 +80,8 @@ class LoadedModel:
             given = given.merge(speculation="draft")
         self.identity = model_identity(self.path)
         self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
-        self.tokenizer = Tokenizer(self.model)
+        self.vision = load_vision(self.model, config)
+        self.tokenizer = Tokenizer(self.model, self.vision)
         self.lock = threading.RLock()
         self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal
         self._adapters = LoadedAdapters(self.model)

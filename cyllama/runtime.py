@@ -17,10 +17,13 @@ from .engine import (
     DraftModel,
     Engine,
     History,
+    PromptImage,
     Reply,
     Request,
     Stats,
+    is_cell,
     observe,
+    rekeyed,
 )
 from .engine.memory_needs import stats_of
 from .errors import BusyError, PromptTypeError, SessionError, SessionFileError
@@ -102,7 +105,8 @@ class Runtime(LoadedModel):
     def running_engine(self) -> Engine:
         """Return the engine, started if it does not run. To be called with the lock held."""
         draft = self.draft if self.drafts else None
-        return self._engine.started(lambda before: Engine(self.model, self.config, self._stats, before, draft))
+        encoder = None if self.vision is None else self.vision.encoder
+        return self._engine.started(lambda before: Engine(self.model, self.config, self._stats, before, draft, encoder))
 
     def as_draft(self) -> DraftModel:
         """Return this model as one that drafts for another.
@@ -338,24 +342,33 @@ class Runtime(LoadedModel):
         Raises:
             OSError: It cannot be written.
         """
-        from .session_file import SavedSession  # here, since generations do without
+        from .session_file import MAX_IMAGES, SavedImage, SavedSession  # here, since generations do without
 
         self.check_process()
         with self.lock:
             conversation, engine = self.conversation(name), self.engine
             answer = None if engine is None else engine.save(conversation)
         cached_tokens, state, adapters = ([], None, ()) if answer is None else answer.result()
-        tokens, text, replies = conversation.history
+        tokens, text, replies, images = conversation.history
+        if len(images) > MAX_IMAGES:
+            raise SessionError(f"the session {name!r} has {len(images)} images, and a file holds at most {MAX_IMAGES}")
+        numbers = {key: i for i, key in enumerate(images)}
+        try:
+            cached_tokens = rekeyed(cached_tokens, numbers)
+        except KeyError:  # of an image that the conversation does not have any more
+            cached_tokens, state = [], None
         SavedSession(
             name,
             self.identity,
             self._cache_key(adapters),
-            tokens,
+            rekeyed(tokens, numbers),
             text,
             [(reply.n_tokens, reply.n_chars) for reply in replies],
             cached_tokens,
             state,
             adapters,
+            tuple(SavedImage(each.image.width, each.image.height, each.image.rgb) for each in images.values()),
+            self.vision.identity if images and self.vision is not None else "",
         ).write(path)
 
     def read_saved(self, path: str | os.PathLike[str]) -> SavedSession:
@@ -371,6 +384,10 @@ class Runtime(LoadedModel):
         saved = SavedSession.read(path)
         if saved.model != self.identity:
             raise SessionFileError(f"{os.fspath(path)!r} was saved with another model than {self.name!r}")
+        if saved.images and (self.vision is None or self.vision.identity != saved.projector):
+            raise SessionFileError(
+                f"{os.fspath(path)!r} has images: load {self.name!r} with the projector that they were seen with"
+            )
         return saved
 
     def restore(self, saved: SavedSession, name: str | None) -> str:
@@ -383,12 +400,26 @@ class Runtime(LoadedModel):
             PromptTypeError: The name is not a str.
             SessionError: There is a conversation of that name, or there are too many.
         """
-        history = History(saved.tokens, saved.text, tuple(Reply(*reply) for reply in saved.replies))
+        images = self._saved_images(saved)
+        keys = {i: image.key for i, image in enumerate(images)}
+        if any(token < 0 and not is_cell(token, images) for token in [*saved.tokens, *saved.cached_tokens]):
+            raise SessionFileError("the session has tokens of images that it does not have: its file is damaged")
+        replies = tuple(Reply(*reply) for reply in saved.replies)
+        history = History(rekeyed(saved.tokens, keys), saved.text, replies, {image.key: image for image in images})
         conversation = Conversation(saved.name if name is None else name, history)
         self._add(conversation)
         if saved.state is not None and saved.cache_key == self._cache_key(saved.adapters):
-            self.running_engine().adopt(conversation, saved.cached_tokens, saved.state, saved.adapters)
+            cached_tokens = rekeyed(saved.cached_tokens, keys)
+            self.running_engine().adopt(conversation, cached_tokens, saved.state, saved.adapters)
         return conversation.name
+
+    def _saved_images(self, saved: SavedSession) -> list[PromptImage]:
+        """Return the images of a conversation that was saved, with the projector that is loaded."""
+        if self.vision is None:
+            return []
+        from .images import Image  # here, since most conversations do without
+
+        return [self.vision.prompt_image(Image(each.rgb, each.width, each.height)) for each in saved.images]
 
     def _cache_key(self, adapters: AdapterKey) -> str:
         """Return what the content of a KV cache depends on besides the model's file."""

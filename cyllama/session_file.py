@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import tempfile
+import zlib
 from array import array
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +16,22 @@ from typing import Any, NamedTuple
 from .errors import SessionFileError
 
 MAGIC = b"cyllama session\n"
-VERSION = 1
+VERSION, VERSION_WITH_IMAGES = 1, 2
+MAX_IMAGES = 2000  # whose token ids are numbers of 32 bits in a file
 DIGEST_SIZE = 32
 HEADER_SIZE = struct.Struct("<Q")
 
 
+class SavedImage(NamedTuple):
+    """An image as a file holds it."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
 class SavedSession(NamedTuple):
-    """A conversation as a file holds it.
+    """A conversation as a file holds it. In token ids below zero, the key of an image is its number in ``images``.
 
     Attributes:
         name: Its name.
@@ -33,6 +43,8 @@ class SavedSession(NamedTuple):
         cached_tokens: Token ids whose keys and values are in ``state``.
         state: The KV cache's state, in llama.cpp's format; ``None`` if there is none.
         adapters: Digests of the LoRA adapters that the state was computed with, and their scales.
+        images: Its images.
+        projector: Identity of the projector that its images are seen with; empty without images.
     """
 
     name: str
@@ -44,6 +56,8 @@ class SavedSession(NamedTuple):
     cached_tokens: list[int]
     state: bytes | None
     adapters: tuple[tuple[str, float], ...] = ()
+    images: tuple[SavedImage, ...] = ()
+    projector: str = ""
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file. After an error, the file is as it was before.
@@ -68,8 +82,9 @@ class SavedSession(NamedTuple):
                 raise
 
     def _parts(self) -> list[bytes]:
+        images = [zlib.compress(image.rgb, level=1) for image in self.images]
         header = {
-            "version": VERSION,
+            "version": VERSION_WITH_IMAGES if images else VERSION,
             "name": self.name,
             "model": self.model,
             "cache_key": self.cache_key,
@@ -78,10 +93,12 @@ class SavedSession(NamedTuple):
             "replies": self.replies,
             "n_tokens": len(self.tokens),
             "n_cached_tokens": len(self.cached_tokens),
+            "projector": self.projector,
+            "images": [(image.width, image.height, len(data)) for image, data in zip(self.images, images, strict=True)],
         }
         head = json.dumps(header).encode()
         ids = array("i", [*self.tokens, *self.cached_tokens]).tobytes()
-        return [MAGIC, HEADER_SIZE.pack(len(head)), head, ids, self.state or b""]
+        return [MAGIC, HEADER_SIZE.pack(len(head)), head, ids, *images, self.state or b""]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> SavedSession:
@@ -108,12 +125,18 @@ class SavedSession(NamedTuple):
         start = len(MAGIC) + HEADER_SIZE.size
         (size,) = HEADER_SIZE.unpack(content[len(MAGIC) : start])
         header: dict[str, Any] = json.loads(bytes(content[start : start + size]))
-        if header["version"] != VERSION:
-            raise SessionFileError(f"{where!r} has version {header['version']}, but this is version {VERSION}")
+        if header["version"] not in (VERSION, VERSION_WITH_IMAGES):
+            raise SessionFileError(
+                f"{where!r} has version {header['version']}, but this is version {VERSION_WITH_IMAGES}"
+            )
         n_tokens, n_cached = header["n_tokens"], header["n_cached_tokens"]
         ids = array("i")
         end = start + size + (n_tokens + n_cached) * ids.itemsize
         ids.frombytes(content[start + size : end])
+        images: list[SavedImage] = []
+        for width, height, n_bytes in header.get("images", ()):
+            images.append(SavedImage(width, height, _pixels(content[end : end + n_bytes], width, height)))
+            end += n_bytes
         return cls(
             header["name"],
             header["model"],
@@ -124,4 +147,22 @@ class SavedSession(NamedTuple):
             ids[n_tokens:].tolist(),
             bytes(content[end:]) or None,
             tuple((str(identity), float(scale)) for identity, scale in header.get("adapters", ())),
+            tuple(images),
+            header.get("projector", ""),
         )
+
+
+def _pixels(data: memoryview, width: int, height: int) -> bytes:
+    """Return the pixels of an image that a file holds.
+
+    Raises:
+        ValueError: They are not as many as the image has.
+    """
+    reader = zlib.decompressobj()
+    try:
+        rgb = reader.decompress(data, 3 * width * height + 1)
+    except zlib.error as error:
+        raise ValueError(f"an image of it cannot be read: {error}") from error
+    if len(rgb) != 3 * width * height:
+        raise ValueError(f"an image of it does not have {width} x {height} pixels")
+    return rgb

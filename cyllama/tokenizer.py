@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .config import GenerationConfig
-from .control_text import ControlText, RenderedChat, Run, decomposes, escape, tokenize_after
-from .engine import Prompt
-from .errors import ConfigError, PromptError, PromptTypeError
+from .control_text import IMAGE_MARK, ControlText, RenderedChat, Run, decomposes, escape, tokenize_after
+from .engine import Prompt, PromptImage
+from .errors import ConfigError, PromptError, PromptTypeError, UnsupportedModelError
 from .llama.llama_cpp import LlamaModel, LlamaVocab
+from .vision import Vision
+
+if TYPE_CHECKING:
+    from .images import Image
+
+_IMAGE = re.compile(f"{IMAGE_MARK}([0-9a-f]{{64}}){IMAGE_MARK}")
 
 
 class Tokenizer:
@@ -18,13 +26,15 @@ class Tokenizer:
 
     Args:
         model: The model.
+        vision: What it sees images with, if anything.
 
     Attributes:
         vocab: Its vocabulary.
         control_text: The texts of its control tokens.
     """
 
-    def __init__(self, model: LlamaModel) -> None:
+    def __init__(self, model: LlamaModel, vision: Vision | None = None) -> None:
+        self._vision = vision
         self.vocab = model.vocab
         self.control_text = ControlText(model)
         self._decomposes = decomposes(model)
@@ -37,7 +47,8 @@ class Tokenizer:
         if not isinstance(text, str):
             raise PromptTypeError(f"expected a str, not {type(text).__name__}: {text!r:.80}")
         if isinstance(text, RenderedChat):
-            tokens = self._tokenize_marked(text.marked, add_special=add_bos is None)
+            images = self._prompt_images(text.images)
+            tokens = self._tokenize_with_images(text.marked, images, add_special=add_bos is None)
         else:
             tokens = self._encode(text, add_special=add_bos is None, parse_special=parse_special)
         if add_bos:
@@ -53,6 +64,32 @@ class Tokenizer:
             return self.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
         except UnicodeEncodeError as error:
             raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+
+    def _prompt_images(self, images: Mapping[str, Image]) -> dict[str, PromptImage]:
+        """Return what the images of a prompt are in it, by their digests.
+
+        Raises:
+            UnsupportedModelError: The model has no projector.
+            ImageError: The projector cannot take one of them.
+        """
+        if images and self._vision is None:
+            raise UnsupportedModelError(
+                "the model sees no images: it has no projector. Give it one: LLM(model, projector='mmproj.gguf')"
+            )
+        return {digest: self._vision.prompt_image(image) for digest, image in images.items()} if self._vision else {}
+
+    def _tokenize_with_images(self, marked: str, images: Mapping[str, PromptImage], *, add_special: bool) -> list[int]:
+        """Return the token ids of a marked text, with those of images in their places."""
+        if not images:
+            return self._tokenize_marked(marked, add_special=add_special)
+        first, *rest = _IMAGE.split(marked)
+        tokens = self._tokenize_marked(first, add_special=add_special)
+        n_last = 0  # tokens that every text ends with
+        if add_special and self.vocab.add_eos:
+            n_last = 1
+        tokens, last = tokens[: len(tokens) - n_last], tokens[len(tokens) - n_last :]
+        tokenize = partial(_tokenize_rest, self.control_text, self.vocab, parse_special=True)
+        return [*tokens, *_tokens_after_images(rest, images, tokenize), *last]
 
     def _tokenize_marked(self, marked: str, *, add_special: bool) -> list[int]:
         """Return the token ids of a marked text, in which only the text of unbroken control tokens means the tokens."""
@@ -94,6 +131,9 @@ class Tokenizer:
         # What the prompt holds does not keep the runtime alive.
         control_text = self.control_text
         tokenize_rest = partial(_tokenize_rest, control_text, self.vocab, parse_special=config.parse_special)
+        images = self._prompt_images(prompt.images) if isinstance(prompt, RenderedChat) else {}
+        if images:
+            tokenize_rest = partial(_rest_with_images, tokenize_rest, images)
         if isinstance(prompt, str):
             tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
             text = self._marked(prompt, parse_special=config.parse_special)
@@ -105,7 +145,8 @@ class Tokenizer:
             continuation = tokens if append else None
         if not tokens and not append:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
-        return Prompt(tokens, text, continuation, tokenize_rest, control_text.mark_alone)
+        by_key = {image.key: image for image in images.values()}
+        return Prompt(tokens, text, continuation, tokenize_rest, control_text.mark_alone, by_key)
 
     def _marked(self, prompt: str, *, parse_special: bool) -> str:
         if isinstance(prompt, RenderedChat):
@@ -132,6 +173,25 @@ def _tokenize_rest(control_text: ControlText, vocab: LlamaVocab, marked: str, *,
     after, alone = partial(tokenize_after, vocab), vocab.tokenize
     for i, run in enumerate(control_text.runs(marked)):
         tokens += _tokenize_run(vocab, run, alone if i else after, parse_special=parse_special)
+    return tokens
+
+
+def _rest_with_images(
+    tokenize: Callable[[str], list[int]], images: Mapping[str, PromptImage], marked: str
+) -> list[int]:
+    """Return the tokens of a marked text with images that follows another one."""
+    first, *rest = _IMAGE.split(marked)
+    return [*(tokenize(first) if first else []), *_tokens_after_images(rest, images, tokenize)]
+
+
+def _tokens_after_images(
+    parts: Sequence[str], images: Mapping[str, PromptImage], tokenize: Callable[[str], list[int]]
+) -> list[int]:
+    """Return the tokens of images, by their digests, and of the text after each of them, in turn."""
+    tokens: list[int] = []
+    for digest, text in zip(parts[::2], parts[1::2], strict=True):
+        tokens += images[digest].tokens
+        tokens += tokenize(text) if text else []
     return tokens
 
 

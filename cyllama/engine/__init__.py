@@ -10,7 +10,9 @@ from .adapters import NO_ADAPTERS, Adapter, AdapterKey, AdapterSet
 from .context_params import context_size
 from .conversation import Conversation, Conversations, History, Reply
 from .draft_context import DraftModel
+from .encoder import ImageEncoder
 from .engine import Engine
+from .images import PromptImage, is_cell, rekeyed
 from .lookup import Drafter
 from .memory import memory_of
 from .memory_needs import check_kv_memory
@@ -31,15 +33,19 @@ __all__ = [
     "Drafter",
     "Engine",
     "History",
+    "ImageEncoder",
     "ModelDrafter",
     "Prompt",
+    "PromptImage",
     "Reply",
     "Request",
     "SessionStats",
     "Stats",
     "check_kv_memory",
     "context_size",
+    "is_cell",
     "memory_of",
     "observe",
+    "rekeyed",
     "sampler_maker",
 ]

@@ -118,11 +118,21 @@ class Batch:
         if is_probed:
             self._outputs.append(Output(self.n_tokens + len(tokens) - 1, self._probe, 0, request, is_probe=True))
         has_output = bool(outputs) or is_probed
-        self._space.add_sequence(tokens, len(sequence.tokens), sequence.seq_id, has_output, n_drafted > 0)
+        if tokens[0] < 0:
+            self._add_image(request, len(tokens), len(sequence.tokens), sequence.seq_id, has_output)
+        else:
+            self._space.add_sequence(tokens, len(sequence.tokens), sequence.seq_id, has_output, n_drafted > 0)
         self.rows.append(row)
         self.n_tokens += len(tokens)
         self.n_generating += len(tokens) == 1 + n_drafted and bool(request.answer.tokens)
         self.n_drafted += n_drafted
+
+    def _add_image(self, request: Request, n: int, place: int, seq_id: int, has_output: bool) -> None:
+        """Add cells of an image, which have a batch of their own."""
+        run = request.image_run
+        assert run is not None
+        embeddings = request.embeddings[run.image.key].result()
+        self._space.set_embeddings(embeddings, run.first, n, place, seq_id, has_output, whole=run.image.whole)
 
     def run(self, context: LlamaContext, vocab: LlamaVocab) -> int:
         """Evaluate the rows, and sample their outputs.

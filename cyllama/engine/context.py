@@ -56,8 +56,17 @@ class GenerationContext:
         kv_cache: The sequences of the context. It outlives the context.
     """
 
-    def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats) -> None:
+    def __init__(self, model: LlamaModel, config: ModelConfig, stats: Stats, *, least_batch: int = 0) -> None:
+        """Have no context.
+
+        Args:
+            model: The model.
+            config: How it was loaded.
+            stats: What is counted.
+            least_batch: Tokens that a step of a new context can have at least.
+        """
         self._model = model
+        self._least_batch = least_batch
         self._config = config
         self._stats = stats
         self.context: LlamaContext | None = None
@@ -202,6 +211,7 @@ class GenerationContext:
 
     def _create(self, n_ctx: int, n_batch: int) -> None:
         check_kv_memory(self._model, self._config, n_ctx)
+        n_batch = max(n_batch, self._least_batch)
         params = context_params(self._config, n_ctx=padded(n_ctx), n_batch=n_batch, model=self._model)
         context = create_context(self._model, params, WAY_OUT)
         if not context.has_memory:

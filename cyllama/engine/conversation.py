@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from ..errors import SessionError
+from .images import PromptImage
 from .sequence import LeaseHolder, common_prefix
 
 TENANT_END = "\x1e"
@@ -28,11 +30,13 @@ class History(NamedTuple):
         tokens: All its token ids, sampled ones as they were sampled.
         text: The same as text, as callers gave and received it; ``None`` if they gave token ids.
         replies: Where answers end in both, in order.
+        images: The images that its token ids below zero belong to, by key.
     """
 
     tokens: list[int]
     text: str | None
     replies: tuple[Reply, ...]
+    images: Mapping[int, PromptImage] = MappingProxyType({})
 
 
 class Conversation(LeaseHolder):
@@ -111,7 +115,13 @@ class Conversation(LeaseHolder):
         return prompt
 
     def end_turn(
-        self, prompt: Sequence[int], prompt_text: str | None, answer: Sequence[int], answer_text: str, n_reply: int
+        self,
+        prompt: Sequence[int],
+        prompt_text: str | None,
+        answer: Sequence[int],
+        answer_text: str,
+        n_reply: int,
+        images: Mapping[int, PromptImage],
     ) -> None:
         """Replace the history by a prompt, which repeats all of it that counts, and its answer.
 
@@ -121,8 +131,9 @@ class Conversation(LeaseHolder):
             answer: Tokens of the answer; may end with a token that has no text.
             answer_text: Its text.
             n_reply: How many tokens of the answer have a text.
+            images: The images of the prompt, by key.
         """
-        _, before, replies = self.history
+        before, replies = self.history.text, self.history.replies
         if prompt_text is None or before is None:
             replies = ()
         else:
@@ -136,7 +147,7 @@ class Conversation(LeaseHolder):
         text = None if prompt_text is None else prompt_text + answer_text
         if text is not None:
             replies += (Reply(len(prompt) + n_reply, len(text)),)
-        self.history = History([*prompt, *answer], text, replies)
+        self.history = History([*prompt, *answer], text, replies, images)
 
 
 class Conversations:

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from ..config import ModelConfig
-from ..errors import DecodeError
+from ..errors import DecodeError, ImageError
 from ..llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler
 from ..response import FinishReason
 from .adapters import AdapterKey
@@ -21,6 +21,7 @@ from .context import GenerationContext
 from .context_params import in_host_memory
 from .conversation import Conversation
 from .draft_context import DraftModel
+from .encoder import ImageEncoder
 from .group import Groups
 from .kept_prefixes import KeptPrefixes
 from .log import EngineLogger
@@ -52,8 +53,18 @@ class Engine(Worker[Message]):
         stats: Stats,
         predecessor: Engine | None = None,
         draft: DraftModel | None = None,
+        encoder: ImageEncoder | None = None,
     ) -> None:
-        """Start the thread, which waits for ``predecessor`` to end first; ``draft``: what may draft tokens."""
+        """Start the thread, which waits for ``predecessor`` to end first.
+
+        Args:
+            model: The model.
+            config: How it was loaded.
+            stats: What is counted.
+            predecessor: The engine before this one.
+            draft: What may draft tokens.
+            encoder: Encodes the images of prompts, if the model has a projector.
+        """
         super().__init__("cyllama-engine", predecessor)
         self._vocab = model.vocab
         self._eog = frozenset(self._vocab.eog_tokens())
@@ -61,7 +72,8 @@ class Engine(Worker[Message]):
         self._unfinished: dict[Request, None] = {}  # requests that were submitted and have not ended
         self._cancelled: SimpleQueue[Request] = SimpleQueue()
         self._groups = Groups()
-        self._context = GenerationContext(model, config, stats)
+        self._encoder = encoder
+        self._context = GenerationContext(model, config, stats, least_batch=0 if encoder is None else config.n_ubatch)
         self._drafts: ModelDrafts | None = None
         if draft is not None:
             self._drafts = ModelDrafts(draft, config.n_parallel, self._context, model, stats, self._may_decode)
@@ -89,6 +101,7 @@ class Engine(Worker[Message]):
         """Make a request end within one step, and not only after the current one if it runs alone."""
         request.cancelled = True
         self._cancelled.put(request)
+        self._inbox.put(Wake())  # it may wait for an image
         self._abort_if_unwanted()
 
     def share(self, source: Conversation, target: Conversation) -> None:
@@ -275,14 +288,42 @@ class Engine(Worker[Message]):
             return None
         while (exhausted := self._capacity.free_cells_for_next_tokens()) is not None:
             self._finish_exhausted(exhausted)
+        self._see_to_images()
         n_batch = self._capacity.free_cells_for_prompts()
         rows = self._next_batch(n_batch)
+        if not rows:
+            self._wait_for_images()
         if not rows or self._context.context is None:
             return None
         batch = Batch(self._context.batch, self._probe)
         for row in rows:
             batch.add(row, self._groups.start_followers(row.request) if row.outputs and self._groups else ())
         return batch
+
+    def _see_to_images(self) -> None:
+        """Have the images encoded that running requests will evaluate, and end requests whose image cannot be."""
+        if self._encoder is None:
+            return
+        for request in list(self._scheduler.running):
+            pending = request.pending_images
+            for image in pending:
+                if image.key not in request.embeddings:
+                    found = self._encoder.embeddings(image, request.scope, _waiting(request))
+                    request.embeddings[image.key] = found
+                    found.add_done_callback(lambda _: self._inbox.put(Wake()))
+            for key in request.embeddings.keys() - {image.key for image in pending}:
+                del request.embeddings[key]  # evaluated
+            failed = next((each for each in request.embeddings.values() if each.done() and each.exception()), None)
+            if failed is not None:
+                self._retire(request, ImageError(str(failed.exception())))
+
+    def _wait_for_images(self) -> None:
+        """Wait for an image that is being encoded; where one has too few free cells instead, free some."""
+        running = self._scheduler.running
+        if any(request.waits_for_image for request in running):
+            self._wait_for_one()
+        elif any(request.image_run is not None for request in running):
+            self._finish_exhausted(self._capacity.free_cells_or_preempt())
 
     def _next_batch(self, n_batch: int) -> list[Row]:
         """Return what to evaluate next; where all rows must have the same length, the lengths alternate."""
@@ -399,6 +440,11 @@ class Engine(Worker[Message]):
         if self._drafts is not None and (drafting := self._drafts.decoding) is not None:
             return drafting
         return self._context.context if self._scheduler.running else None
+
+
+def _waiting(request: Request) -> Callable[[], bool]:
+    """Return what tells whether a request still runs."""
+    return lambda: request.finish_reason is None and not request.is_unwanted
 
 
 def _answer(reply: Future[T], function: Callable[[], T]) -> None:

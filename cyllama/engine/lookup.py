@@ -78,7 +78,7 @@ class Drafter:
         for i in range(limit):
             place = self._next + i
             token = tokens[place] if place < len(tokens) else draft.tokens[place - len(tokens)]
-            if token in self._ends:
+            if token in self._ends or token < 0:  # of an image
                 break
             chance *= self._chances[_kind(self._length + i)]
             draft.tokens.append(token)

@@ -63,7 +63,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Wake:
-    """Look for adapters that were unloaded."""
+    """Look for adapters that were unloaded, requests that were cancelled, and images that were encoded."""
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,9 @@ class ModelDrafts:
         return _Asking(request, drafter, limit) if limit > 0 and not self._is_unknown(request) else None
 
     def _is_unknown(self, request: Request) -> bool:
-        """Whether a request has tokens that the draft model does not know."""
+        """Whether a request has tokens that the draft model does not know, or images, which it does not see."""
+        if request.images:
+            return True
         return self._n_vocab is not None and max(request.all_tokens) >= self._n_vocab
 
     def _planned(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..config import GenerationConfig
 from ..errors import CyllamaError, DecodeError, GrammarError, PromptError
-from ..llama.llama_cpp import LlamaSampler, LlamaVocab
+from ..llama.llama_cpp import LlamaEmbeddings, LlamaSampler, LlamaVocab
 from ..response import FinishReason, TokenLogprob, Usage
 from .adapters import NO_ADAPTERS, AdapterSet
 from .answer import Answer, Outlet
 from .context_params import ContextSize
 from .conversation import TENANT_END, Conversation
+from .images import ImageRun, ImageRuns, PromptImage, texts_only, used_images
 from .lookup import Draft, Drafter
 from .model_drafter import ModelDrafter
 from .prefixes import Query
@@ -45,6 +47,7 @@ class Prompt:
             where the prompt is the whole history.
         tokenize: Turns a later part of a text into tokens.
         mark: Marks what only spells control tokens in an answer, but not what begins at the given positions.
+        images: The images that token ids below zero belong to, by key.
     """
 
     tokens: list[int]
@@ -52,6 +55,7 @@ class Prompt:
     continuation: list[int] | None
     tokenize: Callable[[str], list[int]]
     mark: Callable[[str, Sequence[int]], str] = lambda text, _: text
+    images: Mapping[int, PromptImage] = field(default_factory=dict)
 
     def resolve(self, conversation: Conversation | None) -> list[int]:
         """Return the tokens of the whole prompt, which depend on what the conversation holds now."""
@@ -84,6 +88,8 @@ class Request(LeaseHolder):
         finish_reason: Why it ended, once it has.
         error: What it failed with, if it did.
         cancelled: Set by any thread to make it end.
+        images: The images of its prompt, by key; nothing until it is resolved.
+        embeddings: Those of the images that it has to evaluate, now or later, by key, once they were asked for.
     """
 
     def __init__(
@@ -131,6 +137,9 @@ class Request(LeaseHolder):
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cancelled = False
+        self.images: Mapping[int, PromptImage] = {}
+        self.embeddings: dict[int, Future[LlamaEmbeddings]] = {}
+        self._image_runs: ImageRuns | None = None
         self._given = prompt
         self._size_for = size_for
         self._make_sampler = make_sampler
@@ -148,6 +157,11 @@ class Request(LeaseHolder):
         self.prompt = self._given.resolve(self.conversation)
         if not self.prompt:
             raise PromptError("the prompt is empty: it has no tokens to continue from")
+        before = {} if self.conversation is None else self.conversation.history.images
+        if before or self._given.images:
+            self.images = used_images(self.prompt, {**before, **self._given.images})
+        if self.images:
+            self._image_runs = ImageRuns(self.prompt, self.images)
         limit, required = self._size_for(len(self.prompt))
         self.reservation = Reservation(
             len(self.prompt), limit=limit, required=required, max_tokens=self.config.max_tokens
@@ -215,7 +229,25 @@ class Request(LeaseHolder):
     def most_at_once(self) -> int:
         """Most tokens that may be evaluated in one step: a checkpoint can be taken only between two."""
         stop = None if self.sequence is None else self.sequence.n_before_checkpoint
-        return min(self.pending, self.config.n_batch, stop or self.pending)
+        most = min(self.pending, self.config.n_batch, stop or self.pending)
+        image = None if self._image_runs is None else self._image_runs.next_start(self.n_evaluated)
+        return most if image is None else min(most, image - self.n_evaluated)
+
+    @property
+    def image_run(self) -> ImageRun | None:
+        """The cells of an image that are its next tokens, if they are."""
+        return None if self._image_runs is None else self._image_runs.at(self.n_evaluated)
+
+    @property
+    def pending_images(self) -> list[PromptImage]:
+        """The images that have cells to evaluate."""
+        return [] if self._image_runs is None else self._image_runs.after(self.n_evaluated)
+
+    @property
+    def waits_for_image(self) -> bool:
+        """Whether its next tokens are of an image that is not encoded yet."""
+        run = self.image_run
+        return run is not None and not ((found := self.embeddings.get(run.image.key)) is not None and found.done())
 
     def next_tokens(self, limit: int) -> list[int]:
         """Return what to evaluate next, at most ``limit`` tokens."""
@@ -268,7 +300,7 @@ class Request(LeaseHolder):
     def start(self) -> None:
         """Make the sampler and the drafter, unless the request goes on after it was preempted."""
         if self.sampler is None:
-            self.sampler = self._make_sampler(self.prompt)
+            self.sampler = self._make_sampler(texts_only(self.prompt) if self.images else self.prompt)
             if self._make_drafter is not None:
                 self.drafter = self._make_drafter(self.prompt)
             self.answer.clock.start()
@@ -310,6 +342,7 @@ class Request(LeaseHolder):
     def close(self, vocab: LlamaVocab) -> None:
         """Add the answer to the conversation, and tell the caller that the generation has ended."""
         self.sampler = self.drafter = None
+        self.embeddings = {}
         self.adapters = NO_ADAPTERS  # a response that is kept does not keep them
         if self.conversation is not None:
             if self._is_turn(self.conversation):
@@ -335,7 +368,7 @@ class Request(LeaseHolder):
             n_reply -= 1
         if prompt_text is not None:
             text = given.mark(text, self.answer.control_positions(vocab))
-        conversation.end_turn(self.prompt, prompt_text, answer, text, n_reply)
+        conversation.end_turn(self.prompt, prompt_text, answer, text, n_reply, self.images)
 
     @property
     def usage(self) -> Usage:

@@ -102,6 +102,7 @@ class Scheduler:
         self._waiting = WaitingLine(n_parallel)
         self._short_of_memory: set[Request] = set()  # they wait until all that have begun have ended
         self._slices = AdapterSlices()
+        self._image_is_next = False  # where steps with images and others alternate
 
     def __contains__(self, request: Request) -> bool:
         return request in self._waiting or request in self.running
@@ -226,7 +227,15 @@ class Scheduler:
 
     def next_batch(self, n_batch: int) -> Iterator[Row]:
         """Yield what to evaluate next, of at most ``n_batch`` tokens in all."""
-        running = self._slices.choose(self.running)
+        running = self._slices.choose([request for request in self.running if not request.waits_for_image])
+        images = [request for request in running if request.image_run is not None]
+        if images:
+            row = self._image_row(images, n_batch, len(images) < len(running))
+            if row is not None:
+                self._slices.spend(len(row.tokens), len(row.tokens))
+                yield row
+                return
+            running = [request for request in running if request not in images]
         generating = list(islice((request for request in running if request.pending == 1), n_batch))
         prompts = [request for request in running if request.pending > 1]
         drafts = {} if prompts else self._drafts(generating, n_batch - len(generating))
@@ -245,6 +254,26 @@ class Scheduler:
             is_whole = len(tokens) == pending
             yield Row(request, tokens, (pending - 1,) if is_whole and request.wants_tokens else ())
         self._slices.spend(n_prompt, budget)
+
+    def _image_row(self, requests: list[Request], n_batch: int, beside_others: bool) -> Row | None:
+        """Return the cells of an image that are evaluated next, in a step of their own; ``None`` for other tokens.
+
+        Images alternate with the tokens of the other requests. As a part of a prompt, an image takes several steps,
+        unless its cells attend to each other.
+        """
+        if beside_others and not self._image_is_next:
+            self._image_is_next = True
+            return None
+        for request in requests:
+            run = request.image_run
+            assert run is not None
+            budget = self.chunk if beside_others else self._chunk_alone
+            n = run.n if run.image.whole else min(run.n, n_batch, budget, request.config.n_batch)
+            if 0 < n <= n_batch:
+                self._image_is_next = False
+                is_last = n == request.pending
+                return Row(request, request.next_tokens(n), (n - 1,) if is_last and request.wants_tokens else ())
+        return None
 
     def _drafts(self, generating: list[Request], limit: int) -> dict[Request, list[int]]:
         """Return the drafted tokens that are evaluated in a step, at most ``limit`` of them."""

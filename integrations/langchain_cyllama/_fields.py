@@ -78,6 +78,12 @@ class LoadingFields(BaseModel):
     """Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none. (Default:
     `1024`)"""
 
+    projector: str | None = None
+    """File of the projector (mmproj) that images are seen with. `None`: no images."""
+
+    image_cache_mb: int | None = None
+    """Most memory, in MiB, for embeddings of images; 0 keeps none. (Default: `256`)"""
+
     flash_attn: str | bool | None = None
     """When to use flash attention. A `bool` stands for the last two. (Default: `"auto"`)"""
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("grammar",),
     ("chat", "engine"),  # neither knows the other one
     ("generation_options",),
-    ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "tokenizer"),
+    ("attempts", "embedding_texts", "loading", "options", "recommended", "session_file", "tokenizer", "vision"),
     ("lora", "call_types", "draft_model"),
     ("loaded_model",),
     ("runtime", "calls"),

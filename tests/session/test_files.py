@@ -191,10 +191,10 @@ def test_a_damaged_file_is_refused(llm: LLM, saved: Path, tmp_path: Path):
 
 
 def test_a_file_of_another_version_is_refused(llm: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session_file_module, "VERSION", 2)
+    monkeypatch.setattr(session_file_module, "VERSION", 3)
     llm.session("ada").save(tmp_path / "ada")
     monkeypatch.undo()
-    with pytest.raises(SessionFileError, match="has version 2, but this is version 1"):
+    with pytest.raises(SessionFileError, match="has version 3, but this is version 2"):
         llm.load_session(tmp_path / "ada", "bob")
 
 
