@@ -23,6 +23,15 @@ SHARED = (
 FIRST_COMPARED, MOST_MORE_TOKENS = 5, 128  # as in llama.cpp's common_speculative_are_compatible
 
 
+def draft_config(config: ModelConfig) -> ModelConfig:
+    """Return how the draft model of a model is loaded, given how that is.
+
+    >>> draft_config(ModelConfig(n_threads=2, type_k="q8_0"))
+    ModelConfig(n_threads=2)
+    """
+    return ModelConfig(**{name: getattr(config, name) for name in SHARED if name in config.model_fields_set})
+
+
 def load_draft_model(config: ModelConfig, progress: Callable[[float], bool | None] | None) -> DraftModel | None:
     """Load the draft model that a config names.
 
@@ -36,7 +45,7 @@ def load_draft_model(config: ModelConfig, progress: Callable[[float], bool | Non
     if config.draft_model is None:
         return None
     path = resolve_model_path(config.draft_model)
-    own = ModelConfig(**{name: getattr(config, name) for name in SHARED if name in config.model_fields_set})
+    own = draft_config(config)
     model = load_model(os.fspath(path), own, None if progress is None else lambda _: progress(0.0))
     return DraftModel(model, own, model.metadata.get("general.name") or path.stem)
 

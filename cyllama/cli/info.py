@@ -12,6 +12,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import GenerationConfig, ModelConfig, as_config
+from ..draft_model import draft_config
 from ..engine.hardware import available_memory, total_memory
 from ..engine.memory_needs import Needs, free_memory, gpus, largest_n_ctx, measure, token_bytes
 from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
@@ -43,6 +44,7 @@ def info(
     n_parallel: Annotated[int | None, config_flag("n_parallel")] = None,
     type_k: Annotated[str | None, config_flag("type_k")] = None,
     type_v: Annotated[str | None, config_flag("type_v")] = None,
+    draft_model: Annotated[str | None, config_flag("draft_model", "-md", "--draft-model")] = None,
 ) -> None:
     """Show this build and its devices, what a model is, and what of it fits into the memory. It is not loaded."""
     if name is not None and model is not None:
@@ -54,7 +56,8 @@ def info(
     _print(_of_build())
     with simulate_model(str(path), config, given) as simulated:
         _print(_of_model(path, simulated))
-        _print(_of_memory(simulated, config, given))
+        draft = None if draft_model is None else _measure_draft(_find(draft_model), config, _shown(simulated, given))
+        _print(_of_memory(simulated, config, given, draft))
         _print((key, _shorten(value)) for key, value in sorted(simulated.metadata.items()))
 
 
@@ -101,8 +104,22 @@ def _kind_of_memory(model: LlamaModel) -> str:
     return "recurrent states" if model.is_recurrent else attention
 
 
-def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None) -> Iterator[tuple[str, str]]:
-    shown = n_ctx or min(model.n_ctx_train, _DEFAULT_N_CTX)
+def _shown(model: LlamaModel, n_ctx: int | None) -> int:
+    """Return the tokens of the context whose memory is shown."""
+    return n_ctx or min(model.n_ctx_train, _DEFAULT_N_CTX)
+
+
+def _measure_draft(path: Path, config: ModelConfig, n_ctx: int) -> Needs:
+    """Return what a draft model needs, with a context of as many tokens as the model that it drafts for."""
+    own = draft_config(config)
+    with simulate_model(str(path), own, n_ctx) as simulated:
+        return measure(simulated, own, n_ctx)
+
+
+def _of_memory(
+    model: LlamaModel, config: ModelConfig, n_ctx: int | None, draft: Needs | None = None
+) -> Iterator[tuple[str, str]]:
+    shown = _shown(model, n_ctx)
     least = measure(model, config, min(shown, _DEFAULT_N_CTX))
     yield "weights", _by_device(least, "weights")
     names = model.layer_devices
@@ -110,6 +127,11 @@ def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None) -> Ite
         yield "offloaded", f"{names.count(gpu.name)} of {len(names)} layers to {gpu.name}, the output counted as one"
     yield "KV cache", f"{_mib(1000 * token_bytes(model, config))} per 1,000 tokens ({config.type_k}, {config.type_v})"
     free = free_memory()
+    if draft is not None:
+        parts = (_by_device(draft, "weights"), _by_device(draft, "kv_cache"), _by_device(draft, "compute"))
+        yield "draft model", "weights of {}, {} for the KV cache, {} to compute".format(*parts)
+        taken = {use.device: use.weights + use.kv_cache + use.compute for use in draft.uses}
+        free = {device: max(0, n_bytes - taken.get(device, 0)) for device, n_bytes in free.items()}
     try:
         needs = measure(model, config, shown)
         kv_cache, compute = _by_device(needs, "kv_cache"), _by_device(needs, "compute")
@@ -120,7 +142,8 @@ def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None) -> Ite
         fits = f"no: {error}"
     if free:
         margin = ", less 1 GiB of each GPU" if len(free) > 1 else ""
-        yield "free", ", ".join(f"{_mib(n)} on {device}" for device, n in free.items()) + margin
+        beside = " beside the draft model" if draft is not None else ""
+        yield "free", ", ".join(f"{_mib(n)} on {device}" for device, n in free.items()) + margin + beside
         yield "fits", fits
         yield "largest n_ctx", _largest(model, config, free)
 

@@ -16,7 +16,7 @@ from .memory import memory_of
 from .memory_needs import WAY_OUT, check_kv_memory
 from .residency import FAILURES
 from .stats import Stats
-from .tuning import CHUNK
+from .tuning import CHUNK, MOST_DRAFTED
 
 DONE, NO_SPACE = 0, 1  # what LlamaContext.decode returns
 
@@ -96,7 +96,8 @@ class DraftContext:
             may_decode: Takes back an earlier abort of a context; returns whether a caller waits for a decode.
         """
         self._model = draft.model
-        self._config = draft.config.merge(n_parallel=n_parallel, kv_cells=None)
+        # a batch has at most MOST_DRAFTED drafted tokens, so that no more requests are drafted for at once
+        self._config = draft.config.merge(n_parallel=min(n_parallel, MOST_DRAFTED), kv_cells=None)
         self._memory = memory_of(draft.model, swa_full=draft.config.swa_full)
         self._stats = stats
         self._may_decode = may_decode

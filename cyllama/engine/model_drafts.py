@@ -176,17 +176,18 @@ class ModelDrafts:
             most: Most drafted tokens of the step.
         """
         asking = [each for request in generating if (each := self._asking(request, most)) is not None]
-        plain, cost = steps.seconds(len(generating)), steps.costs(len(generating))
-        if not asking or plain is None or cost is None or self._stats.steps < self._retry_at:
+        plain = steps.seconds(len(generating)) if asking and self._stats.steps >= self._retry_at else None
+        if plain is None or not self._credit.allows(self._times.step(plain)):  # not even a token: planning takes time
             return
-        started = perf_counter()
+        cost = steps.costs(len(generating))
+        if cost is None:
+            return
         try:
             self._ask(self._planned(asking, len(generating), plain, cost, most), plain)
         except InterruptedDraftError:  # the engine finds out why
             pass
         except Exception as error:  # the requests go on without drafts
             self._fail(error)
-        self._spent += perf_counter() - started
 
     def _fail(self, error: Exception) -> None:
         """Give up the context of the draft model for a while, which is longer each time."""
@@ -245,6 +246,7 @@ class ModelDrafts:
         ]
         if not chosen:
             return
+        started = perf_counter()
         context.pause_threads()
         try:
             self._context.ensure({p.asking.owner: len(p.tokens) + p.n for p, _ in chosen}, self._target.n_ctx)
@@ -254,6 +256,7 @@ class ModelDrafts:
             self._failures = 0
         finally:
             self._context.pause_threads()
+            self._spent += perf_counter() - started
 
     def _pays(self, plan: _Plan, n_missing: int, plain: float) -> bool:
         """Return whether a request is expected to save more time than it takes to evaluate what is missing of it.

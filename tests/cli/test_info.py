@@ -91,3 +91,11 @@ def test_layers_without_a_gpu_are_a_note_on_one_line(command: list[str]):
     wrong = run(*command, *TOY, "--n-gpu-layers", "some", stdin="")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert "ModelConfig.n_gpu_layers: input should be a valid integer, or input should be 'auto'" in wrong.stderr
+
+
+def test_a_draft_model_takes_memory_beside_the_model(tiny_chat: Path):
+    alone = rows(str(tiny_chat), "--n-ctx", "1024")
+    shown = rows(str(tiny_chat), "--n-ctx", "1024", "--draft-model", str(tiny_chat))
+    n_ctx = alone["n_ctx=1024"].split(", ")
+    assert shown["draft model"] == f"weights of {alone['weights']}, {n_ctx[0]}, {n_ctx[1]}"
+    assert shown["fits"] == alone["fits"]

@@ -128,3 +128,10 @@ def test_an_answer_that_was_cut_says_so():
     assert call(*story, "--raw", "-n", "1").stderr == "(cut off after 1 token, as -n says)\n"
     assert "(cut off: the context is full. --n-ctx sets" in call(*story, "--n-ctx", "32").stderr
     assert call(*TOY, "--temperature", "0", "What is the capital of France?").stderr == ""
+
+
+def test_a_draft_model_changes_no_answer():
+    flags = ("--temperature", "0", "-n", "24", "-md", str(TINY_CHAT))
+    assert call(*TOY, *flags, STORY).stdout == f"{answer(temperature=0)}\n"
+    refused = call(*TOY, "--speculation", "draft", STORY)
+    assert (refused.returncode, "needs a model that drafts tokens" in refused.stderr) == (2, True)

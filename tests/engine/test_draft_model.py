@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama import LLM, ConfigError, ContextMemoryError, Response
+from cyllama import LLM, ConfigError, ContextMemoryError, ForkedError, Response
 from cyllama.engine import Request, draft_context
 from cyllama.engine.draft_context import DraftContext
 from cyllama.engine.drafting import StepTimes
@@ -358,6 +360,60 @@ def test_another_vocabulary_is_refused_with_its_first_difference(tmp_path: Path)
         ConfigError, match=r"draft_model 'other words' has another vocabulary than .*: the type is 'SPM'"
     ):
         LLM(TINY_CHAT, draft_model=path)
+
+
+def change_metadata(source: Path, path: Path, key: str, change: Callable[[Any], Any]) -> Path:
+    """Write a model with another value of a key."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            value = change(field.contents()) if name == key else field.contents()
+            kind = field.types[0]
+            item = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(name, value, kind, sub_type=item)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "difference"),
+    [
+        ("tokens", lambda words: [*words[:700], "zzzz", *words[701:]], "token 700 is 'zzzz' instead of"),
+        ("add_bos_token", lambda adds: not adds, "add_bos is"),
+    ],
+)
+def test_what_differs_is_named(key: str, change: Callable[[Any], Any], difference: str, tmp_path: Path):
+    path = change_metadata(TINY_CHAT, tmp_path / "changed.gguf", f"tokenizer.ggml.{key}", change)
+    with pytest.raises(ConfigError, match=difference):
+        LLM(TINY_CHAT, draft_model=path)
+
+
+def test_the_first_tokens_need_not_be_the_same(tmp_path: Path):
+    path = change_metadata(
+        TINY_CHAT, tmp_path / "changed.gguf", "tokenizer.ggml.tokens", lambda words: ["zzzz", *words[1:]]
+    )
+    with LLM(TINY_CHAT, draft_model=path, **ALONE) as llm:
+        assert both_ways(llm, turn("Write fox fox fox."), max_tokens=40, seed=1).timings.tokens_drafted > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_an_llm_of_a_parent_process_does_not_draft_in_a_child():
+    draft = LLM(TINY_CHAT, n_threads=1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            LLM(TINY_CHAT, n_threads=1, draft_model=draft)
+        except ForkedError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("kind", [*RECURRENT[:1], *HYBRID[:1]])

@@ -189,3 +189,16 @@ def test_options_of_generated_text_have_no_effect_on_embeddings():
         given(ChatCyllama, suffix="!")
     with pytest.warns(UnusedArgumentWarning, match="use ChatCyllama"):
         given(CyllamaLLM, reasoning=True)
+
+
+@pytest.mark.parametrize("kind", GENERATING)
+def test_a_draft_model_is_a_file(
+    kind: type[ChatCyllama | CyllamaLLM], model_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(model_file.parent)
+    model = kind(model_path=model_file.name, draft_model=model_file.name, temperature=0, max_tokens=8)
+    assert model.client.config.speculation == "draft"
+    assert model.draft_model == model.client.model_config.draft_model == str(model_file)
+    answers = [each.invoke("Hello") for each in (model, kind(model_path=model_file.name, temperature=0, max_tokens=8))]
+    one, other = (getattr(answer, "content", answer) for answer in answers)
+    assert one == other

@@ -305,3 +305,20 @@ time.sleep(0.2)
 """
     for _ in range(2):
         assert in_process(code) == ""
+
+
+def test_paused_threads_compute_again(new_context: NewContext, batch_of: BatchOf, story: list[int]):
+    context = new_context(n_threads=2, n_threads_batch=3)
+    context.pause_threads()
+    assert context.decode(batch_of(story)) == 0
+    expected = np.asarray(context.get_logits_ith())
+    for _ in range(20):
+        context.pause_threads()
+        context.pause_threads()
+        context.kv_cache_clear()
+        assert context.decode(batch_of(story)) == 0
+        assert (np.asarray(context.get_logits_ith()) == expected).all()
+    context.pause_threads()
+    context.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        context.pause_threads()

@@ -57,6 +57,7 @@ WRONG: dict[str, list[Any]] = {
     ],
     "grammar": [5, "this is not GBNF", "root ::= nowhere", "root ::= root", "x" * 3_000_000],
     "json_schema": ["x", {"type": "colour"}], "samplers": ["x", ["nope"]], "mirostat": [9, "x"],
+    "speculation": ["nope", "draft", 5],
     "dry_sequence_breakers": [5, [5], [""]], "repeat_penalty": [-1, 0, "x"], "lora": [{"nope": 1}, [{}], 5],
     "reasoning_effort": ["extreme", 5], "chat_template_kwargs": [5, "x", []], "reasoning_budget": [-9, "x"],
     "session_id": [5, [], "x" * 1000, "a\nb"], "conversation": [5, {"id": 5}], "prompt_cache_key": [5, {}],

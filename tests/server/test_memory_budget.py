@@ -39,6 +39,10 @@ def test_a_model_takes_what_its_context_and_its_sessions_take():
         models = Models(settings(10_000))
         async with models.use("a") as model:
             assert model.n_bytes == model.n_weights == WEIGHTS
+        with_draft = Models(settings(10_000, option=[f"draft_model={TINY_CHAT}"]))
+        async with with_draft.use("a") as model:
+            assert model.n_bytes == 2 * WEIGHTS
+        await with_draft.close()
         small = await generate(models, "a")
         assert small > WEIGHTS
         assert await generate(models, "a", 1800) > small

@@ -1,0 +1,93 @@
+"""A draft model: what it gains where it is right, and what it costs where it is wrong.
+
+No pair of real models of one family is at hand. The large model is SmolLM2 with eight times as many layers, of which
+those that were added change little (:mod:`kit.deep_model`): the small one is always right, right most of the time, or
+never. What a step costs is what it costs in a real pair of these sizes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cases.lookup import SMOLLM2
+from cyllama import LLM, ChatResponse
+from kit.clock import settle, wall_seconds
+from kit.deep_model import write_deep_model
+from kit.models import BUILD
+from kit.report import Row, Table
+
+LAYERS = 8  # times as many
+MAX_TOKENS = 120
+WAYS: tuple[Literal["off", "draft"], ...] = ("off", "draft")
+LEAST = 0.97
+QUESTIONS = ("What is a fox?", "Write a long story about a fox who learns to swim.")
+
+
+class Pair(NamedTuple):
+    """How often the small model is right, and how much an added layer of the large one changes."""
+
+    name: str
+    strength: float
+
+
+PAIRS = (Pair("always right", 0.0), Pair("often right", 0.01), Pair("never right", 1.0))
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def models(strength: float, source: Path = SMOLLM2) -> tuple[Path, Path]:
+    """Return the files of a large model and of its draft model."""
+    folder = BUILD / "bench"
+    large = write_deep_model(source, folder / f"{source.stem}-{LAYERS}x-{strength:g}.gguf", LAYERS, strength)
+    return large, write_deep_model(source, folder / f"{source.stem}-1x.gguf", 1, 0.0)
+
+
+def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str) -> Table:
+    """Measure answers with drafts and without, in turn, and many callers at once."""
+    large, small = models(pair.strength)
+    rows: list[Row] = []
+    with LLM(str(large), draft_model=small, n_threads=n_threads, n_parallel=8, temperature=0) as llm:
+        for question in QUESTIONS:
+            answer(llm, question, "draft")
+        ratios = [statistics.median(_ratios(llm, question, rounds, CLOCKS[clock])) for question in QUESTIONS]
+        for question, ratio in zip(QUESTIONS, ratios, strict=True):
+            timings = answer(llm, question, "draft").timings
+            rows.append(Row(f"{question:.44}", ratio, "{:.2f} times", LEAST))
+            rows.append(Row(f"  accepted of {timings.tokens_drafted}", timings.tokens_accepted, "{:.0f}"))
+        rows.append(Row("eight callers at once", _callers(llm, rounds), "{:.2f} times", LEAST))
+    return Table(f"speculation='draft', {pair.name}: speed compared with none, {clock} time", rows)
+
+
+def answer(llm: LLM, question: str, speculation: Literal["off", "draft"]) -> ChatResponse:
+    """Return the answer."""
+    messages = [{"role": "user", "content": question}]
+    return llm.chat(messages, max_tokens=MAX_TOKENS, ignore_eos=True, speculation=speculation)
+
+
+def _ratios(llm: LLM, question: str, rounds: int, clock: Callable[[], float]) -> list[float]:
+    ratios: list[float] = []
+    for i in range(rounds):
+        seconds: dict[str, float] = {}
+        for way in WAYS[:: (-1) ** i]:
+            settle()
+            started = clock()
+            answer(llm, question, way)
+            seconds[way] = clock() - started
+        ratios.append(seconds["off"] / seconds["draft"])
+    return ratios
+
+
+def _callers(llm: LLM, rounds: int, n_callers: int = 8) -> float:
+    ratios: list[float] = []
+    for i in range(rounds):
+        settle()
+        seconds = {
+            way: wall_seconds([partial(answer, llm, QUESTIONS[n % len(QUESTIONS)], way) for n in range(n_callers)])
+            for way in WAYS[:: (-1) ** i]
+        }
+        ratios.append(seconds["off"] / seconds["draft"])
+    return statistics.median(ratios)
