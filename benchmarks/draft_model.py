@@ -22,13 +22,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="CPU time means most with one thread")
     parser.add_argument("--pair", choices=[pair.name for pair in PAIRS], help="measure only this")
+    parser.add_argument("--callers", type=int, default=8, help="so many at once besides one; 0 for none")
     args = parser.parse_args()
 
     print(describe_run(args.threads, args.rounds), flush=True)
     tables = []
     for pair in PAIRS:
         if args.pair in (None, pair.name):
-            tables.append(measure_pair(pair, args.threads, args.rounds, args.clock))
+            tables.append(measure_pair(pair, args.threads, args.rounds, args.clock, args.callers))
             print(f"\n{tables[-1]}", flush=True)
     sys.exit(not all(table.reached for table in tables))
 

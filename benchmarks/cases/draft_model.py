@@ -22,7 +22,7 @@ from kit.models import BUILD
 from kit.report import Row, Table
 
 LAYERS = 8  # times as many
-MAX_TOKENS = 120
+MAX_TOKENS = 100
 WAYS: tuple[Literal["off", "draft"], ...] = ("off", "draft")
 LEAST = 0.97
 QUESTIONS = ("What is a fox?", "Write a long story about a fox who learns to swim.")
@@ -46,8 +46,8 @@ def models(strength: float, source: Path = SMOLLM2) -> tuple[Path, Path]:
     return large, write_deep_model(source, folder / f"{source.stem}-1x.gguf", 1, 0.0)
 
 
-def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str) -> Table:
-    """Measure answers with drafts and without, in turn, and many callers at once."""
+def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str, n_callers: int) -> Table:
+    """Measure answers with drafts and without, in turn, and ``n_callers`` at once, if that is not 0."""
     large, small = models(pair.strength)
     rows: list[Row] = []
     with LLM(str(large), draft_model=small, n_threads=n_threads, n_parallel=8, temperature=0) as llm:
@@ -58,7 +58,9 @@ def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str) -> Table:
             timings = answer(llm, question, "draft").timings
             rows.append(Row(f"{question:.44}", ratio, "{:.2f} times", LEAST))
             rows.append(Row(f"  accepted of {timings.tokens_drafted}", timings.tokens_accepted, "{:.0f}"))
-        rows.append(Row("eight callers at once", _callers(llm, rounds), "{:.2f} times", LEAST))
+        if n_callers:
+            ratio = _callers(llm, rounds, CLOCKS[clock], n_callers)
+            rows.append(Row(f"{n_callers} callers at once", ratio, "{:.2f} times", LEAST))
     return Table(f"speculation='draft', {pair.name}: speed compared with none, {clock} time", rows)
 
 
@@ -81,13 +83,14 @@ def _ratios(llm: LLM, question: str, rounds: int, clock: Callable[[], float]) ->
     return ratios
 
 
-def _callers(llm: LLM, rounds: int, n_callers: int = 8) -> float:
+def _callers(llm: LLM, rounds: int, clock: Callable[[], float], n_callers: int) -> float:
     ratios: list[float] = []
     for i in range(rounds):
-        settle()
-        seconds = {
-            way: wall_seconds([partial(answer, llm, QUESTIONS[n % len(QUESTIONS)], way) for n in range(n_callers)])
-            for way in WAYS[:: (-1) ** i]
-        }
+        seconds: dict[str, float] = {}
+        for way in WAYS[:: (-1) ** i]:
+            settle()
+            started = clock()
+            wall_seconds([partial(answer, llm, QUESTIONS[n % len(QUESTIONS)], way) for n in range(n_callers)])
+            seconds[way] = clock() - started
         ratios.append(seconds["off"] / seconds["draft"])
     return statistics.median(ratios)

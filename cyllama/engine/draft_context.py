@@ -176,6 +176,19 @@ class DraftContext:
         self.n_ctx = self._stats.draft_n_ctx = 0
         self._stats.draft_bytes = {}
 
+    def check_integrity(self) -> None:
+        """Raise ``AssertionError`` where what is recorded of sequences is not what llama.cpp has."""
+        if self._context is not None and self._context.closed:  # with its model, which its owner has freed
+            return
+        for owner, sequence in self._sequences.items():
+            assert self._context is not None, "there are sequences without a context"
+            n = len(sequence.tokens)
+            held = self._memory.holds(self._context, sequence.seq_id, n)
+            assert held, f"the draft model does not have the {n} tokens of {owner}"
+        ids = [*self._free_ids, *(each.seq_id for each in self._sequences.values())]
+        n_ids = 0 if self._context is None else self._context.n_seq_max
+        assert sorted(ids) == list(range(n_ids)), "ids of the draft model's context are lost, or used twice"
+
     def pause_threads(self) -> None:
         """Let the threads of the context sleep, so that they take no time from those of another one."""
         if self._context is not None:

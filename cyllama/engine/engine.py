@@ -237,6 +237,8 @@ class Engine(Worker[Message]):
         extended = [request.sequence for request in self._scheduler.running]
         assert len(set(extended)) == len(extended), "two requests extend the same sequence"
         assert set(extended) == set(self._kv_cache.running), "the sequences that are running are not those of requests"
+        if self._drafts is not None:
+            self._drafts.check_integrity(list(self._unfinished))
 
     def _retire_cancelled(self) -> None:
         while True:

@@ -146,6 +146,12 @@ class ModelDrafts:
         """Close the context of the draft model. It is created again when it is needed."""
         self._context.close()
 
+    def check_integrity(self, requests: Sequence[Request]) -> None:
+        """Raise ``AssertionError`` where what is recorded is wrong; ``requests``: those that have not ended."""
+        self._context.check_integrity()
+        ended = [owner for owner in self._context.owners if isinstance(owner, Request) and owner not in requests]
+        assert not ended, "the draft model has tokens of requests that have ended"
+
     def release(self, owner: Request | Conversation) -> None:
         """Give back what the context has of a request, or of a conversation."""
         self._context.release(owner)
