@@ -392,7 +392,7 @@ class ModelConfig(Config):
         unit="MiB",
         source="llama_state_seq_get_data",
     )
-    projector: Text | None = option(None, "File of the projector (mmproj) that images are seen with.", none="no images")
+    projector: Text | None = option(None, 'Projector of images: a file, a hub name, or "auto".', none="no images")
     image_cache_mb: Count = option(256, "Most memory, in MiB, for embeddings of images; 0 keeps none.", unit="MiB")
     flash_attn: Literal["auto", "disabled", "enabled"] = option(
         "auto",

@@ -23,6 +23,7 @@ INSTALL = "pip install 'Pillow>=10.1'"
 MAX_BYTES = 32 << 20  # of a file
 MAX_PIXELS = 50_000_000  # three bytes each
 MAX_SIDE = 32_768  # pixels
+KEPT_PIXELS = 8_000_000  # twice what most projectors use; a conversation holds the pixels of all its images
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # few decoders: each one reads what strangers send
 
 #: What an :class:`Image` is made of: a path, a data URL, the bytes of a file, or an image of Pillow.
@@ -71,9 +72,17 @@ class Image:
 
     @classmethod
     def load(
-        cls, source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, name: str = "the image"
+        cls,
+        source: ImageSource,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_pixels: int = MAX_PIXELS,
+        kept_pixels: int = KEPT_PIXELS,
+        name: str = "the image",
     ) -> Image:
         """Decode an image with Pillow, upright as its EXIF data says, with white behind what is transparent.
+
+        A large one is scaled down: most projectors use 4 megapixels at most, and a conversation holds all its images.
 
         >>> black = Image(bytes(12), width=2, height=2)
         >>> Image.load(black.to_data_url())
@@ -87,6 +96,7 @@ class Image:
                 Pillow. Of an animation, the first frame is read.
             max_bytes: Most bytes of the file.
             max_pixels: Most pixels, checked before they are decoded.
+            kept_pixels: Most pixels of the result.
             name: What errors call the image.
 
         Returns:
@@ -98,7 +108,7 @@ class Image:
         """
         if isinstance(source, Image):
             return source
-        limits = _Limits(name, max_bytes, max_pixels)
+        limits = _Limits(name, max_bytes, max_pixels, kept_pixels)
         if isinstance(source, str) and (_is_data_url(source) or _OTHER_URL.match(source)):
             return _decoded(_data_of(source, limits), limits)
         if isinstance(source, (str, os.PathLike)):
@@ -189,6 +199,7 @@ class _Limits:
     name: str
     max_bytes: int
     max_pixels: int
+    kept_pixels: int = KEPT_PIXELS
 
     def check_bytes(self, n: int) -> None:
         if n > self.max_bytes:
@@ -291,7 +302,7 @@ def _converted(image: PillowImage, limits: _Limits) -> Image:
     limits.check_size(*image.size)
     try:
         image.load()
-        flat = _flat(_upright(image))
+        flat = _scaled(_flat(_upright(image)), limits.kept_pixels)
         return Image(flat.tobytes(), *flat.size)
     except Exception as error:  # as above
         raise ImageError(f"{limits.name} is damaged, or cut off: {error}") from error
@@ -304,6 +315,15 @@ def _upright(image: PillowImage) -> PillowImage:
         return ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF data of an image that can be decoded: it says nothing about the orientation
         return image
+
+
+def _scaled(image: PillowImage, most: int) -> PillowImage:
+    """Return an image without more pixels than that."""
+    factor = (most / (image.width * image.height)) ** 0.5
+    if factor >= 1:
+        return image
+    size = max(1, int(image.width * factor)), max(1, int(image.height * factor))
+    return image.resize(size, _pillow().Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _flat(image: PillowImage) -> PillowImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from .engine.hardware import physical_cores
 from .errors import ImageError, ProjectorLoadError
 from .llama.llama_cpp import LlamaModel, LlamaProjector
 from .models.identity import model_identity
+from .models.projectors import resolve_projector
 
 if TYPE_CHECKING:
     from .images import Image
@@ -66,15 +68,22 @@ class Vision:
         return parts
 
 
-def load_vision(model: LlamaModel, config: ModelConfig) -> Vision | None:
+def load_vision(model: LlamaModel, config: ModelConfig, model_path: Path) -> Vision | None:
     """Load the projector that the options name, if they name one.
 
+    Args:
+        model: The model.
+        config: The options.
+        model_path: The file of the model, beside which "auto" looks.
+
     Raises:
+        ModelNotFoundError: No projector is beside the model, or has that name on the hub.
+        ModelDownloadError: It cannot be downloaded.
         ProjectorLoadError: There is no such file, or it is not a projector of this model, or damaged.
     """
     if config.projector is None:
         return None
-    path = config.projector
+    path = os.fspath(resolve_projector(config.projector, model_path))
     n_threads = config.n_threads_batch or config.n_threads or physical_cores()
     on_gpu = config.n_gpu_layers == "auto" or config.n_gpu_layers > 0
     try:

@@ -14,13 +14,15 @@ from typing import Annotated, Any
 import typer
 from typing_extensions import Unpack
 
+from ..chat import Message
 from ..chat_stream import ChatStream
 from ..config import GenerationConfig
 from ..errors import ChatTemplateError, ContextSizeError, CyllamaError, PromptError
+from ..images import Image
 from ..llm import LLM
 from ..options import split_chat_options
 from .chat_input import Line, keys_kept, make_reader, read_message, to_path
-from .conversation import Conversation
+from .conversation import Conversation, check_reads_images, question
 from .options import (
     Flags,
     HistoryOption,
@@ -39,6 +41,7 @@ HELP = """\
 /reset            forget what was said; the system message stays (or /clear)
 /system TEXT      tell the model this first; without TEXT, show what it is told
 /set NAME VALUE   change an option, such as temperature; without NAME, show them
+/image FILE       show an image with the next message
 /regen            answer the last message again
 /save FILE        write the conversation to a file
 /load FILE        go on from such a file
@@ -94,6 +97,8 @@ def start_chat(settings: Settings) -> None:
     with keys_kept(), load(settings.model, adapters=setup.adapters, **options) as llm:
         if llm.model.chat_template() is None:
             raise ChatTemplateError(f"{llm.model_name} has no chat template: use cyllama --raw to continue a text")
+        if setup.images:
+            check_reads_images(llm)
         conversation = Conversation(llm, setup.system, setup.of_chat, settings.prefill)
         succeeded = _Chat(llm, conversation, settings).run()
     if not succeeded and not sys.stdin.isatty():
@@ -113,12 +118,14 @@ class _Chat:
         self._llm = llm
         self._conversation = conversation
         self._settings = settings
+        self._images = list(settings.setup.images)  # of the next message
         self._succeeded = True
         self._commands: dict[str, Callable[[str], None]] = {
             "/reset": self._reset,
             "/clear": self._reset,
             "/system": self._system,
             "/set": self._set,
+            "/image": self._image,
             "/regen": self._regenerate,
             "/save": self._save,
             "/load": self._load,
@@ -155,7 +162,7 @@ class _Chat:
         text = line.text.strip()
         if not line.text.startswith("/") or line.quoted:
             if text:
-                self._answer(text)
+                self._answer(question(text, self._images))
             return
         name, _, argument = text.partition(" ")
         if name not in self._commands:
@@ -164,12 +171,13 @@ class _Chat:
             raise PromptError(f"there is no command {name}: {hint}")
         self._commands[name](argument.strip())
 
-    def _answer(self, text: str) -> None:
-        with self._conversation.ask(text) as stream, _stopped_by_ctrl_c(stream):
+    def _answer(self, asked: Message) -> None:
+        with self._conversation.ask(asked) as stream, _stopped_by_ctrl_c(stream):
             print_answer(stream, self._conversation.prefill, plain=self._settings.plain)
         response = stream.response
         if response.message.content or response.message.reasoning_content:
-            self._conversation.keep(text, response.message)
+            self._conversation.keep(asked, response.message)
+            self._images = []
         if response.finish_reason == "cancelled":
             note("(stopped)")
         elif response.finish_reason == "length":
@@ -190,6 +198,7 @@ class _Chat:
 
     def _reset(self, _: str) -> None:
         self._conversation.reset()
+        self._images = []
         note("What was said is forgotten.")
 
     def _system(self, text: str) -> None:
@@ -206,14 +215,20 @@ class _Chat:
             raise PromptError(f"/set needs a value: /set {name} VALUE")
         note(", ".join(f"{name} {json.dumps(value)}" for name, value in options.items()) or "No option is set.")
 
+    def _image(self, argument: str) -> None:
+        check_reads_images(self._llm)
+        image = Image.load(to_path("/image", argument))
+        self._images.append(image)
+        note(f"An image of {image.width} x {image.height} pixels is shown with the next message.")
+
     def _regenerate(self, _: str) -> None:
         before = list(self._conversation.messages)
-        text = self._conversation.take_back()
-        if text is None:
+        asked = self._conversation.take_back()
+        if asked is None:
             raise PromptError("there is no message yet that could be answered again")
         after = len(self._conversation.messages)
         try:
-            self._answer(text)
+            self._answer(asked)
         finally:
             if len(self._conversation.messages) == after:  # there is no other answer: the first one stays
                 self._conversation.messages = before

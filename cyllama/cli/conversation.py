@@ -6,19 +6,41 @@ import json
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ..chat import Message
 from ..chat_stream import ChatStream
-from ..errors import SessionError, SessionFileError
+from ..errors import SessionError, SessionFileError, UnsupportedModelError
+from ..images import Image
 from ..llm import LLM
 from ..session import Session
 
 MESSAGES = "messages.json"
 STATE = "kv-cache.session"
+
+
+def question(text: str, images: Sequence[Image] = ()) -> Message:
+    """Return a message of the user, with images before its text."""
+    if not images:
+        return Message(role="user", content=text)
+    shown = [{"type": "image", "image": image} for image in images]
+    return Message(role="user", content=[*shown, {"type": "text", "text": text}])
+
+
+def check_reads_images(llm: LLM) -> None:
+    """Check that a model reads images.
+
+    Raises:
+        UnsupportedModelError: It has no projector.
+    """
+    if llm.model_config.projector is None:
+        raise UnsupportedModelError(
+            f"{llm.model_name} reads no images without a projector: give its file with --projector, or `auto` "
+            "for the one beside the model"
+        )
 
 
 class Conversation:
@@ -50,25 +72,25 @@ class Conversation:
         self._names = (f"chat {number}" for number in count(1))
         self._session = llm.session(next(self._names))
 
-    def ask(self, text: str) -> ChatStream:
+    def ask(self, question: Message) -> ChatStream:
         """Return the answer to a message of the user while it is generated. :meth:`keep` adds both to the messages."""
-        messages = [*self.messages, Message(role="user", content=text)]
+        messages = [*self.messages, question]
         if self.prefill:
             messages.append(Message(role="assistant", content=self.prefill))
         return self._llm.chat(messages, session=self._session.name, stream=True, **self.options)
 
-    def keep(self, text: str, answer: Message) -> None:
+    def keep(self, question: Message, answer: Message) -> None:
         """Add a message of the user and its answer to the conversation."""
         whole = answer.model_copy(update={"content": self.prefill + answer.content}) if self.prefill else answer
-        self.messages += [Message(role="user", content=text), whole]
+        self.messages += [question, whole]
 
-    def take_back(self) -> str | None:
+    def take_back(self) -> Message | None:
         """Forget the last message of the user and its answer, and return that message; ``None`` without one."""
         for i in reversed(range(len(self.messages))):
             if self.messages[i].role == "user":
-                text = self.messages[i].content
+                question = self.messages[i]
                 del self.messages[i:]
-                return text
+                return question
         return None
 
     @property

@@ -10,11 +10,12 @@ import typer
 from typing_extensions import Unpack
 
 from .. import __version__
-from ..chat import ChatResponse
+from ..chat import ChatResponse, Message
 from ..errors import ConfigError, PromptError
 from ..llama import llama_cpp
 from ..llm import LLM
 from ..response import Response
+from .conversation import check_reads_images, question
 from .options import (
     Flags,
     JsonOption,
@@ -110,10 +111,12 @@ class Answer:
             note(figures(response))
 
     def _chat(self, llm: LLM, prompt: str) -> ChatResponse:
-        messages = [] if self.setup.system is None else [{"role": "system", "content": self.setup.system}]
-        messages.append({"role": "user", "content": prompt})
+        if self.setup.images:
+            check_reads_images(llm)
+        messages = [] if self.setup.system is None else [Message(role="system", content=self.setup.system)]
+        messages.append(question(prompt, self.setup.images))
         if self.prefill:
-            messages.append({"role": "assistant", "content": self.prefill})
+            messages.append(Message(role="assistant", content=self.prefill))
         with llm.chat(messages, stream=True, **self.setup.of_chat) as stream:
             if self.as_json:
                 return stream.read()
@@ -130,7 +133,8 @@ class Answer:
 
     def _check_text_options(self) -> None:
         """Refuse options of a chat where no chat is rendered."""
-        given = {"prefill": self.prefill, "system": self.setup.system, **self.setup.of_chat}
+        images = self.setup.images or None
+        given = {"prefill": self.prefill, "system": self.setup.system, "image": images, **self.setup.of_chat}
         if wrong := [name for name, value in given.items() if value is not None and name not in _OF_TEXTS]:
             raise ConfigError(
                 f"{', '.join(wrong)} cannot be used here: the prompt is continued as it is, without a chat template, "

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from ..config import ModelConfig
 from ..declaration import declaration
+from ..images import Image
 from ..options import find_option, split_chat_options
 
 _PANEL = "Answer"  # the parts of the help that list them
@@ -170,6 +171,11 @@ class Flags(AnswerFlags, ModelFlags):
     system: Annotated[
         str | None, typer.Option(help="What the model is told before everything else.", rich_help_panel=_PANEL)
     ]
+    projector: Annotated[str | None, config_flag("projector", metavar="FILE|auto")]
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Image to ask about; can be repeated.", rich_help_panel=_PANEL),
+    ]
     lora: Annotated[
         list[str] | None,
         typer.Option(
@@ -185,12 +191,14 @@ class Setup:
     Attributes:
         system: What the model is told before everything else.
         adapters: The files of LoRA adapters, and their scales.
+        images: What is shown with the first message.
         of_chat: Options that only chats have.
         options: Options of :class:`GenerationConfig` and :class:`ModelConfig`.
     """
 
     system: str | None = None
     adapters: dict[str, float] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
     of_chat: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -199,9 +207,10 @@ class Setup:
         """Return what these flags say."""
         given = dict(flags)
         system, adapters = given.pop("system", None), dict(map(parse_adapter, given.pop("lora", None) or ()))
-        of_model = {name: given.pop(name) for name in ModelFlags.__annotations__ if name in given}
+        images = tuple(map(Image.load, given.pop("image", None) or ()))
+        of_model = {name: given.pop(name) for name in (*ModelFlags.__annotations__, "projector") if name in given}
         of_chat, options = split_chat_options(given)
-        return cls(system, adapters, of_chat, options | of_model)
+        return cls(system, adapters, images, of_chat, options | of_model)
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:

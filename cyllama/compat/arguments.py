@@ -29,7 +29,7 @@ CHAT_FORMATS = {
 
 #: What an argument that cannot be followed needs instead.
 INSTEAD = {
-    "chat_handler": "images are not read, and text needs no handler: chat_format takes a template, and tools need none",
+    "chat_handler": "projector names the file that reads images; chat_format takes a template, and tools need none",
     "draft_model": 'speculation="lookup" is LlamaPromptLookupDecoding; LLM(draft_model=...) takes the file of a model',
     "local_dir": "downloads go to the cache that all tools share; cache_dir names another one",
     "logits_processor": "grammar, response_format and logit_bias restrict what is sampled",

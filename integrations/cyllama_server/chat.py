@@ -18,7 +18,7 @@ from .connection import read_body
 from .conversations import conversation_of
 from .generation import Answers
 from .models import LoadedModel
-from .server import Call, server_of
+from .server import Call, Server, server_of
 from .sessions import Asked
 from .tenants import Tenant
 
@@ -37,19 +37,20 @@ async def chat_completions(request: Request) -> Response:
         request,
         tenant,
         body.model,
-        partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
+        partial(_plan, server, body, tenant, conversation),
         stream=bool(body.stream),
         events=partial(_events, body),
         whole=partial(_whole, body),
     )
 
 
-def _plan(
-    body: ChatRequest, tenant: Tenant, conversation: str | None, model: LoadedModel, *, limit: int | None
+async def _plan(
+    server: Server, body: ChatRequest, tenant: Tenant, conversation: str | None, model: LoadedModel
 ) -> Call:
-    llm, messages = model.llm, body.history
-    options = body.call_options(llm, limit=limit)
-    asked = Asked(tenant, conversation, messages, body.prompt_options())
+    llm = model.llm
+    options = body.call_options(llm, limit=server.settings.max_tokens)
+    messages, compared = await server.images.read(body.history, model)
+    asked = Asked(tenant, conversation, compared, body.prompt_options())
 
     def start(index: int, session: str | None) -> AsyncChatStream:
         seed = options.get("seed")

@@ -88,7 +88,7 @@ async def completions(request: Request) -> Response:
     )
 
 
-def _plan(
+async def _plan(
     body: CompletionRequest, tenant: Tenant, conversation: str | None, model: LoadedModel, *, limit: int | None
 ) -> Call:
     llm = model.llm

@@ -19,7 +19,7 @@ from .generation import Answers
 from .messages_answers import MessageAnswer, error_event
 from .messages_request import CountRequest, MessagesRequest
 from .models import LoadedModel
-from .server import Call, server_of
+from .server import Call, Server, server_of
 from .sessions import Asked
 from .tenants import Tenant
 
@@ -38,7 +38,7 @@ async def messages(request: Request) -> Response:
         request,
         tenant,
         body.model,
-        partial(_plan, body, tenant, conversation, limit=server.settings.max_tokens),
+        partial(_plan, server, body, tenant, conversation),
         stream=bool(body.stream),
         events=partial(_events, body),
         whole=partial(_whole, body),
@@ -53,19 +53,21 @@ async def count_tokens(request: Request) -> Response:
     body = await read_body(request, CountRequest)
     async with server.models.use(body.model) as model:
         options: dict[str, Any] = body.prompt_options()
-        n_tokens = await asyncio.to_thread(model.llm.count_tokens, body.history, **options)
+        read = await server.images.read(body.history, model)
+        n_tokens = await asyncio.to_thread(model.llm.count_tokens, read.messages, **options)
     return JSONResponse({"input_tokens": n_tokens})
 
 
-def _plan(
-    body: MessagesRequest, tenant: Tenant, conversation: str | None, model: LoadedModel, *, limit: int | None
+async def _plan(
+    server: Server, body: MessagesRequest, tenant: Tenant, conversation: str | None, model: LoadedModel
 ) -> Call:
-    history, options = body.history, body.call_options(limit=limit)
+    options = body.call_options(limit=server.settings.max_tokens)
+    history, compared = await server.images.read(body.history, model)
 
     def start(session: str | None) -> AsyncChatStream:
         return model.llm.astream_chat(history, session=session, **options)
 
-    return Call(Asked(tenant, conversation, history, body.prompt_options()), [start])
+    return Call(Asked(tenant, conversation, compared, body.prompt_options()), [start])
 
 
 def _whole(body: MessagesRequest, answers: Answers[Any, Any]) -> Response:

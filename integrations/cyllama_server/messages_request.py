@@ -165,7 +165,7 @@ def _converted(message: MessageParam, where: str) -> list[dict[str, Any]]:
     others = [block for block in message.content if block.get("type") != "tool_result"]
     if not others and results:
         return results
-    return [*results, {"role": message.role, "content": _text(others, where)}]
+    return [*results, {"role": message.role, "content": _content(others, where)}]
 
 
 def _assistant(blocks: list[dict[str, JsonValue]], where: str) -> dict[str, Any]:
@@ -184,10 +184,43 @@ def _assistant(blocks: list[dict[str, JsonValue]], where: str) -> dict[str, Any]
     return found
 
 
-def _result(block: dict[str, JsonValue], where: str) -> str:
+def _result(block: dict[str, JsonValue], where: str) -> str | list[dict[str, Any]]:
     content = block.get("content")
-    text = "" if content is None else _text(content, f"{where}.content")
-    return f"Error: {text}" if block.get("is_error") is True else text
+    found = "" if content is None else _content(content, f"{where}.content")
+    if block.get("is_error") is not True:
+        return found
+    return f"Error: {found}" if isinstance(found, str) else [{"type": "text", "text": "Error:"}, *found]
+
+
+def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """Return some content in OpenAI's form: a text, or parts if there is an image among the blocks."""
+    if not isinstance(content, list) or not any(_is_image(block) for block in content):
+        return _text(content, where)
+    return [
+        _image(block, f"{where}.{i}") if _is_image(block) else {"type": "text", "text": _text([block], f"{where}.{i}")}
+        for i, block in enumerate(content)
+    ]
+
+
+def _is_image(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "image"
+
+
+def _image(block: dict[str, Any], where: str) -> dict[str, Any]:
+    source = block.get("source")
+    kind = source.get("type") if isinstance(source, dict) else None
+    if not isinstance(source, dict) or kind != "base64":
+        reason = "no address is fetched" if kind == "url" else "expected base64"
+        raise ApiError(
+            400,
+            f"{where}.source: a source of type {kind!r:.40} cannot be read here, {reason}: send the image as "
+            '{"type": "base64", "media_type": "image/png", "data": ...}',
+            code="invalid_image",
+        )
+    media, data = source.get("media_type"), source.get("data")
+    if not isinstance(media, str) or not isinstance(data, str):
+        raise ApiError(400, f"{where}.source: expected media_type and data, two texts", code="invalid_image")
+    return {"type": "image_url", "image_url": {"url": f"data:{media};base64,{data}"}}
 
 
 def _text(content: Any, where: str) -> str:

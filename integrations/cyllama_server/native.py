@@ -43,13 +43,14 @@ async def model(request: Request, name: str) -> Response:
 
 
 def _describe(model: ServedModel) -> dict[str, object]:
+    modalities = ["text"] if model.options.get("projector") is None else ["text", "image"]
     found: dict[str, object] = {
         "id": model.name,
         "object": "model",
         "created": model.created,
         "owned_by": "cyllama",
         "loaded": model.loaded is not None,
-        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},  # as llama-server has it
+        "architecture": {"input_modalities": modalities, "output_modalities": ["text"]},  # as llama-server has it
     }
     if model.loaded is not None:
         llm = model.loaded.llm

@@ -68,15 +68,15 @@ class _Turn:
     before: list[dict[str, Any]]
     conversation: str | None
 
-    def plan(self, model: LoadedModel) -> Call:
+    async def plan(self, model: LoadedModel) -> Call:
         """Return what the request makes of a model."""
-        history = self.body.history(self.before)
+        history, compared = await self.server.images.read(self.body.history(self.before), model)
         options = self.body.call_options(limit=self.server.settings.max_tokens)
 
         def start(session: str | None) -> AsyncChatStream:
             return model.llm.astream_chat(history, session=session, **options)
 
-        return Call(Asked(self.tenant, self.conversation, history, self.body.prompt_options()), [start])
+        return Call(Asked(self.tenant, self.conversation, compared, self.body.prompt_options()), [start])
 
     def whole(self, answers: Answers[Any, Any]) -> Response:
         """Return the response after the end of the answer."""

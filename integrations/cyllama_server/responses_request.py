@@ -123,7 +123,8 @@ def _add(found: list[dict[str, Any]], item: dict[str, JsonValue], where: str) ->
     if kind == "message":
         _add_message(found, item, where)
     elif kind == "function_call_output":
-        found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _text(item.get("output"), where)})
+        content = _content(item.get("output"), where)
+        found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
     elif kind == "function_call":
         function = {"name": item.get("name"), "arguments": item.get("arguments")}
         call = {"id": item.get("call_id"), "type": "function", "function": function}
@@ -136,12 +137,12 @@ def _add(found: list[dict[str, Any]], item: dict[str, JsonValue], where: str) ->
 
 
 def _add_message(found: list[dict[str, Any]], item: dict[str, JsonValue], where: str) -> None:
-    text = _text(item.get("content"), where)
+    content = _content(item.get("content"), where)
     last = found[-1] if found else {}
     if item.get("role") == "assistant" and last.get("role") == "assistant" and not last["content"]:
-        last["content"] = text
+        last["content"] = content
     else:
-        found.append({"role": item.get("role"), "content": text})
+        found.append({"role": item.get("role"), "content": content})
 
 
 def _answer(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -149,6 +150,28 @@ def _answer(found: list[dict[str, Any]]) -> dict[str, Any]:
     if not found or found[-1]["role"] != "assistant":
         found.append({"role": "assistant", "content": ""})
     return found[-1]
+
+
+def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """Return the content of a message: a text, or parts if there is an image among them."""
+    if not isinstance(content, list) or not any(_is_image(part) for part in content):
+        return _text(content, where)
+    return [_image(part, where) if _is_image(part) else _text_part(part, where) for part in content]
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "input_image"
+
+
+def _image(part: dict[str, Any], where: str) -> dict[str, Any]:
+    if part.get("file_id") is not None:
+        message = f"{where}: files are not stored here: send the image as a data URL, image_url"
+        raise ApiError(400, message, param="input")
+    return {"type": "image_url", "image_url": {"url": part.get("image_url")}}
+
+
+def _text_part(part: Any, where: str) -> dict[str, Any]:
+    return {"type": "text", "text": _text([part], where)}
 
 
 def _text(content: Any, where: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from .connection import EventStream, until_gone
 from .generation import Answers, Start
+from .images import ImageReader
 from .metrics import Metrics
 from .models import LoadedModel, Models
 from .responses_store import StoredResponses
@@ -32,6 +33,10 @@ class Call(NamedTuple):
     starts: Sequence[Start]
 
 
+#: Returns what a request makes of a model.
+Plan: TypeAlias = Callable[[LoadedModel], Awaitable[Call]]
+
+
 class Server:
     """The state of one server.
 
@@ -44,6 +49,7 @@ class Server:
         tenants: Who may use them.
         responses: Responses that may be continued.
         metrics: What an operator can see.
+        images: Reads the images of requests.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -54,6 +60,7 @@ class Server:
         folder = settings.session_dir
         self.responses = StoredResponses(None if folder is None else folder / "responses")
         self.metrics = Metrics(lambda: self.models.loaded)
+        self.images = ImageReader(settings.max_image_mp)
 
     def identify(self, request: Request) -> Tenant:
         """Return who a request comes from, or raise `ApiError`."""
@@ -63,13 +70,14 @@ class Server:
         """Unload all models, and finish what is being written."""
         await self.models.close()
         await asyncio.to_thread(self.responses.close)
+        self.images.close()
 
     async def answer(
         self,
         request: Request,
         tenant: Tenant,
         model_name: str | None,
-        plan: Callable[[LoadedModel], Call],
+        plan: Plan,
         *,
         stream: bool,
         events: Callable[[Answers[Any, Any]], Any],
@@ -87,9 +95,7 @@ class Server:
 
         return await until_gone(request.receive, work())
 
-    async def begin(
-        self, model_name: str | None, plan: Callable[[LoadedModel], Call], tenant: Tenant
-    ) -> Answers[Any, Any]:
+    async def begin(self, model_name: str | None, plan: Plan, tenant: Tenant) -> Answers[Any, Any]:
         """Return the answers of a request, which are being generated. The caller closes them.
 
         Args:
@@ -103,7 +109,7 @@ class Server:
         """
         async with AsyncExitStack() as stack:
             model = await stack.enter_async_context(self.models.use(model_name, tenant))
-            call = plan(model)
+            call = await plan(model)
             answers = Answers[Any, Any](model, stack.pop_all(), self.metrics, self.settings.max_time_s)
             stack.push_async_callback(answers.aclose)
             await answers.start(call.asked, call.starts)

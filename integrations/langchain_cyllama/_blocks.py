@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from cyllama import Image
+
 _MEDIA = {
     "image": "an image",
     "image_url": "an image",
@@ -41,20 +43,22 @@ _NOISE = frozenset(
 )
 _BINARY = re.compile(r"(data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_-]{200,}={0,2}", re.ASCII)
 
-PartKind = Literal["text", "words", "reasoning", "call", "nothing", "unreadable"]
+PartKind = Literal["text", "words", "image", "reasoning", "call", "nothing", "unreadable"]
 
 
 class Part(NamedTuple):
-    """A content block, as a text model can read it.
+    """A content block, as a model can read it.
 
     Attributes:
-        kind: "text" for text as it is; "words" for a description of something else; "reasoning"; "call" for the call of
-            a tool; "nothing" for a block without content; or "unreadable".
+        kind: "text" for text as it is; "words" for a description of something else; "image"; "reasoning"; "call" for
+            the call of a tool; "nothing" for a block without content; or "unreadable".
         text: The text; the kind of content where it is unreadable.
+        image: The image.
     """
 
     kind: PartKind
     text: str = ""
+    image: Image | None = None
 
 
 def read_block(block: Any) -> Part:

@@ -107,7 +107,7 @@ class ChatBase(BatchMethods, CyllamaBase, ChatFields):
             options.setdefault("continue_final_message", False)  # agents append the request for it to the last answer
         return ChatRequest(
             llm,
-            to_cyllama(messages),
+            to_cyllama(messages, images=reads_images(llm)),
             options,
             self._call(kwargs, None),
             len(messages),
@@ -118,6 +118,11 @@ class ChatBase(BatchMethods, CyllamaBase, ChatFields):
     def _options_of_trace(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a call for traces. Unlike `_call_options`, it does not warn."""
         return self._merge(stop, without(kwargs, *NOT_OPTIONS, *_LANGCHAIN_ONLY, *self._unused))
+
+
+def reads_images(llm: LLM) -> bool:
+    """Whether a model has a projector, and so reads images."""
+    return llm.model_config.projector is not None
 
 
 def without(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class LoadingFields(BaseModel):
     `1024`)"""
 
     projector: str | None = None
-    """File of the projector (mmproj) that images are seen with. `None`: no images."""
+    """Projector of images: a file, a hub name, or "auto". `None`: no images."""
 
     image_cache_mb: int | None = None
     """Most memory, in MiB, for embeddings of images; 0 keeps none. (Default: `256`)"""

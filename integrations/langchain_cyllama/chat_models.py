@@ -19,7 +19,7 @@ from cyllama import ChatTemplateError
 
 from ._answering import AsyncOpening, Reading, aanswer, answer, open_call
 from ._calls import NOT_OPTIONS
-from ._chat_base import ChatBase, without
+from ._chat_base import ChatBase, reads_images, without
 from ._schemas import check_tool_choice, to_tool
 from ._serialization import register
 from ._structured import structured_output
@@ -389,7 +389,7 @@ class ChatCyllama(ChatBase, BaseChatModel):
         """
         if not messages:
             return 0
-        converted = to_cyllama(messages)
+        converted = to_cyllama(messages, images=reads_images(self.client))
         definitions = [to_tool(tool) for tool in tools or ()]
         try:
             options = {"tools": definitions, "chat_template": self.chat_template, "continue_final_message": False}
@@ -411,7 +411,9 @@ class ChatCyllama(ChatBase, BaseChatModel):
         return ModelProfile(
             max_input_tokens=n_ctx or self.client.n_ctx_train,
             text_inputs=True,
-            image_inputs=False,
+            image_inputs=reads_images(self.client),
+            image_url_inputs=False,
+            image_tool_message=reads_images(self.client),
             audio_inputs=False,
             video_inputs=False,
             pdf_inputs=False,

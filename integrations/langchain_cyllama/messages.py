@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain_core.messages import (
     AIMessage,
@@ -22,52 +22,85 @@ from cyllama import MessageError
 from cyllama.callers import levels_to_the_program
 
 from ._blocks import Part, call_of, read_block
+from ._images import image_of
 from .errors import UnreadableContentWarning
 
 _ROLES = {"human": "user", "ai": "assistant", "function": "tool"}
 _SAID = ("text", "words", "reasoning")
 _SHOWN = 5  # places that a warning names
+#: What a message contains: a text, or parts that are texts and images.
+Content: TypeAlias = str | list[dict[str, Any]]
 
 
-def to_cyllama(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+class _Reader:
+    """Reads contents, and notes what cannot be read.
+
+    Args:
+        images: Whether the model reads images.
+
+    Attributes:
+        left_out: What was left out, and where it is.
+    """
+
+    def __init__(self, *, images: bool) -> None:
+        self._images = images
+        self.left_out: list[str] = []
+
+    def read(self, content: Any, where: str, *, said: bool = False) -> list[Part]:
+        """Return the parts of a content, without images if the model `said` it: those are not shown to it."""
+        blocks = content if isinstance(content, (list, tuple)) else [content]
+        parts = [self._part(block, f"the image in block {i} of {where}", said) for i, block in enumerate(blocks)]
+        self.left_out += [f"{part.text} in {where}" for part in parts if part.kind == "unreadable"]
+        return parts
+
+    def _part(self, block: Any, name: str, said: bool) -> Part:
+        image = image_of(block, name) if self._images and not said else None
+        return read_block(block) if image is None else Part("image", image=image)
+
+
+def to_cyllama(messages: Sequence[BaseMessage], *, images: bool = False) -> list[dict[str, Any]]:
     """Return messages as `cyllama.LLM.chat` takes them.
 
-    Content blocks of other providers become text if they contain text or JSON. Other blocks (images, audio, encrypted
-    reasoning) are left out, with one `UnreadableContentWarning`.
+    Content blocks of other providers become text if they contain text or JSON, and images where the model reads them.
+    Other blocks (audio, encrypted reasoning) are left out, with one `UnreadableContentWarning`.
 
     Args:
         messages: The whole history.
+        images: Whether the model reads images.
 
     Returns:
         Dicts in OpenAI's format.
 
     Raises:
-        MessageError: One of them is a command such as `RemoveMessage`, not a message.
+        MessageError: One of them is a command such as `RemoveMessage`, not a message, or an image is at an address.
+        ImageError: An image cannot be read.
     """
-    left_out: list[str] = []
-    converted = [each for i, message in enumerate(messages) for each in _convert(message, f"message {i}", left_out)]
-    if left_out:
+    reader = _Reader(images=images)
+    converted = [each for i, message in enumerate(messages) for each in _convert(message, f"message {i}", reader)]
+    if left_out := reader.left_out:
         more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        kinds = "text and images" if images else "text"
         warnings.warn(
-            f"left out of the prompt, since this model reads only text: {', '.join(left_out[:_SHOWN])}{more}. Put into "
-            "words what they show",
+            f"left out of the prompt, since this model reads only {kinds}: {', '.join(left_out[:_SHOWN])}{more}. Put "
+            "into words what they show",
             UnreadableContentWarning,
             stacklevel=levels_to_the_program() + 1,
         )
     return converted
 
 
-def _convert(message: BaseMessage, where: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
+def _convert(message: BaseMessage, where: str, reader: _Reader) -> Iterator[dict[str, Any]]:
     if isinstance(message, RemoveMessage):
         raise MessageError(
             f"{where} is a RemoveMessage, which tells a graph to forget the message {message.id!r}, and nothing that a "
             f"model can read: let the graph's state apply it (add_messages), and pass what is left"
         )
-    parts = [] if isinstance(message, HumanMessage) else _read(message.content, where, left_out)
+    said = isinstance(message, AIMessage)
+    parts = [] if isinstance(message, HumanMessage) else reader.read(message.content, where, said=said)
     if isinstance(message, AIMessage):
         yield _assistant(message, parts)
     elif isinstance(message, HumanMessage):
-        yield from _user(message, where, left_out)
+        yield from _user(message, where, reader)
     elif isinstance(message, SystemMessage):
         yield _message(message.additional_kwargs.get("__openai_role__", "system"), message, _content(message, parts))
     elif isinstance(message, ToolMessage):
@@ -81,37 +114,30 @@ def _convert(message: BaseMessage, where: str, left_out: list[str]) -> Iterator[
         raise MessageError(f"{where} is a {type(message).__name__}, which is not one of LangChain's kinds of messages")
 
 
-def _read(content: Any, where: str, left_out: list[str]) -> list[Part]:
-    """Return the parts of a content. The unreadable ones are added to `left_out`."""
-    blocks = content if isinstance(content, (list, tuple)) else [content]
-    parts = [read_block(block) for block in blocks]
-    left_out += [f"{part.text} in {where}" for part in parts if part.kind == "unreadable"]
-    return parts
+def _content(message: BaseMessage, parts: Sequence[Part]) -> Content:
+    return message.content if isinstance(message.content, str) else _joined(parts)
 
 
-def _content(message: BaseMessage, parts: Sequence[Part]) -> str | list[dict[str, str]]:
-    if isinstance(message.content, str):
-        return message.content
-    return _joined([part.text for part in parts if part.kind in _SAID])
-
-
-def _joined(texts: Sequence[str]) -> str | list[dict[str, str]]:
-    """Return texts as one content, with a part for each."""
-    return "".join(texts) if len(texts) < 2 else [_text(text) for text in texts]
+def _joined(parts: Sequence[Part]) -> Content:
+    """Return what can be read of parts as one content, with a part for each."""
+    shown = [part for part in parts if part.kind in _SAID or part.kind == "image"]
+    if any(part.kind == "image" for part in shown) or len(shown) > 1:
+        return [_text(part.text) if part.image is None else {"type": "image", "image": part.image} for part in shown]
+    return "".join(part.text for part in shown)
 
 
 def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-def _message(role: str, message: BaseMessage, content: str | list[dict[str, str]], **more: Any) -> dict[str, Any]:
+def _message(role: str, message: BaseMessage, content: Content, **more: Any) -> dict[str, Any]:
     result: dict[str, Any] = {"role": role, "content": content}
     if message.name:
         result["name"] = message.name
     return result | {key: value for key, value in more.items() if value}
 
 
-def _user(message: HumanMessage, where: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
+def _user(message: HumanMessage, where: str, reader: _Reader) -> Iterator[dict[str, Any]]:
     """Yield the tool results in a user's message, as Anthropic's and Amazon's formats have them, then the message."""
     rest: list[Any] = []
     for block in message.content if isinstance(message.content, list) else [message.content]:
@@ -119,10 +145,9 @@ def _user(message: HumanMessage, where: str, left_out: list[str]) -> Iterator[di
         if result is None:
             rest.append(block)
             continue
-        texts = [part.text for part in _read(result[1], where, left_out) if part.kind in _SAID]
-        yield {"role": "tool", "content": _joined(texts), "tool_call_id": result[0]}
+        yield {"role": "tool", "content": _joined(reader.read(result[1], where)), "tool_call_id": result[0]}
     if rest or not message.content:
-        yield _message("user", message, _content(message, _read(rest, where, left_out)))
+        yield _message("user", message, _content(message, reader.read(rest, where)))
 
 
 def _result_in(block: Any) -> tuple[str, Any] | None:
@@ -135,8 +160,8 @@ def _result_in(block: Any) -> tuple[str, Any] | None:
     return (str(inner.get("toolUseId") or ""), inner.get("content") or "") if isinstance(inner, Mapping) else None
 
 
-def _result(message: ToolMessage, content: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
-    if message.status != "error" or "error" in json.dumps(content).lower():
+def _result(message: ToolMessage, content: Content) -> Content:
+    if message.status != "error" or "error" in json.dumps(content, default=str).lower():
         return content
     return f"Error: {content}" if isinstance(content, str) else [_text("Error:"), *content]
 

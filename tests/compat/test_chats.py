@@ -192,9 +192,9 @@ def test_a_format_that_does_not_exist_is_refused_when_the_model_is_loaded(llama:
         Llama(llama.model_path, chat_format="functionary-v2")
 
 
-def test_images_are_refused_with_a_reason(llama: Llama):
+def test_images_need_a_projector_instead_of_a_handler(llama: Llama):
     image = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
     with pytest.raises(ImageError, match="no address is fetched"):
         llama.create_chat_completion([{"role": "user", "content": [image]}])
-    with pytest.raises(CompatibilityError, match="images are not read"):
+    with pytest.raises(CompatibilityError, match="projector names the file that reads images"):
         Llama(llama.model_path, chat_handler=object())

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from cyllama import ModelNotFoundError
+from cyllama import LLM, ModelNotFoundError
 from cyllama.models import TINY_CHAT, resolve_model_path
 from cyllama.models.projectors import choose_projector, resolve_projector
 
 from ..support.hub_server import Hub
+from ..support.vision import N_TOKENS, png, write_projector
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,11 @@ def test_without_one_the_error_says_so(hub: Hub, cache: Path, monkeypatch: pytes
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE forbids to download it"):
         resolve_projector("auto", model)
+
+
+def test_a_model_by_name_reads_images_with_the_projector_of_its_repository(hub: Hub, cache: Path, tmp_path: Path):
+    hub.repositories["ada/tiny"].files["mmproj-tiny-Q8_0.gguf"] = write_projector(tmp_path / "x.gguf").read_bytes()
+    question = [{"type": "image", "image": png("red")}, {"type": "text", "text": "What is this?"}]
+    with LLM("ada/tiny", projector="auto", n_threads=1) as llm:
+        answer = llm.chat([{"role": "user", "content": question}], max_tokens=1)
+    assert answer.usage.prompt_tokens > N_TOKENS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cyllama.models import TINY_CHAT
 
 from ..support.browser import NEEDS_BROWSER, SECONDS, running_browser, send, slow_network, wait_for_answer, wait_until
 from ..support.server import ServerProcess
+from ..support.vision import N_TOKENS, data_url, png, write_projector
 
 pytestmark = NEEDS_BROWSER
 
@@ -216,28 +218,32 @@ def test_a_tool_is_called_and_a_person_says_its_result(page: Any):
     assert bodies[0]["messages"][2]["tool_call_id"] == bodies[0]["messages"][1]["tool_calls"][0]["id"]
 
 
-def test_images_are_offered_only_where_the_model_has_eyes(open_page: OpenPage, server: ServerProcess):
+@pytest.fixture
+def seeing(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server whose model reads images."""
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    with ServerProcess("--model", f"eyes={TINY_CHAT}", "--option", f"projector={projector}") as server:
+        yield server
+
+
+def test_images_are_offered_only_where_the_model_reads_them(open_page: OpenPage, seeing: ServerProcess):
     assert open_page().locator("#image-label").is_hidden()
-    page = open_page("about:blank", connected=False)
-    models = server.http.get("/v1/models").json()
-    models["data"][0]["architecture"]["input_modalities"].append("image")  # no model here has any
-    page.route("**/v1/models", lambda route: route.fulfill(json=models))
-    bodies = change_requests(page)
-    page.goto(server.url)
+    page = open_page(seeing.url)
     page.locator("#image-label").wait_for()
-    page.locator("#image").set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": DOT})
-    page.locator("#images img").wait_for()
+    bodies = change_requests(page, max_tokens=8, temperature=0)
+    for name, color in (("red.png", "red"), ("blue.png", "blue")):
+        page.locator("#image").set_input_files({"name": name, "mimeType": "image/png", "buffer": png(color)})
+    page.locator("#images img").nth(1).wait_for()
     send(page, "What is this?")
-    page.get_by_role("alert").wait_for()
-    text, image = bodies[0]["messages"][0]["content"]
-    assert (text, image["type"]) == ({"type": "text", "text": "What is this?"}, "image_url")
-    assert image["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
-
-
-DOT = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c6360f8cf500f000382018090ee6f730000000049454e44ae426082"
-)
+    wait_for_answer(page)
+    assert page.locator(".message[data-role=user] img").count() == 2
+    assert page.get_by_role("alert").count() == 0
+    text, *images = bodies[0]["messages"][0]["content"]
+    assert text == {"type": "text", "text": "What is this?"}
+    assert {image["image_url"]["url"] for image in images} == {data_url("red"), data_url("blue")}
+    send(page, "And why?")
+    wait_for_answer(page, 2)
+    assert seeing.metric("cyllama_cached_tokens_total") > 2 * N_TOKENS
 
 
 # --- the engine

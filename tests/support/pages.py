@@ -1,7 +1,7 @@
 """The Markdown pages of the repository: the blocks in them, and running these as programs.
 
 - A ```python block is a program of its own. It runs in a folder with `model.gguf`, `pirate.gguf` (a LoRA adapter of
-  that), `reranker.gguf` and `prompt.txt`.
+  that), `mmproj.gguf` (a projector for it), `reranker.gguf`, `photo.png` and `prompt.txt`.
 - A comment behind `print(...)` is what this call prints, each time; `...` in it stands for any text.
 - A ```text block behind a program that begins with `SomeError: ` is the error that the program raises. So is such a
   comment behind its last statement.

@@ -1,0 +1,119 @@
+"""Answers about images: `LLM.chat` with a model that reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyllama import LLM, ContextSizeError, Image, SessionPool, UnsupportedModelError
+from cyllama.models import TINY_CHAT
+
+from .support.vision import N_TOKENS, data_url, png, write_projector
+
+GREEDY: dict[str, Any] = {"max_tokens": 8, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def projector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_projector(tmp_path_factory.mktemp("vision") / "mmproj.gguf")
+
+
+@pytest.fixture(scope="module")
+def llm(projector: Path) -> Iterator[LLM]:
+    with LLM(projector=str(projector), temperature=0, n_threads=1) as llm:
+        yield llm
+
+
+def ask(*images: Any, text: str = "What is this?") -> list[dict[str, Any]]:
+    parts = [image if isinstance(image, dict) else {"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def first_logprob(llm: LLM, messages: list[dict[str, Any]]) -> float:
+    """Return how likely the model finds its first token, a number that all of the prompt has an effect on."""
+    answer = llm.chat(messages, max_tokens=1, ignore_eos=True, logprobs=0)
+    assert answer.logprobs is not None
+    return answer.logprobs[0].logprob
+
+
+def test_an_image_has_an_effect_on_the_answer(llm: LLM):
+    red, blue, none = (first_logprob(llm, ask(*images)) for images in ((png("red"),), (png("blue"),), ()))
+    assert len({round(each, 3) for each in (red, blue, none)}) == 3
+
+
+def test_all_forms_of_an_image_are_the_same(llm: LLM, tmp_path: Path):
+    path = tmp_path / "red.png"
+    path.write_bytes(png("red"))
+    url = {"type": "image_url", "image_url": {"url": data_url("red"), "detail": "high"}}
+    answers = [llm.chat(ask(each), **GREEDY).text for each in (path, png("red"), Image.load(path), url)]
+    assert len({*answers}) == 1
+
+
+def test_tokens_of_images_are_counted(llm: LLM):
+    without, one, two = (ask(), ask(png("red")), ask(png("red"), png("blue")))
+    n = llm.count_tokens(without)
+    assert (llm.count_tokens(one), llm.count_tokens(two)) == (n + N_TOKENS, n + 2 * N_TOKENS)
+    assert llm.chat(two, **GREEDY).usage.prompt_tokens == n + 2 * N_TOKENS
+
+
+def test_a_session_evaluates_an_image_once(llm: LLM):
+    history: list[Any] = ask(png("red"))
+    history.append(llm.chat(history, session="ada", **GREEDY))
+    history.append({"role": "user", "content": "And why?"})
+    second = llm.chat(history, session="ada", **GREEDY)
+    assert second.usage.cached_tokens > N_TOKENS
+    assert second.text == llm.chat(history, **GREEDY).text
+    history[0] = ask(png("blue"))[0]  # another image in its place
+    other = llm.chat(history, session="ada", **GREEDY)
+    assert other.usage.cached_tokens < N_TOKENS
+    assert other.text == llm.chat(history, **GREEDY).text
+
+
+def test_a_pool_finds_the_history_with_the_same_image(llm: LLM):
+    pool = SessionPool(llm)
+    found: list[str] = []
+    for color in ("red", "blue"):
+        with pool.lease(ask(png(color)), "ada") as lease:
+            answer = llm.chat(ask(png(color)), session=lease.name, **GREEDY)
+        longer = [*ask({"type": "image_url", "image_url": {"url": data_url(color)}}), answer, *ask(text="And why?")]
+        with pool.lease(longer, "ada") as lease:
+            found.append(lease.choice)
+            assert llm.chat(longer, session=lease.name, **GREEDY).usage.cached_tokens > N_TOKENS
+    pool.reset("ada")
+    assert found == ["continue", "continue"]
+
+
+def test_an_image_that_does_not_fit_is_an_error(llm: LLM):
+    with pytest.raises(ContextSizeError, match="tokens but n_ctx is 64"):
+        llm.chat(ask(*[png(color) for color in ("red", "blue", "green", "white")]), n_ctx=64)
+    assert llm.chat(ask(png("red")), n_ctx=128, **GREEDY).usage.completion_tokens == 8
+
+
+def test_many_ask_about_images_at_once(llm: LLM):
+    colors = ("red", "blue", "green", "white", "black", "red")
+    alone = [llm.chat(ask(png(color)), **GREEDY).usage.prompt_tokens for color in colors]
+
+    async def together() -> list[int]:
+        answers = await asyncio.gather(*(llm.achat(ask(png(color)), **GREEDY) for color in colors))
+        return [answer.usage.prompt_tokens for answer in answers]
+
+    assert asyncio.run(together()) == alone
+
+
+def test_without_a_projector_the_error_says_how_to_give_one():
+    with LLM(n_threads=1) as llm:
+        with pytest.raises(UnsupportedModelError, match="projector"):
+            llm.chat(ask(png("red")))
+        assert llm.chat(ask()).text
+
+
+def test_the_projector_beside_a_model_is_found(projector: Path, tmp_path: Path):
+    shutil.copy(TINY_CHAT, tmp_path / "model.gguf")
+    shutil.copy(projector, tmp_path / "mmproj-F32.gguf")
+    with LLM(tmp_path / "model.gguf", projector="auto", n_threads=1) as llm:
+        assert llm.count_tokens(ask(png("red"))) == llm.count_tokens(ask()) + N_TOKENS
