@@ -10,6 +10,7 @@ from typing import Any
 from kit.clock import settle
 from kit.http_stream import Streamed, stream
 from kit.models import ANSWER_BIAS, ANSWER_TOKEN, bench_model, random_prompt
+from kit.process import cpu_seconds
 from kit.report import Row, Table
 from peers.cyllama_server import CyllamaServer
 from peers.server import LlamaServer
@@ -22,7 +23,7 @@ N_SECOND = 40  # tokens of the second turn
 SLOT_CELLS = 512
 MIN_RATE, MAX_SECOND_TURN = 1.0, 0.5
 
-Ports = dict[str, int]
+Servers = dict[str, CyllamaServer | LlamaServer]
 
 
 def measure_serving(n_threads: int, rounds: int, *, peers: bool) -> Table:
@@ -34,28 +35,30 @@ def measure_serving(n_threads: int, rounds: int, *, peers: bool) -> Table:
     samples: dict[str, list[float]] = {}
     with ExitStack() as stack:
         options = ("--option", f"n_threads={n_threads}", "--option", "temperature=0")
-        ports = {"cyllama": stack.enter_context(CyllamaServer(path, *options)).port}
+        servers: Servers = {"cyllama": stack.enter_context(CyllamaServer(path, *options))}
         if peers:
             n_slots = max(CLIENTS)
             server = LlamaServer(path, n_threads, n_slots=n_slots, slot_cells=SLOT_CELLS, cache_ram_mib=1024)
-            ports["llama-server"] = stack.enter_context(server).port
+            servers["llama-server"] = stack.enter_context(server)
         for round_ in ["warm-up", *range(rounds)]:
-            found = asyncio.run(_round(ports, round_))
+            found = asyncio.run(_round(servers, round_))
             if round_ != "warm-up":
                 for key, value in found.items():
                     samples.setdefault(key, []).append(value)
     return _tabulate(samples)
 
 
-async def _round(ports: Ports, round_: object) -> dict[str, float]:
-    """Return by name what is measured of each server: rates, and times to the first token."""
+async def _round(servers: Servers, round_: object) -> dict[str, float]:
+    """Return by name what is measured of each server: rates, CPU time, and times to the first token."""
     found: dict[str, float] = {}
     for n in CLIENTS:
-        for name, port in ports.items():
+        for name, server in servers.items():
             settle()
+            port, cpu = server.port, cpu_seconds(server.pid)
             prompts = [random_prompt(N_PROMPT, "serving", round_, n, client) for client in range(n)]
             answers = await _ask_all(port, prompts)
             found[f"{name} rate {n}"] = n * N_TOKENS / max(answer.seconds for answer in answers)
+            found[f"{name} cpu {n}"] = (cpu_seconds(server.pid) - cpu) / (n * N_TOKENS)
             if n == max(CLIENTS):
                 found[f"{name} first turn"] = statistics.median(answer.first for answer in answers)
                 found[f"{name} second turn"] = await _second_turns(port, prompts, round_)
@@ -87,7 +90,7 @@ def _tabulate(samples: dict[str, list[float]]) -> Table:
     peers = "llama-server second turn" in samples
     rows: list[Row] = []
 
-    def compare(key: str, label: str, form: str, scale: float, goal: float, bound: Any) -> None:
+    def compare(key: str, label: str, form: str, scale: float, goal: float | None, bound: Any) -> None:
         for name in ("cyllama", "llama-server") if peers else ("cyllama",):
             rows.append(Row(f"{label}, {name}", scale * medians[f"{name} {key}"], form))
         if peers:
@@ -97,5 +100,6 @@ def _tabulate(samples: dict[str, list[float]]) -> Table:
 
     for n in CLIENTS:
         compare(f"rate {n}", f"{n} clients", "{:.1f} tok/s", 1, MIN_RATE, "at least")
+        compare(f"cpu {n}", "  CPU time of a token", "{:.2f} ms", 1000, None, "at most")
     compare("second turn", "second turn of 32, first token", "{:.0f} ms", 1000, MAX_SECOND_TURN, "at most")
     return Table(f"streams of {N_TOKENS} tokens over HTTP, prompts of {N_PROMPT}, {' '.join(MODEL)}", rows)

@@ -152,7 +152,7 @@ class _Reply:
             if not self.has_begun and self._start is not None:
                 self.has_begun = True
                 await self._send(self._start)
-            self._n_events += message.get("body", b"").startswith(b"event:")
+            self._n_events += (b"\n" + message.get("body", b"")).count(b"\nevent: ")  # several may come together
             await self._send(message)
 
     async def send_response(self, response: Response, scope: Scope) -> None:

@@ -188,6 +188,7 @@ def test_a_stream_whose_replica_dies_ends_with_an_error(cluster: RayCluster, pat
     last = json.loads(events[-1])
     error = last["error"] if path != "/v1/responses" else last
     assert "the replica ended" in error["message"]
+    assert last.get("sequence_number", len(events) - 1) == len(events) - 1
     assert {CHAT: error.get("code"), MESSAGES: error.get("type")}.get(path, last.get("type")) in (
         "replica_unavailable",
         "overloaded_error",
