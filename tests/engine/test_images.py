@@ -14,7 +14,7 @@ from cyllama.engine import Request
 from ..support.harness import EXACT, held, in_threads
 from ..support.random_models import write_random_model
 from ..support.random_projector import n_image_tokens, write_random_projector
-from ..support.sight import SightReference, n_encoded, picture, seen
+from ..support.sight import SightReference, late, n_encoded, picture, seen
 
 KINDS = {"llama": "llava", "gemma3": "gemma3", "lfm2": "llava"}  # projectors by architecture
 CAT, DOG = picture(1), picture(2)
@@ -143,6 +143,17 @@ def test_a_history_that_is_sent_again_keeps_its_images(eyes: LLM):
 
 
 @pytest.mark.usefixtures("check")
+def test_a_chat_goes_on_after_its_images(eyes: LLM):
+    content = [{"type": "image", "image": CAT}, {"type": "text", "text": "What is it?"}]
+    history: list[Any] = [{"role": "user", "content": content}]
+    first = eyes.chat(history, session="ada", max_tokens=8)
+    history += [first.message, {"role": "user", "content": [{"type": "image", "image": DOG}]}]
+    second = eyes.chat(history, session="ada", max_tokens=8)
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens
+    assert n_encoded(eyes) == 2
+
+
+@pytest.mark.usefixtures("check")
 def test_what_was_dropped_is_evaluated_again_with_its_images(eyes: LLM):
     ada = eyes.session("ada")
     ada(seen("Look at ", CAT, " and ", DOG, "."))
@@ -176,6 +187,61 @@ def test_tenants_do_not_share_embeddings(eyes: LLM):
     for tenant in ("a", "b", "a"):
         eyes(seen("Look: ", CAT), session=f"{tenant}\x1e{n_encoded(eyes)}")
     assert n_encoded(eyes) == 2
+
+
+# -------------------- while an image is encoded
+
+
+def test_others_go_on_while_an_image_is_encoded(files: Files):
+    with files.load(n_parallel=2) as llm:
+        image = late(70)
+        stream = llm(seen("Look: ", image), stream=True)
+        assert llm("No image.").usage.completion_tokens == 12
+        assert llm(seen("No image after the first turn."), session="ada").usage.completion_tokens == 12
+        assert n_encoded(llm) == 0
+        image.arrive()
+        assert stream.read().usage.completion_tokens == 12
+
+
+def test_an_image_that_several_send_at_once_is_encoded_once(files: Files):
+    with files.load(n_parallel=3) as llm:
+        image = late(71)
+        streams = [llm(seen(f"Caller {i}: ", image), stream=True) for i in range(3)]
+        image.arrive()
+        assert len({stream.read().text for stream in streams}) == 3
+        assert n_encoded(llm) == 1
+
+
+def test_a_request_is_cancelled_while_its_image_is_encoded(files: Files):
+    with files.load(n_parallel=2) as llm:
+        image = late(72)
+        stream = llm(seen("Look: ", image), stream=True)
+        stream.cancel()
+        assert stream.read().finish_reason == "cancelled"
+        assert llm("No image.").usage.completion_tokens == 12
+        image.arrive()
+
+
+@pytest.mark.usefixtures("check", "long_quanta")
+def test_a_request_whose_image_is_late_gives_its_cells_to_others(eyes: LLM, files: Files):
+    with files.load(kv_cells=256, n_parallel=2) as llm:
+        image = late(74)
+        first = llm("Endless.", max_tokens=None, stream=True)
+        next(iter(first))
+        stream = llm(seen("Look: ", image, " What is it?"), stream=True, max_tokens=60)
+        assert first.read().finish_reason == "length"
+        image.arrive()
+        assert stream.read().usage.completion_tokens == 60
+
+
+def test_close_does_not_wait_for_an_image(files: Files):
+    with files.load() as llm:
+        image = late(73)
+        stream = llm(seen("Look: ", image), stream=True)
+        llm.close()
+        assert stream.read().finish_reason == "cancelled"
+        image.arrive()
+        assert llm(seen("Look: ", image)).usage.completion_tokens == 12
 
 
 # -------------------- ends and errors

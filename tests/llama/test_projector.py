@@ -21,8 +21,8 @@ from cyllama.llama.llama_cpp import (
     LlamaSampler,
 )
 
-from ..support.contexts import NewContext, logits
-from ..support.random_models import write_random_model
+from ..support.contexts import NewContext, logits, make_params
+from ..support.random_models import finish, write_random_model
 from ..support.random_projector import n_image_tokens, write_random_projector
 
 ARCHITECTURES = {"llava": "llama", "gemma3": "gemma3"}
@@ -238,6 +238,27 @@ def test_a_projector_of_another_model(sight: Sight, tmp_path: Path):
     path = write_random_projector(tmp_path / "mmproj.gguf", sight.kind, n_embd=48)
     with pytest.raises(RuntimeError, match=r"mismatch between text model \(n_embd = 64\) and mmproj \(n_embd = 48\)"):
         LlamaProjector(sight.model, path)
+
+
+def test_a_model_whose_positions_have_several_dimensions(sight: Sight, tmp_path: Path):
+    source = gguf.GGUFReader(write_random_model(tmp_path / "llama.gguf", "llama"))
+    writer = gguf.GGUFWriter(tmp_path / "qwen2vl.gguf", "qwen2vl")
+    for key, field in source.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            kind, item = field.types[0], field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(key.replace("llama.", "qwen2vl."), field.contents(), kind, sub_type=item)
+    writer.add_rope_dimension_sections([2, 3, 3, 0])
+    for tensor in source.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+        if tensor.name.endswith(("attn_q.weight", "attn_k.weight", "attn_v.weight")):
+            writer.add_tensor(tensor.name.replace("weight", "bias"), np.zeros(tensor.data.shape[0], np.float32))
+    with LlamaModel(finish(writer, tmp_path / "qwen2vl.gguf")) as model:
+        with pytest.raises(RuntimeError, match=r"positions of several dimensions \(M-RoPE\)"):
+            LlamaProjector(model, write_random_projector(tmp_path / "mmproj.gguf", "llava"))
+        batch, context = LlamaBatch(32), LlamaContext(model, make_params())
+        batch.set_embeddings(sight.embeddings(), 0, 2)
+        with pytest.raises(ValueError, match="takes no embeddings of images"):
+            context.decode(batch)
 
 
 def attempt(sight: Sight, path: Path) -> str:

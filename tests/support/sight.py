@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import numpy as np
 
 from cyllama import LLM
@@ -26,6 +29,31 @@ def seen(*parts: str | Image) -> RenderedChat:
     """Return a prompt of texts and images, as templates render it."""
     marked = "".join(part if isinstance(part, str) else f"{IMAGE_MARK}{part.digest}{IMAGE_MARK}" for part in parts)
     return RenderedChat(marked, marked, {part.digest: part for part in parts if isinstance(part, Image)})
+
+
+class LateImage(Image):
+    """An image whose pixels come late: the thread that encodes waits for :meth:`arrive`."""
+
+    def __post_init__(self) -> None:
+        """Take an image that has not arrived."""
+        super().__post_init__()
+        object.__setattr__(self, "_arrived", threading.Event())
+
+    def __getattribute__(self, name: str) -> Any:
+        """Wait where the pixels are asked for to encode them."""
+        if name == "rgb" and threading.current_thread().name == "cyllama-images":
+            assert self._arrived.wait(120), "the image did not arrive"
+        return super().__getattribute__(name)
+
+    def arrive(self) -> None:
+        """Let it be encoded."""
+        self._arrived.set()
+
+
+def late(seed: int) -> LateImage:
+    """Return an image of noise that comes late."""
+    image = picture(seed)
+    return LateImage(image.rgb, image.width, image.height)
 
 
 def n_encoded(llm: LLM) -> int:
