@@ -15,6 +15,7 @@ from cyllama import LLM, ModelConfig, SessionPool
 from cyllama.engine.hardware import available_memory, physical_cores
 from cyllama.models import resolve_model_path
 from cyllama.models.parts import part_paths
+from cyllama.models.projectors import resolve_projector
 
 from .activity import Activity
 from .errors import ApiError, too_busy
@@ -41,7 +42,7 @@ class LoadedModel:
         pool: Finds the session of a request.
         sessions: The sessions that requests have used.
         activity: What tenants have had of it.
-        n_weights: Bytes of its weights, and of its draft model's.
+        n_weights: Bytes of its weights, and of those of its draft model and its projector.
     """
 
     name: str
@@ -184,6 +185,8 @@ class Models:
         files, draft = part_paths(path), model.options.get("draft_model")
         if draft is not None:
             files = [*files, *part_paths(await asyncio.to_thread(resolve_model_path, draft))]
+        if (projector := model.options.get("projector")) is not None:
+            files = [*files, await asyncio.to_thread(resolve_projector, projector, path)]
         n_weights = sum(part.stat().st_size for part in files if part.exists())
         async with self._room:  # two models that are loaded at once would count the same room twice
             await self._make_room(model, n_weights)

@@ -29,6 +29,13 @@ def prompt_tokens(folder: Path, *images: str) -> int:
     return json.loads(result.stdout)["usage"]["prompt_tokens"]
 
 
+def test_run_shows_images_too(folder: Path):
+    options = ("--projector", str(folder / "mmproj.gguf"), "--image", str(folder / "red.png"), "--json")
+    result = call("run", TOY[1], "What is this?", *GREEDY, *options)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["usage"]["prompt_tokens"] == prompt_tokens(folder, "red.png")
+
+
 def test_a_prompt_with_images(folder: Path):
     assert prompt_tokens(folder, "red.png", "blue.png") == prompt_tokens(folder) + 2 * N_TOKENS
 

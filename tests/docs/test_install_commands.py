@@ -78,6 +78,7 @@ def test_the_readme_says_that_the_name_is_taken():
     [
         ("langchain", "integrations/langchain_cyllama/__init__.py"),
         ("hub", "cyllama/models/hub.py"),
+        ("images", "cyllama/images.py"),
         ("server", "cyllama/cli/serve.py"),
     ],
 )

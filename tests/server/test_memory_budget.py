@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from cyllama.models import TINY_CHAT
 from cyllama_server import ServerSettings
 from cyllama_server.errors import ApiError
 from cyllama_server.models import Models
+
+from ..support.vision import write_projector
 
 MIB = 2**20
 WEIGHTS = TINY_CHAT.stat().st_size
@@ -34,7 +37,9 @@ async def settled(models: Models) -> set[str]:
     return set(models.loaded)
 
 
-def test_a_model_takes_what_its_context_and_its_sessions_take():
+def test_a_model_takes_what_its_context_and_its_sessions_take(tmp_path: Path):
+    projector = write_projector(tmp_path / "mmproj.gguf")
+
     async def main() -> None:
         models = Models(settings(10_000))
         async with models.use("a") as model:
@@ -43,6 +48,10 @@ def test_a_model_takes_what_its_context_and_its_sessions_take():
         async with with_draft.use("a") as model:
             assert model.n_bytes == 2 * WEIGHTS
         await with_draft.close()
+        seeing = Models(settings(10_000, option=[f"projector={projector}"]))
+        async with seeing.use("a") as model:
+            assert model.n_bytes == WEIGHTS + projector.stat().st_size
+        await seeing.close()
         small = await generate(models, "a")
         assert small > WEIGHTS
         assert await generate(models, "a", 1800) > small
