@@ -96,7 +96,7 @@ class StoredResponses:
     async def written(self) -> None:
         """Wait until all that was added or removed is so in the folder as well."""
         for writing in self._writing:
-            await asyncio.wrap_future(writing)
+            await asyncio.shield(asyncio.wrap_future(writing))  # it goes on when the request is cancelled
 
     def close(self) -> None:
         """Wait until all files are written."""

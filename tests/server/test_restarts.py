@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,14 @@ async def test_servers_that_share_a_folder_remove_only_what_they_are_asked_to(tm
             await server.find(BEN, "resp_00000001")
         server.close()
     assert len(list(tmp_path.glob("ada/*.json"))) == MOST_RESPONSES + 4
+
+
+async def test_a_response_is_written_although_the_request_that_waits_for_it_is_cancelled(tmp_path: Path):
+    responses = StoredResponses(tmp_path)
+    for number in range(20):
+        responses.add(ADA, stored(number))
+        waiting = asyncio.ensure_future(responses.written())
+        await asyncio.sleep(0)
+        waiting.cancel()
+    responses.close()
+    assert len(list(tmp_path.glob("ada/*.json"))) == 20
