@@ -18,7 +18,7 @@ from typing import Any
 
 from cases.kernels import kernel_table
 from kit.machine import ROOT
-from kit.measurement import Measurement, markdown, worst_lines
+from kit.measurement import Measurement, markdown, missing_lines, worst_lines
 from kit.plots import slug, write_plots
 
 DOCS = ROOT / "docs"
@@ -45,7 +45,8 @@ def page_of(
     runs: list[tuple[dict[str, Any], list[Measurement]]], measurements: list[Measurement], plotted: list[Measurement]
 ) -> str:
     """Return what docs/performance.md shows."""
-    parts = [_run_line(document) for document, _ in runs]
+    parts = [*dict.fromkeys(_machine_line(document["machine"]) for document, _ in runs)]
+    parts.append("\n".join(_run_line(document) for document, _ in runs))
     others = [m for m in measurements if m.scenario != "kernels" and m.samples]
     if others:
         parts.append(markdown(others))
@@ -54,21 +55,26 @@ def page_of(
         table = kernel_table(each)
         if table:
             parts += [f"Kernels and steps, computed for {document['machine']['variant']}:", table]
-    missing = {name: reason for measurement in measurements for name, reason in measurement.failures.items()}
-    if missing:
-        parts.append("\n".join(f"- Missing: {name}: {reason}" for name, reason in missing.items()))
+    if missing := missing_lines(measurements):
+        parts.append(missing)
     parts.append("Where cyllama stands worst:\n\n" + worst_lines(measurements))
     return "\n\n".join(parts) + "\n\n"
 
 
-def _run_line(document: dict[str, Any]) -> str:
-    machine = document["machine"]
+def _machine_line(machine: dict[str, Any]) -> str:
     peers = ", ".join(f"{name} {peer.get('version', 'not installed')}" for name, peer in machine["peers"].items())
     flags = " ".join(flag for flag in machine["flags"] if re.match(r"avx|fma|f16c|bmi2|amx|sve|asimddp|i8mm", flag))
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, computed for "
-        f"{machine['variant']}; flags {flags}; commit {machine['commit'][:10]}, {machine['llama.cpp']}; {peers}; "
-        f"{document['rounds']} rounds; the system's load was {machine['load'][0]:.1f}."
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; flags {flags}; "
+        f"commit {machine['commit'][:10]}, {machine['llama.cpp']}; {peers}."
+    )
+
+
+def _run_line(document: dict[str, Any]) -> str:
+    machine, rounds = document["machine"], document["rounds"]
+    return (
+        f"- {', '.join(document['seconds'])}: {rounds} round{'s'[: rounds != 1]}, computed for {machine['variant']}; "
+        f"at its end, the system's load was {machine['load'][0]:.1f}."
     )
 
 

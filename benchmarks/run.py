@@ -29,7 +29,7 @@ from cases.start import measure_energy, measure_start
 from cases.texts import measure_lookup, measure_structured
 from cyllama.engine.hardware import physical_cores
 from kit.machine import describe_machine
-from kit.measurement import Measurement, markdown, worst, worst_lines
+from kit.measurement import Measurement, markdown, missing_lines, worst, worst_lines
 from kit.models import BUILD
 from kit.plots import write_plots
 from kit.report import describe_run
@@ -98,10 +98,9 @@ def write_results(folder: Path, run: Run, measurements: list[Measurement], took:
         "worst": [{**s._asdict(), "ratio": s.ratio._asdict()} for s in worst(measurements)],
     }
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    missing = {name: reason for measurement in measurements for name, reason in measurement.failures.items()}
     others = [measurement for measurement in measurements if measurement.scenario != "kernels"]
-    lines = [markdown(others), "", kernel_table(measurements), "", "Worst:", "", worst_lines(measurements), ""]
-    lines += [f"- missing: {name}: {reason}" for name, reason in missing.items()]
+    lines = [markdown(others), "", kernel_table(measurements), "", "Worst:", "", worst_lines(measurements)]
+    lines += ["", missing_lines(measurements)]
     (folder / "results.md").write_text("\n".join(lines) + "\n")
     write_plots([measurement for measurement in measurements if measurement.samples], folder)
 

@@ -159,6 +159,15 @@ def worst_lines(measurements: Iterable[Measurement]) -> str:
     return "\n".join(lines) or "- nothing was compared"
 
 
+def missing_lines(measurements: Iterable[Measurement]) -> str:
+    """Return a list in Markdown of who is missing in which scenarios, and why."""
+    scenarios: dict[str, dict[str, None]] = {}
+    for measurement in measurements:
+        for name, reason in measurement.failures.items():
+            scenarios.setdefault(f"{name}: {reason}", {})[measurement.scenario] = None
+    return "\n".join(f"- Missing in {', '.join(names)}: {who}" for who, names in scenarios.items())
+
+
 def markdown(measurements: Iterable[Measurement]) -> str:
     """Return a table of all ratios: the best peer and the native limit in columns of their own."""
     rows = ["| | | cyllama | best peer | ratio | native limit | ratio |", "|---|---|---|---|---|---|---|"]

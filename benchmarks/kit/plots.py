@@ -25,9 +25,12 @@ class Theme(NamedTuple):
     others: tuple[str, ...]
 
 
+# one for each peer and for a native limit
+LIGHT = ("#0969da", "#1a7f37", "#8250df", "#6e7781", "#9a6700", "#bf3989", "#0a7d91")
+DARK = ("#58a6ff", "#3fb950", "#bc8cff", "#8b949e", "#d29922", "#f778ba", "#39c5cf")
 THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#d1d9e0", "#c2410c", ("#0969da", "#1a7f37", "#8250df", "#6e7781", "#9a6700")),
-    "dark": Theme("#0d1117", "#e6edf3", "#3d444d", "#fb923c", ("#58a6ff", "#3fb950", "#bc8cff", "#8b949e", "#d29922")),
+    "light": Theme("#ffffff", "#1f2328", "#d1d9e0", "#c2410c", LIGHT),
+    "dark": Theme("#0d1117", "#e6edf3", "#3d444d", "#fb923c", DARK),
 }
 
 

@@ -161,6 +161,23 @@ def test_the_worst_places_are_named_each_measurement_once(measurement: ModuleTyp
     ]
 
 
+def test_who_is_missing_is_named_once_for_each_reason_with_the_scenarios(measurement: ModuleType):
+    start, load, embed = (measurement.Measurement(*names, "s") for names in (("a", "1"), ("a", "2"), ("b", "3")))
+    start.failures["peer"] = load.failures["peer"] = embed.failures["peer"] = "out of order"
+    embed.failures["server"] = "no"
+    assert measurement.missing_lines([start, load, embed]) == (
+        "- Missing in a, b: peer: out of order\n- Missing in b: server: no"
+    )
+
+
+def test_every_contender_and_a_native_limit_have_colours_of_their_own():
+    from kit.plots import THEMES
+    from peers.contender import EVERYONE
+
+    for theme in THEMES.values():
+        assert len({theme.ours, *theme.others}) >= len(EVERYONE) + 1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("axis", ["callers", ""])
 def test_a_plot_shows_every_contender_and_is_the_same_every_time(measurement: ModuleType, axis: str, theme: str):
