@@ -147,7 +147,7 @@ Function function_for(ggml_type type, int64_t n_rows) {
         case GGML_TYPE_Q5_0: return multiply_columns<Q5_0>;
 #ifdef CYLLAMA_DOT
         case GGML_TYPE_Q8_0: return multiply_columns<Q8_0>;
-        case GGML_TYPE_Q6_K: return n_rows > 16 / kColumns ? multiply_columns<Q6_K> : nullptr; // unpacking takes long
+        case GGML_TYPE_Q6_K: return n_rows > 2 ? multiply_columns<Q6_K> : nullptr; // unpacking takes as long as two
 #endif
         default: GGML_UNUSED(n_rows); return nullptr;
     }
