@@ -245,9 +245,12 @@ class Request(LeaseHolder):
 
     @property
     def waits_for_image(self) -> bool:
-        """Whether its next tokens are of an image that is not encoded yet."""
+        """Whether its next tokens are of an image that is not encoded yet, or cannot be."""
         run = self.image_run
-        return run is not None and not ((found := self.embeddings.get(run.image.key)) is not None and found.done())
+        if run is None:
+            return False
+        found = self.embeddings.get(run.image.key)
+        return found is None or not found.done() or found.exception() is not None
 
     def next_tokens(self, limit: int) -> list[int]:
         """Return what to evaluate next, at most ``limit`` tokens."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
-from cyllama import LLM, ConfigError, ImageError, ModelLoadError, SessionFileError, UnsupportedModelError
+from cyllama import LLM, ConfigError, DecodeError, ImageError, ModelLoadError, SessionFileError, UnsupportedModelError
 from cyllama.engine import Request
 
 from ..support.harness import EXACT, held, in_threads
@@ -263,6 +266,19 @@ def test_close_ends_requests_that_wait_for_images(eyes: LLM):
     eyes.close()
     assert {stream.read().finish_reason for stream in streams} <= {"cancelled", "length"}
     assert eyes(seen("Look: ", CAT)).text
+
+
+def test_an_image_that_cannot_be_encoded_ends_its_request_only(files: Files, tmp_path: Path):
+    path = shutil.copy(files.projector, tmp_path / "mmproj.gguf")
+    reader = gguf.GGUFReader(path, "r+")
+    next(tensor for tensor in reader.tensors if tensor.name == "v.patch_embd.weight").data[:] = np.nan
+    del reader
+    with LLM(files.model, projector=str(path), n_parallel=2, max_tokens=12, **EXACT) as llm:
+        stream = llm("No image.", stream=True)
+        with pytest.raises(DecodeError, match="not finite numbers: the projector is damaged"):
+            llm(seen("Look: ", CAT))
+        assert stream.read().usage.completion_tokens == 12
+        assert llm("No image.").usage.completion_tokens == 12
 
 
 def test_a_model_without_a_projector_says_how_to_give_it_one(files: Files):
