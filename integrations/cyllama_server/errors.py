@@ -15,6 +15,7 @@ from cyllama import (
     ContextSizeError,
     CyllamaError,
     EmbeddingCancelledError,
+    ImageError,
     ModelLoadError,
     ModelNotFoundError,
     SessionError,
@@ -114,6 +115,8 @@ def as_api_error(error: Exception) -> ApiError | None:
         return ApiError(503, f"the model cannot be loaded: {error}", code="model_not_available")
     if isinstance(error, UnsupportedModelError):
         return ApiError(400, str(error), code="unsupported_model", param="model")
+    if isinstance(error, ImageError):
+        return ApiError(400, str(error), code="invalid_image", param="messages")
     if isinstance(error, SessionError):
         return ApiError(409, str(error), code="session_conflict")
     if isinstance(error, ConfigError):

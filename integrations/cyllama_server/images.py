@@ -50,7 +50,8 @@ class ImageReader:
             model: The model that they are for.
 
         Raises:
-            ApiError: An image cannot be read, or is too large, or the model reads none.
+            ApiError: The model reads no images.
+            ImageError: An image cannot be read, or is too large.
         """
         if not any(map(_has_image, messages)):
             return ReadMessages(messages, messages)
@@ -107,24 +108,20 @@ def _load(part: Mapping[str, Any], name: str, known: dict[str, Image], limit: in
         name: What errors call the image.
         known: Images that were decoded before, by their addresses. It is added.
         limit: Most pixels of all images.
+
+    Raises:
+        ImageError: It cannot be read, or is too large.
     """
     address = part.get(part["type"])
     url = address.get("url") if isinstance(address, dict) else address
     if not isinstance(url, str):
-        raise _not_valid(f"{name}: expected a data URL, 'data:image/png;base64,...', not {url!r:.80}")
+        raise ImageError(f"{name}: expected a data URL, 'data:image/png;base64,...', not {url!r:.80}")
     if url not in known:
         used = sum(image.width * image.height for image in known.values())
         if used >= limit:
-            raise _not_valid(
+            raise ImageError(
                 f"the images of a request may have {limit / 1e6:g} megapixels in all, and those before {name} have "
                 f"{used / 1e6:g}: scale them down"
             )
-        try:
-            known[url] = Image.from_url(url, max_bytes=len(url), max_pixels=min(MAX_PIXELS, limit - used), name=name)
-        except ImageError as error:
-            raise _not_valid(str(error)) from error
+        known[url] = Image.from_url(url, max_bytes=len(url), max_pixels=min(MAX_PIXELS, limit - used), name=name)
     return known[url]
-
-
-def _not_valid(message: str) -> ApiError:
-    return ApiError(400, message, code="invalid_image", param="messages")

@@ -18,7 +18,7 @@ from cyllama.models import TINY_CHAT
 
 from ..support.malformed import KINDS
 from ..support.server import ServerProcess
-from ..support.vision import N_TOKENS, base64_of, data_url, write_projector
+from ..support.vision import N_TOKENS, base64_of, data_url, png, write_projector
 
 CHAT = "/v1/chat/completions"
 QUESTION = "What is this?"
@@ -231,6 +231,16 @@ def solid(width: int, height: int, shade: int) -> str:
     buffer = BytesIO()
     PIL.Image.new("RGB", (width, height), (shade, shade, shade)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_an_image_that_the_projector_refuses_is_the_clients_error(gpt: Any):
+    wide = base64.b64encode(png("red", 900, 1)).decode()
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="no side is more than 200 times the other") as refused:
+            gpt.chat.completions.create(
+                messages=asked(image(f"data:image/png;base64,{wide}")), **OPTIONS, stream=stream
+            )
+        assert refused.value.code == "invalid_image"
 
 
 def test_malformed_images_break_nothing(seeing: ServerProcess):
