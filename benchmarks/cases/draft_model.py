@@ -1,8 +1,9 @@
 """A draft model: what it gains where it is right, and what it costs where it is wrong.
 
 No pair of real models of one family is at hand. The large model is SmolLM2 with eight times as many layers, of which
-those that were added change little (:mod:`kit.deep_model`): the small one is always right, right most of the time, or
-never. What a step costs is what it costs in a real pair of these sizes.
+those that were added change nothing, or little (:mod:`kit.deep_model`): SmolLM2 itself is always right, or often. With
+twice as many layers, of which all count, it says nonsense, and is never right. What a step costs is what it costs in a
+real pair of these sizes.
 """
 
 from __future__ import annotations
@@ -29,26 +30,30 @@ QUESTIONS = ("What is a fox?", "Write a long story about a fox who learns to swi
 
 
 class Pair(NamedTuple):
-    """How often the small model is right, and how much an added layer of the large one changes."""
+    """How often the small model is right, how much an added layer of the large one changes, and one of the small one.
+
+    The small model has ``layers`` times as many layers as SmolLM2.
+    """
 
     name: str
     strength: float
+    layers: int = 1
+    strength_of_small: float = 0.0
 
 
-PAIRS = (Pair("always right", 0.0), Pair("often right", 0.01), Pair("never right", 1.0))
+PAIRS = (Pair("always right", 0.0), Pair("often right", 0.01), Pair("never right", 0.0, 2, 1.0))
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def models(strength: float, source: Path = SMOLLM2) -> tuple[Path, Path]:
-    """Return the files of a large model and of its draft model."""
-    folder = BUILD / "bench"
-    large = write_deep_model(source, folder / f"{source.stem}-{LAYERS}x-{strength:g}.gguf", LAYERS, strength)
-    return large, write_deep_model(source, folder / f"{source.stem}-1x.gguf", 1, 0.0)
+def deep_model(layers: int, strength: float) -> Path:
+    """Return the file of a model, which is written unless it is there."""
+    path = BUILD / "bench" / f"{SMOLLM2.stem}-{layers}x-{strength:g}.gguf"
+    return write_deep_model(SMOLLM2, path, layers, strength)
 
 
 def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str, n_callers: int) -> Table:
     """Measure answers with drafts and without, in turn, and ``n_callers`` at once, if that is not 0."""
-    large, small = models(pair.strength)
+    large, small = deep_model(LAYERS, pair.strength), deep_model(pair.layers, pair.strength_of_small)
     rows: list[Row] = []
     with LLM(str(large), draft_model=small, n_threads=n_threads, n_parallel=8, temperature=0) as llm:
         for question in QUESTIONS:
