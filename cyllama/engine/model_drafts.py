@@ -232,7 +232,7 @@ class ModelDrafts:
             return []
         gains = [sum(chance[:n]) for chance, n in zip(chances, lengths, strict=True)]
         return [
-            _Plan(each, each.request.all_tokens, n, plain * (1 - duration / (1 + gain)))
+            _Plan(each, each.request.text_tokens, n, plain * (1 - duration / (1 + gain)))
             for each, n, gain in zip(asking, lengths, gains, strict=True)
             if n
         ]

@@ -180,6 +180,11 @@ class Request(LeaseHolder):
         return self.prompt + self.answer.tokens
 
     @property
+    def text_tokens(self) -> list[int]:
+        """The prompt, and what was generated, without images."""
+        return texts_only(self.all_tokens) if self.images else self.all_tokens
+
+    @property
     def n_tokens(self) -> int:
         """How many tokens of prompt and answer there are."""
         return len(self.prompt) + len(self.answer.tokens)
@@ -303,9 +308,10 @@ class Request(LeaseHolder):
     def start(self) -> None:
         """Make the sampler and the drafter, unless the request goes on after it was preempted."""
         if self.sampler is None:
-            self.sampler = self._make_sampler(texts_only(self.prompt) if self.images else self.prompt)
+            text = texts_only(self.prompt) if self.images else self.prompt
+            self.sampler = self._make_sampler(text)
             if self._make_drafter is not None:
-                self.drafter = self._make_drafter(self.prompt)
+                self.drafter = self._make_drafter(text)
             self.answer.clock.start()
 
     def accept(self, token: int, vocab: LlamaVocab, *, last: bool, logprob: TokenLogprob | None = None) -> bool:

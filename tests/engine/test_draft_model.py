@@ -32,6 +32,7 @@ from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, outcome, s
 from ..support.harness import engine_of, held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
+from ..support.vision import png, write_projector
 
 ALONE: dict[str, Any] = {"n_ubatch": 1, "n_threads": 1}
 
@@ -236,6 +237,18 @@ def test_adapters_have_drafts_of_a_model_without_them(tmp_path: Path, paths: dic
         for seed in range(3):
             drafted = both_ways(llm, IDS * 2, seed=seed, max_tokens=60, lora={"more noise": 1.0}, logprobs=0)
             assert drafted.timings.tokens_drafted > 0
+
+
+def test_a_draft_model_does_not_see_images(tmp_path: Path):
+    """It continues the text of a chat alone, and is right as often as that suffices."""
+    projector = str(write_projector(tmp_path / "mmproj.gguf"))
+    parts = [{"type": "image", "image": png("red")}, {"type": "text", "text": "What is this?"}]
+    messages = [{"role": "user", "content": parts}]
+    options: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "temperature": 0}
+    with LLM(TINY_CHAT, projector=projector, draft_model=TINY_CHAT, **ALONE) as llm:
+        off, *drafted = (llm.chat(messages, speculation=how, **options) for how in ("off", "draft", "lookup"))
+        assert [each.text for each in drafted] == [off.text] * 2
+        assert llm.stats.model_tokens_drafted > 0
 
 
 # --- ends
