@@ -38,10 +38,16 @@ class ModelDrafter:
             n_vocab: Tokens of the vocabulary, if the draft model may have more.
         """
         self.usual_chance = MODEL_USUAL_CHANCE
+        self._has_begun = False
         self._ends = ends
         self._n_vocab = n_vocab
         self._chances = list(MODEL_CHANCES)
         self._expected: list[tuple[int, int]] = []  # tokens, and how sure the model is of each
+
+    def begin(self, usual_chance: float) -> None:
+        """Begin with how often the model was right for other requests, unless it has begun."""
+        if not self._has_begun:
+            self._has_begun, self.usual_chance = True, usual_chance
 
     def expect(self, token: int, probability: float) -> bool:
         """Take the next token that the model expects. Return whether one may follow it."""

@@ -21,8 +21,10 @@ from .tuning import (
     CHUNK,
     FIRST_RETRY,
     LAST_RETRY,
+    LEARNING_RATE_OF_ALL,
     LEAST_REMAINING,
     MIN_PROMPT,
+    MODEL_USUAL_CHANCE,
     MODEL_WORTH,
     MOST_MISSING,
     PREFILL_SPEEDUP,
@@ -128,6 +130,7 @@ class ModelDrafts:
         self._n_vocab = n_vocab if n_vocab < model.vocab.n_tokens else None
         self._times = DraftTimes(draft.model.size / max(model.size, 1))
         self._credit = Credit()
+        self._usual_chance = MODEL_USUAL_CHANCE  # of the requests that ended: others begin with it
         self._spent = 0.0  # seconds of the draft model since the last step
         self._failures = 0  # in a row
         self._retry_at = 0  # number of the step before which it is not asked again
@@ -153,8 +156,11 @@ class ModelDrafts:
         assert not ended, "the draft model has tokens of requests that have ended"
 
     def release(self, owner: Request | Conversation) -> None:
-        """Give back what the context has of a request, or of a conversation."""
+        """Give back what the context has of a request that ends, or of a conversation."""
         self._context.release(owner)
+        drafter = owner.drafter if isinstance(owner, Request) else None
+        if isinstance(drafter, ModelDrafter):
+            self._usual_chance += (drafter.usual_chance - self._usual_chance) * LEARNING_RATE_OF_ALL
 
     def settle(self, n_generating: int, n_prompt: int, n_accepted: int, seconds: float, plain: float | None) -> None:
         """Compare what a step took with what it would have taken without drafts.
@@ -211,6 +217,7 @@ class ModelDrafts:
         drafter = request.drafter
         if not isinstance(drafter, ModelDrafter) or not request.tokens or request.draft(1) is not None:
             return None
+        drafter.begin(self._usual_chance)
         limit = min(most, request.n_left - 1, self._n_ctx_train - request.n_tokens)
         return _Asking(request, drafter, limit) if limit > 0 and not self._is_unknown(request) else None
 
@@ -232,7 +239,7 @@ class ModelDrafts:
             return []
         gains = [sum(chance[:n]) for chance, n in zip(chances, lengths, strict=True)]
         return [
-            _Plan(each, each.request.text_tokens, n, plain * (1 - duration / (1 + gain)))
+            _Plan(each, each.request.all_tokens, n, plain * (1 - duration / (1 + gain)))
             for each, n, gain in zip(asking, lengths, gains, strict=True)
             if n
         ]

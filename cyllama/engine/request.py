@@ -180,11 +180,6 @@ class Request(LeaseHolder):
         return self.prompt + self.answer.tokens
 
     @property
-    def text_tokens(self) -> list[int]:
-        """The prompt, and what was generated, without images."""
-        return texts_only(self.all_tokens) if self.images else self.all_tokens
-
-    @property
     def n_tokens(self) -> int:
         """How many tokens of prompt and answer there are."""
         return len(self.prompt) + len(self.answer.tokens)

@@ -90,9 +90,9 @@ MODEL_CHANCES = (0.2, 0.45, 0.7, 0.9)
 """How likely a token of each of these kinds is right, before anything is known of a request. Not measured."""
 
 MODEL_USUAL_CHANCE = 0.9
-"""How likely a token of the draft model is right, before anything is known of a request and the model was asked.
+"""How likely a token of the draft model is right, before anything is known of it.
 
-More: a new request is more often tried, as far as there is credit. Not measured.
+More: it is asked more often, as far as there is credit. Not measured.
 """
 
 MODEL_WORTH = 1.05
@@ -100,6 +100,9 @@ MODEL_WORTH = 1.05
 
 Less than :data:`WORTH`, because credit limits what is lost. Benchmark: draft_model.
 """
+
+LEARNING_RATE_OF_ALL = 1 / 2
+"""Weight of the latest request in the chance that a new one begins with. Not measured."""
 
 FORGETTING = 1 / 256
 """Weight of this chance in what was learned of a request, for each token that was not drafted.
@@ -110,7 +113,7 @@ More: a request of which the draft model was wrong is tried again sooner. Not me
 ALLOWANCE = 0.02
 """Part of the time of all steps that drafts of a model may lose. Benchmark: draft_model."""
 
-LOAN, MOST_CREDIT = 32, 256
+LOAN, MOST_CREDIT = 16, 256
 """Steps without drafts whose time a draft model may lose at first, and most that it may lose of what it has saved.
 
 More: longer prompts are evaluated by the draft model. Less: less is lost by a model that is usually wrong. Benchmark:
