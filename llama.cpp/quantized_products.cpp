@@ -159,7 +159,7 @@ int64_t n_chunks_of(const ggml_tensor * matrix, int64_t n_rows, int n_threads) {
     constexpr size_t kCache = 256 * 1024;
     const int64_t n_groups = matrix->ne[1] / kColumns;
     const int64_t n = n_groups < 16 * n_threads ? n_threads : 4 * n_threads;
-    return n_rows > kMostRows ? std::clamp<int64_t>(ggml_nbytes(matrix) / kCache, n, std::max(n, n_groups)) : n;
+    return n_rows > 8 ? std::clamp<int64_t>(ggml_nbytes(matrix) / kCache, n, std::max(n, n_groups)) : n;
 }
 
 } // namespace
