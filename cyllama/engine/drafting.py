@@ -116,7 +116,8 @@ def draft_lengths(
 class Credit:
     """How many seconds a draft model may lose, so that it loses little whatever it drafts.
 
-    It has a loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have cost.
+    It has a loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have cost. What
+    was lost beyond it is paid back before the next draft, at most the loan again: a pause of the machine is not a loss.
 
     >>> credit = Credit()
     >>> credit.allows(0.0)
@@ -140,7 +141,7 @@ class Credit:
         if step is None:
             return
         before = LOAN * step if self._seconds is None else self._seconds
-        self._seconds = min(max(before + without * (1 + ALLOWANCE) - seconds, 0.0), MOST_CREDIT * step)
+        self._seconds = min(max(before + without * (1 + ALLOWANCE) - seconds, -LOAN * step), MOST_CREDIT * step)
 
     def allows(self, seconds: float) -> bool:
         """Return whether so many seconds may be lost."""
