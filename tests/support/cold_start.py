@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -31,7 +32,20 @@ NEARLY_TIED_EXACTLY = 0.02
 """The same, if they are not."""
 
 MOST_TOKENS = 256  # of an answer
-N_OTHERS = 8  # evaluations that show how far rounding moves a gap
+N_RANDOM = 8  # evaluations in batches of random sizes, which show how far rounding moves a gap
+
+
+def batchings() -> Iterator[Iterator[int]]:
+    """Yield sizes of batches: of a caller alone and of a few, for which there are kernels of their own, and others."""
+    yield from map(repeat, (1, 2, 3))
+    yield from map(random_sizes, range(N_RANDOM))
+
+
+def random_sizes(seed: int) -> Iterator[int]:
+    """Yield the numbers of tokens of batches, with few of them and with as many as beside a prompt."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.choice((1, rng.randint(2, 14), rng.randint(16, 200)))
 
 
 class ColdStart:
@@ -62,23 +76,24 @@ class ColdStart:
         """Raise ``AssertionError`` where a request that has ended, or was cancelled, was answered otherwise.
 
         Where a token is more than ``nearly_tied`` logits below the best one, the same tokens are evaluated in other
-        batches, as an engine might. Rounding may have decided where the gap is less than four standard deviations.
+        batches, as an engine might. Rounding may have decided where the gap is less than four standard deviations, or
+        less than ``nearly_tied`` in any of them.
         """
         prompt, answer, ignore_eos = request.prompt, request.tokens, request.config.ignore_eos
         gaps = self._gaps(prompt, answer, ignore_eos)
         if gaps.max(initial=0.0) < nearly_tied:
             return
-        others = np.array([self._gaps(prompt, answer, ignore_eos, random.Random(i)) for i in range(N_OTHERS)])
-        means, bounds = others.mean(axis=0), np.maximum(nearly_tied, 4 * others.std(axis=0, ddof=1))
-        worst = int((means - bounds).argmax())
-        assert means[worst] < bounds[worst], (
+        others = np.array([self._gaps(prompt, answer, ignore_eos, sizes) for sizes in batchings()])
+        excess = np.minimum(others.min(axis=0) - nearly_tied, others.mean(axis=0) - 4 * others.std(axis=0, ddof=1))
+        worst = int(excess.argmax())
+        assert excess[worst] < 0, (
             f"after {len(prompt)} tokens, of which {request.n_reused} were known, token {worst} of an answer of "
             f"{len(answer)} is {gaps[worst]:.3f} logits below the best; in other batches, it is "
             f"{others[:, worst].round(3).tolist()}"
         )
 
     def _gaps(
-        self, prompt: Sequence[int], answer: Sequence[int], ignore_eos: bool, rng: random.Random | None = None
+        self, prompt: Sequence[int], answer: Sequence[int], ignore_eos: bool, sizes: Iterator[int] | None = None
     ) -> np.ndarray:
         """Return for each token of an answer how many logits it is below the best one.
 
@@ -86,8 +101,7 @@ class ColdStart:
             prompt: What it answers.
             answer: Its tokens.
             ignore_eos: Whether tokens that end an answer do not count.
-            rng: What the sizes of the prompt's batches come from, with one token of the answer in each of those after
-                it. Without it, all batches are as large as possible.
+            sizes: How many tokens the batches have. Without it, they are as large as possible.
         """
         assert len(answer) <= MOST_TOKENS
         tokens, first, gaps, start = [*prompt, *answer][:-1], len(prompt) - 1, list[float](), 0
@@ -95,9 +109,7 @@ class ColdStart:
         # A batch of several passes would lose parts of sliding windows before it computes them.
         batch = LlamaBatch(self._context.n_ubatch)
         while answer and start < len(tokens):
-            size = batch.capacity
-            if rng is not None:
-                size = min(rng.choice((rng.randint(2, 14), rng.randint(16, 200))), max(1, len(prompt) - start))
+            size = batch.capacity if sizes is None else min(batch.capacity, next(sizes))
             part = range(start, min(start + size, len(tokens)))
             batch.clear()
             for i in part:
