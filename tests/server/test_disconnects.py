@@ -68,7 +68,7 @@ def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
 
 
 def test_a_stream_that_is_silent_says_that_it_is_alive():
-    arguments = ("--keep-alive-s", "0.05", "--option", "n_parallel=1", "--option", "n_ctx=2048")
+    arguments = ("--keep-alive-s", "0.001", "--option", "n_parallel=1", "--option", "n_ctx=2048")
     with ServerProcess(*arguments) as server, connect(server, LONG | {"stream": True}):
         server.wait_for("cyllama_running", 1)
         with server.http.stream("POST", "/v1/chat/completions", json=LONG | {"stream": True}) as response:
