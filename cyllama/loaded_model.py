@@ -117,7 +117,7 @@ class LoadedModel:
             )
 
     def check_speculation(self, config: GenerationConfig) -> None:
-        """Raise :class:`ConfigError` where drafts of a model are asked for, and there is none."""
+        """Raise :class:`ConfigError` where drafts of a model are asked for, and no draft model is loaded."""
         if config.speculation == "draft" and self.draft is None:
             raise ConfigError(
                 "speculation='draft' needs a model that drafts tokens: load the LLM with draft_model, or use 'lookup'"

@@ -24,7 +24,8 @@ from kit.report import Row, Table
 
 LAYERS = 8  # times as many
 MAX_TOKENS = 100
-WAYS: tuple[Literal["off", "draft"], ...] = ("off", "draft")
+Way = Literal["off", "draft"]
+WAYS: tuple[Way, ...] = ("off", "draft")
 LEAST = 0.97
 QUESTIONS = ("What is a fox?", "Write a long story about a fox who learns to swim.")
 
@@ -58,44 +59,34 @@ def measure_pair(pair: Pair, n_threads: int, rounds: int, clock: str, n_callers:
     with LLM(str(large), draft_model=small, n_threads=n_threads, n_parallel=8, temperature=0) as llm:
         for question in QUESTIONS:
             answer(llm, question, "draft")
-        ratios = [statistics.median(_ratios(llm, question, rounds, CLOCKS[clock])) for question in QUESTIONS]
+        calls = [partial(answer, llm, question) for question in QUESTIONS]
+        ratios = [_ratio(call, rounds, CLOCKS[clock]) for call in calls]
         for question, ratio in zip(QUESTIONS, ratios, strict=True):
             timings = answer(llm, question, "draft").timings
             rows.append(Row(f"{question:.44}", ratio, "{:.2f} times", LEAST))
             rows.append(Row(f"  accepted of {timings.tokens_drafted}", timings.tokens_accepted, "{:.0f}"))
         if n_callers:
-            ratio = _callers(llm, rounds, CLOCKS[clock], n_callers)
+            asked = [calls[n % len(calls)] for n in range(n_callers)]
+            ratio = _ratio(lambda way: wall_seconds([partial(call, way) for call in asked]), rounds, CLOCKS[clock])
             rows.append(Row(f"{n_callers} callers at once", ratio, "{:.2f} times", LEAST))
     return Table(f"speculation='draft', {pair.name}: speed compared with none, {clock} time", rows)
 
 
-def answer(llm: LLM, question: str, speculation: Literal["off", "draft"]) -> ChatResponse:
+def answer(llm: LLM, question: str, speculation: Way) -> ChatResponse:
     """Return the answer."""
     messages = [{"role": "user", "content": question}]
     return llm.chat(messages, max_tokens=MAX_TOKENS, ignore_eos=True, speculation=speculation)
 
 
-def _ratios(llm: LLM, question: str, rounds: int, clock: Callable[[], float]) -> list[float]:
+def _ratio(run: Callable[[Way], object], rounds: int, clock: Callable[[], float]) -> float:
+    """Return how many times as fast something runs with drafts as without, in the median of the rounds."""
     ratios: list[float] = []
     for i in range(rounds):
         seconds: dict[str, float] = {}
         for way in WAYS[:: (-1) ** i]:
             settle()
             started = clock()
-            answer(llm, question, way)
-            seconds[way] = clock() - started
-        ratios.append(seconds["off"] / seconds["draft"])
-    return ratios
-
-
-def _callers(llm: LLM, rounds: int, clock: Callable[[], float], n_callers: int) -> float:
-    ratios: list[float] = []
-    for i in range(rounds):
-        seconds: dict[str, float] = {}
-        for way in WAYS[:: (-1) ** i]:
-            settle()
-            started = clock()
-            wall_seconds([partial(answer, llm, QUESTIONS[n % len(QUESTIONS)], way) for n in range(n_callers)])
+            run(way)
             seconds[way] = clock() - started
         ratios.append(seconds["off"] / seconds["draft"])
     return statistics.median(ratios)

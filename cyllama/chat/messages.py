@@ -186,8 +186,8 @@ def check_messages(messages: Sequence[MessageLike]) -> list[dict[str, Any]]:
     Tool results without an id belong to the calls in their order; calls without an id get one.
 
     Raises:
-        MessageError: There are none, or a role does not exist, or content is missing or neither text nor image, or a
-            tool's result does not belong to a call.
+        MessageError: There are no messages, or a role does not exist, or content is missing or neither text nor image,
+            or a tool's result does not belong to a call.
         ImageError: An image cannot be read.
         PromptError: A text has lone surrogates.
     """

@@ -59,7 +59,7 @@ def read_image(part: Mapping[str, Any], name: str) -> Image:
         name: What errors call its image.
 
     Raises:
-        MessageError: There is none.
+        MessageError: The part has no image.
         ImageError: It cannot be read.
         ConfigTypeError: It is of no type that can be read.
     """

@@ -123,7 +123,7 @@ class DraftContext:
             n_ctx: Tokens that a new context has at least.
 
         Raises:
-            ContextMemoryError, ContextError: It cannot be created. Then there is none.
+            ContextMemoryError, ContextError: It cannot be created. Then there is no context.
         """
         needed = sum(needs.values())
         if self._context is None or needed > self.n_ctx:
@@ -223,7 +223,7 @@ class DraftContext:
         return n
 
     def _sequence(self, owner: Hashable) -> DraftSequence:
-        """Return the sequence of an owner, made if there is none, as the one that was used last."""
+        """Return the sequence of an owner, made if it does not exist, as the one that was used last."""
         sequence = self._sequences.pop(owner, None) or DraftSequence(self._free_ids.pop())
         self._sequences[owner] = sequence
         return sequence

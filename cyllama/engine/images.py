@@ -139,7 +139,7 @@ class ImageRuns:
         return ImageRun(image, first, ends[bisect_right(ends, first)] - first)
 
     def next_start(self, place: int) -> int | None:
-        """Return where the next cells after a place begin, ``None`` if there are none."""
+        """Return where the next cells after a place begin, ``None`` if no cells follow."""
         i = bisect_right(self._starts, place)
         return self._starts[i] if i < len(self._starts) else None
 

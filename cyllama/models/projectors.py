@@ -100,7 +100,7 @@ def _of_repository(model: _Cached) -> Path:
 
 
 def choose_projector(files: Iterable[str], model: str) -> str | None:
-    """Return the projector for a model among files of its repository; ``None`` if there is none.
+    """Return the projector for a model among files of its repository; ``None`` if it has no projector.
 
     As in llama.cpp, it is in the folder of the model or one above: the deepest counts, then the quantization whose
     number of bits is nearest to the model's, then the order of the files.

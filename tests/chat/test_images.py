@@ -113,13 +113,13 @@ def test_an_answer_may_be_continued_after_an_image(templates: ChatTemplates):
 def test_the_same_image_may_be_shown_twice(templates: ChatTemplates):
     prompt = templates.render([user(image(RED), image(BLUE), image(RED))])
     assert images(prompt) == [RED, BLUE, RED]
-    assert len(prompt.images) == 2  # type: ignore[attr-defined]
+    assert len(prompt.images) == 2
     assert images(pickle.loads(pickle.dumps(prompt))) == [RED, BLUE, RED]
 
 
 def test_two_renderings_of_a_history_are_the_same(templates: ChatTemplates):
     first, second = (templates.render([user(image(RED), text("?"))]) for _ in range(2))
-    assert (first, first.marked) == (second, second.marked)  # type: ignore[attr-defined]
+    assert (first, first.marked) == (second, second.marked)
 
 
 def test_a_template_that_leaves_out_an_image_is_an_error(templates: ChatTemplates):
@@ -148,7 +148,7 @@ def test_a_template_that_leaves_out_an_image_is_an_error(templates: ChatTemplate
 def test_what_looks_like_an_image_stays_text(said: str, templates: ChatTemplates):
     for template in (None, "{{ messages | tojson }}", "{{ messages | tojson(ensure_ascii=true) }}"):
         alone = templates.render([user(text(said))], chat_template=template)
-        assert (images(alone), alone.images) == ([], {})  # type: ignore[attr-defined]
+        assert (images(alone), alone.images) == ([], {})
         beside = templates.render([user(text(said), image(RED), text(said))], chat_template=template)
         assert images(beside) == [RED]
     assert templates.control_text.plain(templates.render([user(text(said))]).marked).count(said) == 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from cyllama.engine.model_drafts import DraftTimes
 from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT
-from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, outcome, sampling
+from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, outcome, sampling
 from ..support.harness import engine_of, held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
@@ -149,14 +148,7 @@ def test_drafts_of_a_model_that_is_not_there_are_refused():
 @settings(MANY, max_examples=10)
 @given(seed=st.integers(0, 1000), n_turns=st.integers(1, 4), options=sampling)
 def test_turns_of_a_session_are_the_same(tiny: LLM, seed: int, n_turns: int, options: dict[str, Any]):
-    rng = random.Random(seed)
-    texts = [turn(rng.choice(["Tell me a story.", "Say it again.", "Why?", "fox fox"])) for _ in range(n_turns)]
-    answers: list[list[Response]] = []
-    for how in ("draft", "off"):
-        with tiny.session() as session:
-            answers.append([outcome(session, text, speculation=how, **options) for text in texts])
-    for drafted, plain in zip(*answers, strict=True):
-        check_same(drafted, plain)
+    check_turns(tiny, "draft", seed, n_turns, options)
 
 
 def owners(llm: LLM) -> list[object]:
@@ -414,7 +406,7 @@ def test_the_first_tokens_need_not_be_the_same(tmp_path: Path):
         assert both_ways(llm, turn("Write fox fox fox."), max_tokens=40, seed=1).timings.tokens_drafted > 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_an_llm_of_a_parent_process_does_not_draft_in_a_child():
     draft = LLM(TINY_CHAT, n_threads=1)
     pid = os.fork()

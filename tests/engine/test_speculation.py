@@ -23,7 +23,7 @@ from cyllama.engine.drafting import StepTimes
 from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT, NEARLY_TIED_EXACTLY
-from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, outcome, sampling
+from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, outcome, sampling
 from ..support.harness import held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
@@ -96,14 +96,7 @@ def test_what_repeats_takes_fewer_steps(random_llama: LLM):
 @settings(MANY, max_examples=10)
 @given(seed=st.integers(0, 1000), n_turns=st.integers(1, 4), options=sampling)
 def test_turns_of_a_session_are_the_same(tiny: LLM, seed: int, n_turns: int, options: dict[str, Any]):
-    rng = random.Random(seed)
-    texts = [turn(rng.choice(["Tell me a story.", "Say it again.", "Why?", "fox fox"])) for _ in range(n_turns)]
-    answers: list[list[Response]] = []
-    for how in ("lookup", "off"):
-        with tiny.session() as session:
-            answers.append([outcome(session, text, speculation=how, **options) for text in texts])
-    for drafted, plain in zip(*answers, strict=True):
-        check_same(drafted, plain)
+    check_turns(tiny, "lookup", seed, n_turns, options)
 
 
 def test_sessions_are_forked_saved_and_restored_between_drafts(tiny: LLM, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from cyllama import LLM, DecodeError, Response
 from cyllama.engine import Request
 
 from .cold_start import NEARLY_TIED, ColdStart
+from .harness import turn
 
 IDS = list(range(10, 40))
 sampling = st.fixed_dictionaries(
@@ -48,6 +50,18 @@ def check_same(drafted: Response, plain: Response) -> None:
     assert (drafted.finish_reason, drafted.usage) == (plain.finish_reason, plain.usage)
     assert plain.timings.tokens_drafted == plain.timings.tokens_accepted == 0
     assert drafted.timings.tokens_accepted <= drafted.timings.tokens_drafted
+
+
+def check_turns(llm: LLM, speculation: str, seed: int, n_turns: int, options: dict[str, Any]) -> None:
+    """Check that the answers of a session with drafts are the same as those without."""
+    rng = random.Random(seed)
+    texts = [turn(rng.choice(["Tell me a story.", "Say it again.", "Why?", "fox fox"])) for _ in range(n_turns)]
+    answers: list[list[Response]] = []
+    for how in (speculation, "off"):
+        with llm.session() as session:
+            answers.append([outcome(session, text, speculation=how, **options) for text in texts])
+    for drafted, plain in zip(*answers, strict=True):
+        check_same(drafted, plain)
 
 
 def check_all(llm: LLM, requests: list[Request], nearly_tied: float = NEARLY_TIED) -> None:
