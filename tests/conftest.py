@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cyllama.engine import Engine, Request
 from cyllama.engine.batch import Row
 from cyllama.models import TINY_CHAT
 
-from .support.harness import Step
+from .support.harness import Step, is_read
 from .support.processors import computes
 
 # How long an example takes depends on what else the machine does. Every run has the same examples, so that what passed
@@ -85,6 +86,24 @@ def long_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause no running request for those that wait, in models that are loaded in this test."""
     for name in ("QUANTUM", "FIRST_QUANTUM"):
         monkeypatch.setattr(f"cyllama.engine.waiting.{name}", 10**6)
+
+
+@pytest.fixture
+def lockstep(integrity: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate the next token only after the last one was read, or when something is asked of the engine.
+
+    So what a test does after some tokens comes before the end of the answer, however slow the test's thread is.
+    """
+    step = Engine._step
+
+    def step_after_reading(self: Engine) -> None:
+        deadline = time.monotonic() + 120
+        while self._inbox.empty() and not all(is_read(request.answer.outlet) for request in self._scheduler.running):
+            assert time.monotonic() < deadline, "a stream is not read"
+            time.sleep(0.0005)
+        step(self)
+
+    monkeypatch.setattr(Engine, "_step", step_after_reading)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ class Answers(Generic[DeltaT, ResponseT]):
     def __init__(self, model: LoadedModel, stack: AsyncExitStack, metrics: Metrics, seconds: float) -> None:
         self.model = model
         self._stack = stack
+        self._in_use = AsyncExitStack()  # the sessions, which are given back before the client sees the end
         self._metrics = metrics
         self._tenant = Tenant("")
         self._streams: list[Any] = []
@@ -65,6 +66,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         """
         self._tenant = asked.tenant
         self._n_reading = len(starts)
+        await self._stack.enter_async_context(self._in_use)
         for start in starts:
             lease = self.model.pool.lease(
                 asked.history, asked.conversation, tenant=asked.tenant.id, options=asked.options
@@ -74,9 +76,9 @@ class Answers(Generic[DeltaT, ResponseT]):
         self._stack.callback(timer.cancel)
 
     async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
-        await self._stack.enter_async_context(lease)
+        await self._in_use.enter_async_context(lease)
         stream = await start_in_thread(lambda: lease.hand_over(start))
-        self._stack.push_async_callback(stream.aclose)
+        self._in_use.push_async_callback(stream.aclose)
         if lease.name is not None:
             self.model.sessions.note(lease.name, asked)  # now that the model knows it
         index = len(self._streams)
@@ -98,7 +100,10 @@ class Answers(Generic[DeltaT, ResponseT]):
             self._items.put_nowait((index, error))
         self._n_reading -= 1
         if not self._n_reading:
-            self._items.put_nowait(None)
+            try:
+                await self._in_use.aclose()  # first: the next turn may come as soon as the end is seen
+            finally:
+                self._items.put_nowait(None)
 
     def _end_late(self) -> None:
         self._late = True

@@ -20,6 +20,7 @@ from cyllama.llama.llama_cpp import (
     LlamaFlashAttnType,
     LlamaModel,
 )
+from cyllama.stream import LoopOutlet
 
 EXACT: dict[str, Any] = {"temperature": 0, "n_threads": 1, "flash_attn": "disabled"}
 NEAR_TIE, NEAR_TIE_WITH_FLASH_ATTENTION = 0.25, 1.0
@@ -51,6 +52,13 @@ ANIMALS = [
 ]
 # fmt: on
 ENDLESS = {"max_tokens": None, "ignore_eos": True}
+
+
+def is_read(outlet: Any) -> bool:
+    """Return whether all chunks were read that a generation has put into its outlet."""
+    if isinstance(outlet, LoopOutlet):
+        return not outlet._mailbox._items and outlet.queue.empty()
+    return outlet.empty()
 
 
 def in_threads(functions: Iterable[Callable[[], T]]) -> list[T]:
