@@ -102,6 +102,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         if not self._n_reading:
             try:
                 await self._in_use.aclose()  # first: the next turn may come as soon as the end is seen
+                self._count()
             finally:
                 self._items.put_nowait(None)
 
@@ -189,8 +190,12 @@ class Answers(Generic[DeltaT, ResponseT]):
         for stream in self._streams:
             stream.cancel()
         await self._stack.aclose()
-        for stream, n_pieces in zip(self._streams, self._n_pieces, strict=True):
+        self._count()
+
+    def _count(self) -> None:
+        """Count what was generated, once."""
+        for stream, n_pieces in zip(self._streams, self._n_pieces, strict=False):  # none is left the second time
             usage = stream.response.usage
             self._metrics.count_answer(self.model.name, usage, stream.response.timings)
             self.model.activity.count_answer(self._tenant, usage, n_pieces)
-        self._streams, self._n_pieces = [], []
+        self._n_pieces = []

@@ -32,7 +32,9 @@ def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_free(llm: LLM
         answer, sessions = answers.responses[0].message, llm.sessions
         async with model.pool.lease([*messages, answer, {"role": "user", "content": "Who am I?"}], "ada") as lease:
             choice = lease.choice
+        counted = model.activity.of(Tenant("")).generated
         await answers.aclose()
+        assert counted == model.activity.of(Tenant("")).generated == answers.usage.completion_tokens
         return choice, sessions
 
     choice, sessions = asyncio.run(choice_at_the_end())
