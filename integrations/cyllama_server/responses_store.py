@@ -19,6 +19,9 @@ logger = logging.getLogger("cyllama.server")
 MOST_RESPONSES = 1024
 """How many are kept of each tenant; those that were unused for longest are forgotten."""
 
+MOST_BYTES = 256 << 20
+"""How many bytes of JSON they have at most, which images are a part of; the latest one is kept however large it is."""
+
 _ID = re.compile(r"resp_[0-9a-f]{8,64}", re.ASCII)
 
 
@@ -36,19 +39,24 @@ class StoredResponse(NamedTuple):
     conversation: str | None
 
 
+class _Kept(NamedTuple):
+    n_bytes: int
+    response: StoredResponse | None  # `None`: in its file only
+
+
 class StoredResponses:
     """The latest responses of each tenant. An event loop uses them, and no other thread.
 
     Args:
         folder: Where they are written too, so that they are there after a restart; `None` for memory alone.
-        shared: Whether any number of servers write to the folder. Then files stay until their responses are removed,
-            since none of the servers knows all that there are.
+        shared: Whether any number of servers write to the folder. Then each response is in its file alone, which stays
+            until a client deletes it: none of the servers knows what there is, and what others have removed.
     """
 
     def __init__(self, folder: Path | None = None, *, shared: bool = False) -> None:
         self._folder = folder
         self._shared = shared
-        self._of_tenant: dict[Tenant, OrderedDict[str, StoredResponse | None]] = {}  # `None`: in its file only
+        self._of_tenant: dict[Tenant, OrderedDict[str, _Kept]] = {}
         self._writer = None if folder is None else ThreadPoolExecutor(1, "cyllama-responses")
         self._writing: list[Future[None]] = []  # the latest write, which follows all others
 
@@ -59,7 +67,10 @@ class StoredResponses:
             ApiError: No response has this id, or it is another tenant's.
         """
         kept = self._kept(tenant)
-        found = kept.get(response_id) or await asyncio.to_thread(self._read, tenant, response_id)
+        found = kept[response_id].response if response_id in kept else None
+        if found is None:
+            await self.written()
+            found = await asyncio.to_thread(self._read, tenant, response_id)
         if found is None:
             raise ApiError(
                 status,
@@ -68,19 +79,23 @@ class StoredResponses:
                 param=None if status == 404 else "previous_response_id",
             )
         if response_id in kept:  # it was not removed meanwhile, nor is it another server's
-            kept[response_id] = found
+            kept[response_id] = kept[response_id]._replace(response=found)
             kept.move_to_end(response_id)
         return found
 
     def add(self, tenant: Tenant, response: StoredResponse) -> None:
         """Keep a response. Its file is written by another thread."""
-        kept, response_id = self._kept(tenant), response.body["id"]
-        kept[response_id] = response
-        self._write(tenant, response_id, response)
-        while len(kept) > MOST_RESPONSES:
-            old_id, _ = kept.popitem(last=False)
-            if not self._shared:
-                self._write(tenant, old_id, None)
+        response_id, text = response.body["id"], json.dumps(response._asdict())
+        self._write(tenant, response_id, text)
+        if self._shared:
+            return
+        kept = self._kept(tenant)
+        kept[response_id] = _Kept(len(text), response)
+        n_bytes = sum(each.n_bytes for each in kept.values())
+        while len(kept) > MOST_RESPONSES or (n_bytes > MOST_BYTES and len(kept) > 1):
+            old_id, old = kept.popitem(last=False)
+            n_bytes -= old.n_bytes
+            self._write(tenant, old_id, None)
 
     async def remove(self, tenant: Tenant, response_id: str) -> None:
         """Forget a response, if there is one of that id.
@@ -103,12 +118,13 @@ class StoredResponses:
         if self._writer is not None:
             self._writer.shutdown()
 
-    def _kept(self, tenant: Tenant) -> OrderedDict[str, StoredResponse | None]:
+    def _kept(self, tenant: Tenant) -> OrderedDict[str, _Kept]:
         kept = self._of_tenant.get(tenant)
         if kept is None:
             has_files = self._folder is not None and not self._shared
-            files = sorted(self._path(tenant, "*").parent.glob("*.json"), key=_time_of) if has_files else []
-            kept = self._of_tenant[tenant] = OrderedDict.fromkeys(file.stem for file in files)
+            files = self._path(tenant, "*").parent.glob("*.json") if has_files else ()
+            found = sorted((*_time_and_size(file), file.stem) for file in files)
+            kept = self._of_tenant[tenant] = OrderedDict((name, _Kept(size, None)) for _, size, name in found)
         return kept
 
     def _path(self, tenant: Tenant, response_id: str) -> Path:
@@ -128,9 +144,8 @@ class StoredResponses:
             logger.warning("the file of the response %s cannot be read: %s", response_id, type(error).__name__)
             return None
 
-    def _write(self, tenant: Tenant, response_id: str, response: StoredResponse | None) -> None:
+    def _write(self, tenant: Tenant, response_id: str, text: str | None) -> None:
         if self._writer is not None:
-            text = None if response is None else json.dumps(response._asdict())
             self._writing = [self._writer.submit(_write_file, self._path(tenant, response_id), text)]
 
 
@@ -144,12 +159,13 @@ def _write_file(path: Path, text: str | None) -> None:
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
-    except OSError as error:  # the response is still in memory
+    except OSError as error:  # unless servers share the folder, the response is still in memory
         logger.warning("the file of the response %s cannot be written: %s", path.stem, type(error).__name__)
 
 
-def _time_of(path: Path) -> float:
+def _time_and_size(path: Path) -> tuple[float, int]:
     try:
-        return path.stat().st_mtime
+        status = path.stat()
     except OSError:  # another server has just removed it
-        return 0.0
+        return 0.0, 0
+    return status.st_mtime, status.st_size

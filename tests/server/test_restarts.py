@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from cyllama_server import responses_store
 from cyllama_server.errors import ApiError
 from cyllama_server.responses_store import MOST_RESPONSES, StoredResponse, StoredResponses
 from cyllama_server.tenants import Tenant
@@ -71,6 +73,43 @@ async def test_the_latest_responses_are_kept_and_others_removed(tmp_path: Path):
     responses.close()
 
 
+@pytest.mark.parametrize("has_folder", [True, False])
+async def test_responses_with_large_images_are_kept_up_to_a_number_of_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_folder: bool
+):
+    monkeypatch.setattr(responses_store, "MOST_BYTES", 40_000)
+    responses = StoredResponses(tmp_path if has_folder else None)
+    seen = [with_image(number, 9_000) for number in range(6)]
+    for response in seen:
+        responses.add(ADA, response)
+    assert await found_of(responses, range(6)) == [2, 3, 4, 5]
+    if has_folder:
+        responses = reopened(responses, tmp_path)
+    assert await responses.find(ADA, "resp_00000002") == seen[2]  # now it was used last
+    responses.add(ADA, with_image(6, 18_000))
+    assert await found_of(responses, range(7)) == [2, 5, 6]
+    responses.add(ADA, with_image(7, 80_000))  # the client may go on with it
+    assert await found_of(responses, range(8)) == [7]
+    responses.add(ADA, stored(8))
+    assert await found_of(responses, range(9)) == [8]
+    responses.close()
+    assert len(list(tmp_path.glob("ada/*.json"))) == has_folder
+
+
+def with_image(number: int, n: int) -> StoredResponse:
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{'A' * n}"}
+    return stored(number)._replace(messages=[{"role": "user", "content": [image]}])
+
+
+async def found_of(responses: StoredResponses, numbers: range) -> list[int]:
+    """Return the numbers of the responses that are kept."""
+    found: list[int] = []
+    for number in numbers:
+        with suppress(ApiError):
+            found.append(int((await responses.find(ADA, f"resp_{number:08x}")).body["id"][-8:], 16))
+    return found
+
+
 async def test_two_servers_with_one_folder_know_the_responses_of_each_other(tmp_path: Path):
     one, two = StoredResponses(tmp_path), StoredResponses(tmp_path)
     two.add(ADA, stored(0))
@@ -121,6 +160,24 @@ async def test_servers_that_share_a_folder_remove_only_what_they_are_asked_to(tm
             await server.find(BEN, "resp_00000001")
         server.close()
     assert len(list(tmp_path.glob("ada/*.json"))) == MOST_RESPONSES + 4
+
+
+async def test_a_response_that_one_server_has_deleted_is_gone_at_the_one_that_made_it(tmp_path: Path):
+    one, two = (StoredResponses(tmp_path, shared=True) for _ in range(2))
+    for number in range(3):
+        one.add(ADA, stored(number))
+        assert await one.find(ADA, f"resp_{number:08x}") == stored(number)  # also while its file is being written
+    assert await two.find(ADA, "resp_00000001") == stored(1)
+    await two.remove(ADA, "resp_00000001")
+    (tmp_path / "ada" / "resp_00000002.json").unlink()  # as an operator may
+    for server in (one, two):
+        assert await server.find(ADA, "resp_00000000") == stored(0)
+        for number in (1, 2):
+            with pytest.raises(ApiError, match="there is no response"):
+                await server.find(ADA, f"resp_{number:08x}")
+            with pytest.raises(ApiError, match="there is no response"):
+                await server.remove(ADA, f"resp_{number:08x}")
+        server.close()
 
 
 async def test_a_response_is_written_although_the_request_that_waits_for_it_is_cancelled(tmp_path: Path):
