@@ -142,8 +142,10 @@ def test_of_an_animation_the_first_frame_is_read():
 def test_an_image_that_is_larger_than_most_projectors_use_is_scaled_down():
     image = Image.load(encoded(picture(6000, 3000), "JPEG"))
     assert (image.width, image.height) == (4000, 2000)
+    assert image.decoded_pixels == 6000 * 3000
     assert max(abs(a - b) for a, b in zip(pixel(image, 10, 10), (255, 0, 0), strict=True)) < 10
-    assert Image.load(picture(4000, 2000)).width == 4000
+    small = Image.load(picture(4000, 2000))
+    assert (small.width, small.decoded_pixels) == (4000, 4000 * 2000)
     assert Image.load(picture(6000, 3000), kept_pixels=20_000_000).width == 6000
 
 

@@ -35,7 +35,7 @@ class ImageReader:
     """Reads the images of requests.
 
     Args:
-        max_mp: Most megapixels of all images of a request.
+        max_mp: Most megapixels of all images of a request, before they are scaled down.
     """
 
     def __init__(self, max_mp: float) -> None:
@@ -107,7 +107,7 @@ def _load(part: Mapping[str, Any], name: str, known: dict[str, Image], limit: in
         part: The part.
         name: What errors call the image.
         known: Images that were decoded before, by their addresses. It is added.
-        limit: Most pixels of all images.
+        limit: Most pixels of all images, before they are scaled down. They are counted before they are decoded.
 
     Raises:
         ImageError: It cannot be read, or is too large.
@@ -117,7 +117,7 @@ def _load(part: Mapping[str, Any], name: str, known: dict[str, Image], limit: in
     if not isinstance(url, str):
         raise ImageError(f"{name}: expected a data URL, 'data:image/png;base64,...', not {url!r:.80}")
     if url not in known:
-        used = sum(image.width * image.height for image in known.values())
+        used = sum(image.decoded_pixels for image in known.values())
         if used >= limit:
             raise ImageError(
                 f"the images of a request may have {limit / 1e6:g} megapixels in all, and those before {name} have "

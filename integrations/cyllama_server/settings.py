@@ -95,7 +95,10 @@ class ServerSettings(BaseSettings):
         default=120, gt=0, le=86400, description="Most seconds that the body of a request may take to arrive."
     )
     max_image_mp: float = Field(
-        default=100, gt=0, le=10_000, description="Most megapixels of the images of a request, all together."
+        default=100,
+        gt=0,
+        le=10_000,
+        description="Most megapixels of the images of a request, all together, as the files have them.",
     )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Most tokens of any answer; by default the size of the context is the limit."

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -264,3 +265,15 @@ def test_models_say_whether_they_read_images(seeing: ServerProcess):
         each["id"]: each["architecture"]["input_modalities"] for each in seeing.http.get("/v1/models").json()["data"]
     }
     assert models == {"eyes": ["text", "image"], "blind": ["text"]}
+
+
+def test_images_of_a_request_are_counted_as_their_files_have_them(tmp_path: Path):
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    options = ("--model", f"eyes={TINY_CHAT}", "--option", f"projector={projector}", "--max-image-mp", "20")
+    # 12 megapixels, of which 8 are kept; the second has no pixels, and decoding it would say that it is damaged.
+    first, second = base64.b64encode(png("red", 4000, 3000)).decode(), png_of_size(4000, 3000)
+    parts = [image(f"data:image/png;base64,{data}") for data in (first, second)]
+    with ServerProcess(*options) as server, openai.OpenAI(base_url=server.v1, api_key="any", max_retries=0) as client:
+        assert client.chat.completions.create(messages=asked(parts[0]), **OPTIONS).choices
+        with pytest.raises(openai.BadRequestError, match=r"part 2 of message 0 has .* at most 8000000 are decoded"):
+            client.chat.completions.create(messages=asked(*parts), **OPTIONS)

@@ -1,6 +1,7 @@
 // The field in which messages are written.
 
 import { byId, el } from "./dom.js";
+import { bytes } from "./format.js";
 
 const MOST_BYTES = 8 * 2 ** 20; // of an image; a request has a limit, too
 const prompt = byId("prompt");
@@ -15,6 +16,7 @@ export function connect({ send, stop, canSend }) {
     prompt.value = "";
     images = [];
     showImages();
+    showProblems([]);
     grow();
     send(text, sent);
   };
@@ -38,7 +40,10 @@ export function connect({ send, stop, canSend }) {
 /** Offer images where the model has eyes. */
 export function offerImages(hasEyes) {
   byId("image-label").hidden = !hasEyes;
-  if (!hasEyes) images = [];
+  if (!hasEyes) {
+    images = [];
+    showProblems([]);
+  }
   showImages();
 }
 
@@ -48,10 +53,22 @@ function grow() {
 }
 
 async function take(input) {
-  const files = [...input.files].filter((file) => file.type.startsWith("image/") && file.size <= MOST_BYTES);
+  const files = [...input.files];
   input.value = "";
-  images.push(...(await Promise.all(files.map(read))));
+  const found = await Promise.allSettled(files.map(load));
+  images.push(...found.filter((each) => each.status === "fulfilled").map((each) => each.value));
   showImages();
+  showProblems(found.flatMap((each, i) => (each.status === "rejected" ? [`${files[i].name} ${each.reason.message}`] : [])));
+}
+
+async function load(file) {
+  if (!file.type.startsWith("image/")) throw new Error("is not an image.");
+  if (file.size > MOST_BYTES) {
+    throw new Error(`has ${bytes(file.size)}, and an image has at most ${bytes(MOST_BYTES)}: scale it down, or save it as a JPEG.`);
+  }
+  return read(file).catch((error) => {
+    throw new Error(`cannot be read: ${error.message}`);
+  });
 }
 
 function read(file) {
@@ -61,6 +78,13 @@ function read(file) {
     reader.addEventListener("error", () => reject(reader.error));
     reader.readAsDataURL(file);
   });
+}
+
+/** Say which files are not sent, and why. */
+function showProblems(problems) {
+  const shown = byId("image-errors");
+  shown.hidden = !problems.length;
+  shown.replaceChildren(...problems.map((text) => el("p", {}, text)));
 }
 
 function showImages() {
