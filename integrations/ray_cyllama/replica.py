@@ -108,6 +108,7 @@ class Replica:
             "models": [model.name for model in models],
             "sessions": sum(len(model.llm.sessions) for model in models),
             "running": sum(model.llm.stats.running for model in models),
+            "waiting": sum(model.llm.stats.waiting for model in models),
         }
 
     async def __del__(self) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,8 +87,11 @@ class RayCluster:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, arguments]) + "\n")
         self._process.stdin.flush()
+        hanging = threading.Timer(SECONDS, self._process.kill)  # which ends the lines
+        hanging.start()
         for line in self._process.stdout:
             if line.startswith("done "):
+                hanging.cancel()
                 return json.loads(line.removeprefix("done "))
         raise AssertionError(f"the cluster ended: {self._log.read_text()[-4000:]}")
 
