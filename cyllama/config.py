@@ -381,8 +381,7 @@ class ModelConfig(Config):
     )
     kv_cells: PositiveCount | None = option(
         None,
-        "Tokens that the KV caches of all conversations in the context have room for together. llama.cpp rounds it up "
-        "to 256.",
+        "Tokens that the KV caches of all conversations in the context have room for, rounded up to 256.",
         none="what the running generations need, growing, and some for conversations that alternate",
         unit="tokens",
     )
@@ -394,6 +393,7 @@ class ModelConfig(Config):
     )
     projector: Text | None = option(None, 'Projector of images: a file, a hub name, or "auto".', none="no images")
     image_cache_mb: Count = option(256, "Most memory, in MiB, for embeddings of images; 0 keeps none.", unit="MiB")
+    session_images_mb: Count = option(1024, "Most memory, in MiB, for pixels of images in conversations.", unit="MiB")
     flash_attn: Literal["auto", "disabled", "enabled"] = option(
         "auto",
         "When to use flash attention.",

@@ -88,7 +88,7 @@ class Runtime(LoadedModel):
         draft: DraftModel | None = None,
     ) -> None:
         super().__init__(path, config, given, progress, draft)
-        self.conversations = Conversations(config.max_sessions)
+        self.conversations = Conversations(config.max_sessions, config.session_images_mb * 2**20)
         self._stats = stats_of(self.model)
         self._engine = _Slot[Engine]()
         self._embedder: _Slot[Embedder] = _Slot()
@@ -268,6 +268,8 @@ class Runtime(LoadedModel):
         if conversation is None:
             conversation = Conversation(name)
             self._add(conversation)
+        for forgotten in self.conversations.beyond_image_bytes(conversation):
+            self._forget(forgotten)
         return conversation
 
     def _add(self, conversation: Conversation) -> None:

@@ -117,3 +117,24 @@ def test_the_projector_beside_a_model_is_found(projector: Path, tmp_path: Path):
     shutil.copy(projector, tmp_path / "mmproj-F32.gguf")
     with LLM(tmp_path / "model.gguf", projector="auto", n_threads=1) as llm:
         assert llm.count_tokens(ask(png("red"))) == llm.count_tokens(ask()) + N_TOKENS
+
+
+def test_conversations_with_images_are_forgotten_beyond_a_limit_of_bytes(projector: Path):
+    photo = {color: png(color, 500, 400) for color in ("red", "green", "blue", "white")}  # 0.57 MiB of pixels each
+    short: dict[str, Any] = {"max_tokens": 1}
+    with LLM(projector=str(projector), temperature=0, n_threads=1, session_images_mb=2) as llm:
+        llm.chat(ask(), session="text", **short)
+        for color in ("red", "green", "blue"):
+            llm.chat(ask(photo[color]), session=color, **short)
+        llm.session("red").fork("as red")  # it shows the same image, which is in memory once
+        llm.chat(ask(photo["white"]), session="white", **short)
+        assert {*llm.sessions} == {"text", "red", "as red", "green", "blue", "white"}
+        llm.chat(ask(), session="text", **short)  # a call counts what those before it have left
+        assert {*llm.sessions} == {"text", "red", "as red", "blue", "white"}
+        with llm.session("blue"):  # what a caller holds stays
+            for name in ("red", "white", "text"):
+                llm.chat(ask(photo["red"], photo["green"], photo["white"]), session=name, **short)
+            assert {*llm.sessions} == {"blue", "text"}
+        llm.chat(ask(*photo.values()), session="large", **short)
+        llm.chat(ask(*photo.values()), session="large", **short)  # its own call never forgets it
+        assert {*llm.sessions} == {"large"}

@@ -75,6 +75,11 @@ class Conversation(LeaseHolder):
         return tenant if end else ""
 
     @property
+    def in_use(self) -> bool:
+        """Whether it has to stay: it generates, or callers hold a session object of it."""
+        return bool(self.requests or self.handles)
+
+    @property
     def failed(self) -> bool:
         """Whether it was made by calls, none of which succeeded."""
         return not (self.tokens or self.requests or self.opened)
@@ -153,8 +158,10 @@ class Conversation(LeaseHolder):
 class Conversations:
     """The conversations that are remembered, by name. The caller holds a lock."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, image_bytes: int) -> None:
+        """Remember at most ``limit``, whose images have at most ``image_bytes`` bytes."""
         self._limit = limit
+        self._image_bytes = image_bytes
         self._by_name: dict[str, Conversation] = {}
         self._clock = itertools.count(1)
 
@@ -197,11 +204,31 @@ class Conversations:
         if self._by_name.get(conversation.name) is conversation:
             del self._by_name[conversation.name]
 
+    def beyond_image_bytes(self, used: Conversation) -> list[Conversation]:
+        """Return the conversations to forget because all hold too many bytes of images: those unused for the longest.
+
+        Args:
+            used: The one that is asked for now, which stays, as those in use do.
+        """
+        having = [c for c in self._by_name.values() if c.history.images]
+        found: list[Conversation] = []
+        counted: set[int] = set()  # an image that several conversations hold is in memory once
+        n_bytes = 0
+        for conversation in sorted(having, key=lambda c: (c is used or c.in_use, c.last_used), reverse=True):
+            images = [each.image for each in conversation.history.images.values()]
+            own = {id(image): len(image.rgb) for image in images if id(image) not in counted}
+            n_bytes += sum(own.values())
+            if own and n_bytes > self._image_bytes and conversation is not used and not conversation.in_use:
+                found.append(conversation)
+            else:
+                counted.update(own)
+        return found
+
     def _make_room(self) -> Conversation | None:
         """Forget the conversation that was unused for the longest, if there is no room for one more."""
         if len(self._by_name) < self._limit:
             return None
-        unused = [c for c in self._by_name.values() if not c.requests and not c.handles]
+        unused = [c for c in self._by_name.values() if not c.in_use]
         if not unused:
             raise SessionError(
                 f"there are {self._limit} sessions already, and all are held by your code or generating: close one, or "

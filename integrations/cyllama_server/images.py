@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from cyllama import Image, ImageError
 from cyllama.images import MAX_PIXELS
@@ -40,6 +41,8 @@ class ImageReader:
 
     def __init__(self, max_mp: float) -> None:
         self._max_mp = max_mp
+        # Those that conversations hold, by digests: what many of them show is in memory once.
+        self._held: WeakValueDictionary[str, Image] = WeakValueDictionary()
         self._threads = ThreadPoolExecutor(DECODERS, "cyllama-images")
 
     async def read(self, messages: Sequence[Mapping[str, Any]], model: LoadedModel) -> ReadMessages:
@@ -84,7 +87,7 @@ class ImageReader:
             for j, part in enumerate(parts):
                 if _is_image(part):
                     image = _load(part, f"the image in part {j} of message {i}", known, limit)
-                    parts[j] = {"type": "image", "image": image}
+                    parts[j] = {"type": "image", "image": self._held.setdefault(image.digest, image)}
                     shown[j] = {"type": "digest", "digest": image.digest}
             read.append({**message, "content": parts})
             compared.append({**message, "content": shown})

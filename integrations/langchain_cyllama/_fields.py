@@ -71,8 +71,8 @@ class LoadingFields(BaseModel):
     """Most conversations that are remembered; the one unused for the longest is forgotten. (Default: `256`)"""
 
     kv_cells: int | None = None
-    """Tokens that the KV caches of all conversations in the context have room for together. llama.cpp rounds it up to
-    256. `None`: what the running generations need, growing, and some for conversations that alternate."""
+    """Tokens that the KV caches of all conversations in the context have room for, rounded up to 256. `None`: what the
+    running generations need, growing, and some for conversations that alternate."""
 
     host_cache_mb: int | None = None
     """Most host memory, in MiB, for the KV caches of conversations that left the context; 0 keeps none. (Default:
@@ -83,6 +83,9 @@ class LoadingFields(BaseModel):
 
     image_cache_mb: int | None = None
     """Most memory, in MiB, for embeddings of images; 0 keeps none. (Default: `256`)"""
+
+    session_images_mb: int | None = None
+    """Most memory, in MiB, for pixels of images in conversations. (Default: `1024`)"""
 
     flash_attn: str | bool | None = None
     """When to use flash attention. A `bool` stands for the last two. (Default: `"auto"`)"""

@@ -15,7 +15,12 @@ import openai
 import PIL.Image
 import pytest
 
+from cyllama import LLM, Image, SessionPool
 from cyllama.models import TINY_CHAT
+from cyllama_server.activity import Activity
+from cyllama_server.images import ImageReader
+from cyllama_server.models import LoadedModel
+from cyllama_server.sessions import KnownSessions
 
 from ..support.malformed import KINDS
 from ..support.server import ServerProcess
@@ -151,6 +156,21 @@ def test_the_result_of_a_tool_may_be_an_image(claude: Any):
 
     text = {"type": "text", "text": "Seen:"}
     assert n_tokens([text, block(base64_of("red"))]) == n_tokens([text]) + N_TOKENS
+
+
+async def test_an_image_that_many_conversations_show_is_in_memory_once(tmp_path: Path):
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    with LLM(projector=str(projector), n_threads=1) as llm:
+        model = LoadedModel("eyes", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+        reader = ImageReader(1)
+
+        async def read(color: str) -> Image:
+            return (await reader.read(asked(image(data_url(color))), model)).messages[0]["content"][1]["image"]
+
+        first, second, other = [await read(color) for color in ("red", "red", "blue")]
+        reader.close()
+    assert first is second
+    assert other.digest != first.digest
 
 
 # -------------------- what is refused
