@@ -12,8 +12,10 @@ from .tuning import (
     ALLOWANCE,
     COST_HORIZON,
     FIRST_COST,
+    LEAST_ALLOWANCE,
     LOAN,
     MOST_CREDIT,
+    MOST_LOSS,
     MOST_SLOWDOWN,
     SAMPLES,
     WORTH,
@@ -116,19 +118,18 @@ def draft_lengths(
 class Credit:
     """How many seconds a draft model may lose, so that it loses little whatever it drafts.
 
-    It has a loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have cost. What
-    was lost beyond it is paid back before the next draft, at most the loan again: a pause of the machine is not a loss.
+    It has a small loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have
+    cost. Drafts in a row that lose time reduce that part, and what is left.
 
     >>> credit = Credit()
-    >>> credit.allows(0.0)
-    False
-    >>> credit.note(0.1, 0.1, step=0.1)
-    >>> credit.allows(0.1)
-    True
+    >>> credit.note(100.0, 100.0, step=0.1)
+    >>> credit.allows(2.7), credit.allows(2.9)
+    (True, False)
     """
 
     def __init__(self) -> None:
         self._seconds: float | None = None
+        self._allowance = ALLOWANCE
 
     def note(self, without: float, seconds: float, step: float | None) -> None:
         """Note a step.
@@ -141,7 +142,17 @@ class Credit:
         if step is None:
             return
         before = LOAN * step if self._seconds is None else self._seconds
-        self._seconds = min(max(before + without * (1 + ALLOWANCE) - seconds, -LOAN * step), MOST_CREDIT * step)
+        lost = min(seconds - without, MOST_LOSS * step)
+        self._seconds = min(before + without * self._allowance - lost, MOST_CREDIT * step)
+
+    def note_draft(self, *, has_paid: bool) -> None:
+        """Note that a draft has saved time, or lost some."""
+        if has_paid:
+            self._allowance = ALLOWANCE
+            return
+        if self._seconds is not None and self._allowance < ALLOWANCE:
+            self._seconds = min(self._seconds, self._seconds / 2)
+        self._allowance = max(self._allowance / 2, LEAST_ALLOWANCE)
 
     def allows(self, seconds: float) -> bool:
         """Return whether so many seconds may be lost."""

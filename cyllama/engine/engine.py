@@ -341,7 +341,7 @@ class Engine(Worker[Message]):
         n_prompt = batch.n_tokens - batch.n_generating - batch.n_drafted
         self._scheduler.pace.note(batch.n_generating, n_prompt, batch.seconds, n_drafted=batch.n_drafted)
         if self._drafts is not None:
-            self._settle(self._drafts, batch, n_prompt)
+            self._settle(self._drafts, batch)
         self._stats.tokens_drafted += batch.n_drafted
         for request, tokens, outputs in batch.rows:
             assert request.lease is not None
@@ -360,13 +360,16 @@ class Engine(Worker[Message]):
         if batch.not_finite:
             self._kv_cache.purge(batch.not_finite)
 
-    def _settle(self, drafts: ModelDrafts, batch: Batch, n_prompt: int) -> None:
+    def _settle(self, drafts: ModelDrafts, batch: Batch) -> None:
         """Count what the draft model has done for a batch."""
         by_model = {row.request for row in batch.rows if isinstance(row.request.drafter, ModelDrafter)}
+        if not by_model:
+            return
         n_accepted = sum(sample.is_drafted for sample in batch.samples if sample.request in by_model)
-        self._stats.model_tokens_drafted += sum(max(0, len(r.outputs) - 1) for r in batch.rows if r.request in by_model)
+        n_drafted = sum(max(0, len(row.outputs) - 1) for row in batch.rows if row.request in by_model)
+        self._stats.model_tokens_drafted += n_drafted
         plain = self._scheduler.pace.steps.seconds(batch.n_generating)
-        drafts.settle(batch.n_generating, n_prompt, n_accepted, batch.seconds, plain)
+        drafts.settle(batch.n_generating, n_drafted, n_accepted, batch.seconds, plain)
 
     def _accept(self, sample: Sample) -> None:
         request, token, is_drafted, logprob, failure = sample

@@ -27,8 +27,10 @@ from .tuning import (
     MODEL_USUAL_CHANCE,
     MODEL_WORTH,
     MOST_MISSING,
+    PLANNING_PAUSE,
     PREFILL_SPEEDUP,
     SAMPLES,
+    STAKE,
 )
 
 logger = EngineLogger(__name__)
@@ -61,12 +63,14 @@ class _Plan(NamedTuple):
         tokens: Its tokens so far.
         n: How many are to be drafted.
         saved: Seconds that each of its tokens is expected to come sooner.
+        stake: Seconds of credit that the draft needs, besides those for tokens that the draft model does not know yet.
     """
 
     asking: _Asking
     tokens: list[int]
     n: int
     saved: float
+    stake: float
 
 
 class DraftTimes:
@@ -131,7 +135,9 @@ class ModelDrafts:
         self._times = DraftTimes(draft.model.size / max(model.size, 1))
         self._credit = Credit()
         self._usual_chance = MODEL_USUAL_CHANCE  # of the requests that ended: others begin with it
+        self._plain: float | None = None  # seconds of the latest step without drafts, where that was measured
         self._spent = 0.0  # seconds of the draft model since the last step
+        self._has_drafted = False  # since the last step
         self._failures = 0  # in a row
         self._retry_at = 0  # number of the step before which it is not asked again
 
@@ -162,22 +168,25 @@ class ModelDrafts:
         if isinstance(drafter, ModelDrafter):
             self._usual_chance += (drafter.usual_chance - self._usual_chance) * LEARNING_RATE_OF_ALL
 
-    def settle(self, n_generating: int, n_prompt: int, n_accepted: int, seconds: float, plain: float | None) -> None:
+    def settle(self, n_generating: int, n_drafted: int, n_accepted: int, seconds: float, plain: float | None) -> None:
         """Compare what a step took with what it would have taken without drafts.
 
         Args:
             n_generating: Requests that had a token of their answer evaluated.
-            n_prompt: Tokens of prompts that it evaluated.
-            n_accepted: Tokens drafted by the model that were right.
+            n_drafted: Tokens drafted by the model that were evaluated.
+            n_accepted: How many of these were right.
             seconds: Its duration, without that of the draft model.
             plain: Seconds of a step of as many requests without drafts, if that was measured.
         """
         spent, self._spent = self._spent, 0.0
-        had_drafts = spent > 0 or n_accepted > 0
-        if had_drafts and n_generating and not n_prompt and plain is not None:
-            self._credit.note((1 + n_accepted / n_generating) * plain, seconds + spent, plain)
-        else:
-            self._credit.note(seconds, seconds + spent, plain)
+        self._plain = self._plain if plain is None else plain
+        without = seconds
+        if n_drafted and plain is not None:
+            without = (1 + n_accepted / n_generating) * plain
+        self._credit.note(without, seconds + spent, self._plain)
+        if n_drafted or self._has_drafted:
+            self._credit.note_draft(has_paid=without > seconds + spent)
+        self._has_drafted = False
 
     def propose(self, generating: Sequence[Request], steps: StepTimes, most: int) -> None:
         """Let the drafters of requests expect what the draft model does, where that is expected to pay.
@@ -187,19 +196,25 @@ class ModelDrafts:
             steps: How long steps take.
             most: Most drafted tokens of the step.
         """
+        if self._stats.steps < self._retry_at:
+            return
         asking = [each for request in generating if (each := self._asking(request, most)) is not None]
-        plain = steps.seconds(len(generating)) if asking and self._stats.steps >= self._retry_at else None
+        plain = steps.seconds(len(generating)) if asking else None
         if plain is None or not self._credit.allows(self._times.step(plain)):  # not even a token: planning takes time
             return
         cost = steps.costs(len(generating))
         if cost is None:
             return
+        started = perf_counter()
         try:
-            self._ask(self._planned(asking, len(generating), plain, cost, most), plain)
+            if not self._ask(self._planned(asking, len(generating), plain, cost, most), plain):
+                self._retry_at = self._stats.steps + PLANNING_PAUSE
         except InterruptedDraftError:  # the engine finds out why
             pass
         except Exception as error:  # the requests go on without drafts
             self._fail(error)
+        finally:
+            self._spent += perf_counter() - started
 
     def _fail(self, error: Exception) -> None:
         """Give up the context of the draft model for a while, which is longer each time."""
@@ -233,33 +248,35 @@ class ModelDrafts:
         """Return of which requests the draft model is expected to pay, once it knows their tokens."""
         step = self._times.step(plain) / plain
         chances = [[each.drafter.usual_chance ** (i + 1) for i in range(each.limit)] for each in asking]
-        lengths = draft_lengths(chances, n_rows, cost, most, lambda depth: depth * step, MODEL_WORTH)
-        duration = cost(n_rows + sum(lengths)) + max(lengths) * step
-        if not self._credit.allows((duration - 1) * plain):
-            return []
-        gains = [sum(chance[:n]) for chance, n in zip(chances, lengths, strict=True)]
-        return [
-            _Plan(each, each.request.all_tokens, n, plain * (1 - duration / (1 + gain)))
-            for each, n, gain in zip(asking, lengths, gains, strict=True)
-            if n
-        ]
+        while most > 0:
+            lengths = draft_lengths(chances, n_rows, cost, most, lambda depth: depth * step, MODEL_WORTH)
+            duration = cost(n_rows + sum(lengths)) + max(lengths) * step
+            stake = (duration - 1) * plain / STAKE
+            if self._credit.allows(stake):
+                gains = [sum(chance[:n]) for chance, n in zip(chances, lengths, strict=True)]
+                return [
+                    _Plan(each, each.request.all_tokens, n, plain * (1 - duration / (1 + gain)), stake)
+                    for each, n, gain in zip(asking, lengths, gains, strict=True)
+                    if n
+                ]
+            most = sum(lengths) // 2
+        return []
 
     # --- what the draft model does
 
-    def _ask(self, planned: Sequence[_Plan], plain: float) -> None:
-        """Let the draft model catch up with these requests, and draft for those of which it knows all tokens."""
+    def _ask(self, planned: Sequence[_Plan], plain: float) -> bool:
+        """Let the draft model catch up with these requests, and draft for those of which it knows all tokens.
+
+        Returns:
+            Whether it was asked about any.
+        """
         context = self._target.context
         if not planned or context is None:
-            return
+            return False
         missing = [self._context.n_missing(plan.asking.owner, plan.tokens) for plan in planned]
-        chosen = [
-            (plan, n)
-            for plan, n in zip(planned, missing, strict=True)
-            if n <= MOST_MISSING or self._pays(plan, n, plain)
-        ]
+        chosen = [(plan, n) for plan, n in zip(planned, missing, strict=True) if self._pays(plan, n, plain)]
         if not chosen:
-            return
-        started = perf_counter()
+            return False
         context.pause_threads()
         try:
             self._context.ensure({p.asking.owner: len(p.tokens) + p.n for p, _ in chosen}, self._target.n_ctx)
@@ -269,17 +286,17 @@ class ModelDrafts:
             self._failures = 0
         finally:
             self._context.pause_threads()
-            self._spent += perf_counter() - started
+        return True
 
     def _pays(self, plan: _Plan, n_missing: int, plain: float) -> bool:
         """Return whether a request is expected to save more time than it takes to evaluate what is missing of it.
 
         How much it will still generate is not known: about as much as it has generated so far.
         """
-        seconds = n_missing * self._times.prompt_token(plain)
+        seconds = (n_missing - 1) * self._times.prompt_token(plain)
         request = plan.asking.request
         n_more = min(request.n_left, max(len(request.tokens), LEAST_REMAINING))
-        return seconds <= n_more * plan.saved and self._credit.allows(seconds)
+        return seconds <= n_more * plan.saved and self._credit.allows(seconds + plan.stake)
 
     def _catch_up(self, chosen: Sequence[tuple[_Plan, int]]) -> list[_Plan]:
         """Evaluate a chunk of what is missing; return the requests of which too little is missing to do so."""
@@ -300,6 +317,7 @@ class ModelDrafts:
         least = self._times.step(plain) / plain / len(ready)  # a chance for which a further token takes too long
         wanted = [self._wanted(plan, least) for plan in ready]
         n_before, started = self._stats.draft_steps, perf_counter()
+        self._has_drafted = True
         self._context.draft(wanted)
         n_steps = self._stats.draft_steps - n_before
         self._times.note_step((perf_counter() - started) / n_steps)

@@ -110,15 +110,44 @@ FORGETTING = 1 / 256
 More: a request of which the draft model was wrong is tried again sooner. Not measured.
 """
 
-ALLOWANCE = 0.02
-"""Part of the time of all steps that drafts of a model may lose. Benchmark: draft_model."""
+ALLOWANCE = 0.025
+"""Part of the time of their steps that requests with a draft model may lose by it. Benchmark: draft_model.
 
-LOAN, MOST_CREDIT = 16, 256
-"""Steps without drafts whose time a draft model may lose at first, and most that it may lose of what it has saved.
-
-More: longer prompts are evaluated by the draft model. Less: less is lost by a model that is usually wrong. Benchmark:
-draft_model.
+What is not measured, such as caches that the other model has filled, comes on top of it.
 """
+
+LEAST_ALLOWANCE = ALLOWANCE / 8
+"""The same after three drafts in a row that lost time: it is halved after each, and from the second one on the credit.
+
+So a model that is wrong is tried less and less. Benchmark: draft_model.
+"""
+
+LOAN = 3
+"""Steps without drafts whose time a draft model may lose at first, once for an engine.
+
+More: the draft model evaluates longer prompts of the first answers. Less: it costs less where it is wrong. Without any,
+it would never catch up with a first answer: a token of it costs more than the allowance. Benchmark: draft_model.
+"""
+
+STAKE = 1 / 2
+"""Part of the credit that a draft may lose at most: the first ones have a single token, and more where they are right.
+
+More: a model that is right drafts long sequences sooner. Less: less is lost in each try of one that is not.
+Benchmark: draft_model.
+"""
+
+MOST_CREDIT = 256
+"""Steps without drafts that a draft model may lose of what it has saved.
+
+More: longer prompts are evaluated by the draft model. Less: less is lost by one that is wrong after it was right.
+Benchmark: draft_model.
+"""
+
+MOST_LOSS = 32
+"""Steps that a single one may count as lost: what takes longer is a pause of the machine. Not measured."""
+
+PLANNING_PAUSE = 4
+"""Steps before it is planned again whom a draft model is asked about, where it did not pay: planning takes time."""
 
 MOST_MISSING = 16
 """Tokens that the draft model evaluates with the first one that it drafts; more are evaluated before. Not measured."""

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cyllama import LLM, ConfigError, ContextMemoryError, ForkedError, Response
 from cyllama.engine import Request, draft_context
 from cyllama.engine.draft_context import DraftContext
-from cyllama.engine.drafting import StepTimes
+from cyllama.engine.drafting import Credit, StepTimes
 from cyllama.engine.model_drafts import DraftTimes
 from cyllama.models import TINY_CHAT
 
@@ -42,6 +42,7 @@ def drafts_cost_nothing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepTimes, "costs", lambda self, width: lambda other: 1.0)
         patch.setattr(StepTimes, "seconds", lambda self, width: 10.0)
+        patch.setattr(Credit, "allows", lambda self, seconds: True)
         patch.setattr(DraftTimes, "step", lambda self, plain: 0.0)
         patch.setattr(DraftTimes, "prompt_token", lambda self, plain: 0.0)
         yield
