@@ -34,6 +34,7 @@ constexpr int kVectors = GEMM_RN;     // vectors of a row of values that are mul
 #else
 constexpr int kVector = 8;
 #endif
+constexpr int kAhead = 16;           // rows of keys or values that are fetched before they are read
 constexpr int kRows = 4;             // rows of scores that softmax reads together; divides kBlock
 constexpr int kPairs = 4;            // pairs whose results are computed together; divides kVector
 constexpr uint16_t kMasked = 0xFC00; // -inf
@@ -202,13 +203,44 @@ class Attention {
         found.masked = found.n > 0 && found.last_masked; // the other cells are of the last read
     }
 
-    // Writes rows of keys or values as float; a row begins `width` floats behind the one before.
-    static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, int64_t width, float * rows) {
-        const char * data = static_cast<const char *>(tensor->data) + head * tensor->nb[2];
-        for (int i = 0; i < n; ++i) {
-            const auto * row = reinterpret_cast<const ggml_fp16_t *>(data + cells[i] * tensor->nb[1]);
-            ggml_cpu_fp16_to_fp32(row, rows + i * width, tensor->ne[0]);
+    static const char * row(const ggml_tensor * tensor, int64_t head, int32_t cell) {
+        return static_cast<const char *>(tensor->data) + head * tensor->nb[2] + cell * tensor->nb[1];
+    }
+
+    // Begins to read a row into the processor's cache. Rows of other heads lie between those of two cells, so it does not
+    // do so by itself.
+    static void fetch(const ggml_tensor * tensor, int64_t head, int32_t cell) {
+#ifdef __GNUC__
+        const char * begin = row(tensor, head, cell);
+        for (size_t i = 0; i < tensor->ne[0] * sizeof(ggml_fp16_t); i += CACHE_LINE_SIZE) {
+            __builtin_prefetch(begin + i);
         }
+#endif
+    }
+
+    // Writes rows of keys or values as float; a row begins `width` floats behind the one before. Meanwhile fetches the
+    // next ones: those of these cells, and then kAhead of `after`.
+    static void load(const ggml_tensor * tensor, int64_t head, const int32_t * cells, int n, int64_t width, float * rows,
+                     const ggml_tensor * after, const int32_t * cells_after) {
+        for (int i = 0; i < n; ++i) {
+            const int next = i + kAhead;
+            next < n ? fetch(tensor, head, cells[next]) : fetch(after, head, cells_after[next - n]);
+            ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row(tensor, head, cells[i])), rows + i * width,
+                                  tensor->ne[0]);
+        }
+    }
+
+    // Loads the keys and values of a block, and fetches the first keys of what is probably the next one.
+    void load_block(const Tile & tile, const Gathered & found, int n, const Scratch & scratch) const {
+        const int64_t head = tile.head / group_;
+        int32_t first[kAhead], next[kAhead];
+        for (int i = 0; i < kAhead; ++i) {
+            const int64_t guess = std::min<int64_t>(found.cells[found.n - 1] + 1 + i, n_cells_ - 1);
+            first[i] = found.cells[std::min(i, n - 1)];
+            next[i] = n + i < found.n ? found.cells[n + i] : static_cast<int32_t>(guess);
+        }
+        load(k_, head, found.cells, n, dk_, scratch.keys, v_, first);
+        load(v_, head, found.cells, n, dv_, scratch.values, k_, next);
     }
 
     void load_queries(const Tile & tile, int64_t n_pairs, float * queries) const {
@@ -310,8 +342,7 @@ class Attention {
         load_queries(tile, n_pairs, scratch.queries);
         Gathered found;
         while (const int n = gather(tile, found)) {
-            load(k_, tile.head / group_, found.cells, n, dk_, scratch.keys);
-            load(v_, tile.head / group_, found.cells, n, dv_, scratch.values);
+            load_block(tile, found, n, scratch);
             std::memset(scratch.scores, 0, static_cast<size_t>(n * n_pairs) * sizeof(float));
             multiply(scratch.scores, scratch.keys, scratch.queries, n, dk, n_pairs);
             if (found.masked) {
