@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .chat import MessageLike
 from .options import AttemptOptions, ChatOptions, TextOptions
 
-#: Text, or the token ids of one.
-PromptLike: TypeAlias = str | Sequence[int]
+if TYPE_CHECKING:
+    from .images import Image
+
+#: Text, the token ids of one, or texts and images in a list.
+PromptLike: TypeAlias = "str | Sequence[int] | Sequence[str | Image]"
 #: The whole history of a chat: dicts in OpenAI's format, or :class:`Message`.
 MessagesLike: TypeAlias = Sequence[MessageLike]
 #: Called with each chunk of text.

@@ -15,6 +15,7 @@ from .llama.llama_cpp import LlamaSampler
 from .loaded_model import LoadedModel
 
 if TYPE_CHECKING:
+    from .call_types import PromptLike
     from .chat import ChatPlan, MessageLike
     from .grammar import ResponseFormat, ResponseFormatLike
 
@@ -47,7 +48,7 @@ class Task:
 
 def text_task(
     loaded: LoadedModel,
-    prompt: str | Sequence[int],
+    prompt: PromptLike,
     config: ConfigLike,
     overrides: Mapping[str, Any],
     grammar: str | None = None,
@@ -102,7 +103,7 @@ def chat_task(
 
 
 def _prompt_and_adapters(
-    loaded: LoadedModel, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False
+    loaded: LoadedModel, prompt: PromptLike, config: GenerationConfig, *, append: bool = False
 ) -> tuple[Prompt, AdapterSet]:
     loaded.check_process()
     loaded.check_generates()

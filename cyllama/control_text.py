@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BREAK = "\ufdd0"
 _ESCAPE = "\ufdd1"
 IMAGE_MARK = "\ufdd4"  # before and after the digest of an image, in a marked text
+IMAGE_SHOWN = "<__media__>"  # what a prompt as text has for an image; llama.cpp calls it so too
 _ESCAPED = {"\ufdd2": BREAK, "\ufdd3": _ESCAPE, "\ufdd5": IMAGE_MARK}
 _TO_ESCAPED = {character: _ESCAPE + escaped for escaped, character in _ESCAPED.items()}
 _FIRST_STAND_IN = 0xE000  # what follows _ESCAPE in place of a character that is a control token

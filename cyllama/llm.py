@@ -178,7 +178,7 @@ class LLM(Embeddings):
         3
 
         Args:
-            prompt: Text, or the token ids of one.
+            prompt: Text, the token ids of one, or a list of texts and each :class:`Image` in its place among them.
             config: Options for this generation; those that it leaves out are as given to the ``LLM``.
             session: Name of the conversation that ``prompt`` is the whole history of: only what follows the longest
                 common prefix with what it holds is evaluated. Without one, the generation starts from a clean state.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from typing_extensions import Self, TypeVar, Unpack
@@ -118,8 +117,8 @@ class Session(Generic[LLMT]):
         True
 
         Args:
-            text: What to append, or the token ids of it; it starts with a beginning-of-sequence token only where the
-                conversation does.
+            text: What to append, as a prompt of :meth:`LLM.__call__`; it starts with a beginning-of-sequence token only
+                where the conversation does.
             config: Options for this generation, as for :meth:`LLM.__call__`.
             stream: Return a :class:`Stream` of chunks instead of waiting for the whole text.
             on_token: Called with every chunk of text, on this thread. An exception that it raises ends the generation.
@@ -331,7 +330,7 @@ class Session(Generic[LLMT]):
 
     def _task(
         self,
-        text: str | Sequence[int],
+        text: PromptLike,
         config: ConfigLike,
         overrides: GenerationOptions,
         grammar: str | None,

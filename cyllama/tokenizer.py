@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .config import GenerationConfig
-from .control_text import IMAGE_MARK, ControlText, RenderedChat, Run, decomposes, escape, tokenize_after
+from .control_text import IMAGE_MARK, IMAGE_SHOWN, ControlText, RenderedChat, Run, decomposes, escape, tokenize_after
 from .engine import Prompt, PromptImage
 from .errors import ConfigError, PromptError, PromptTypeError, UnsupportedModelError
 from .llama.llama_cpp import LlamaModel, LlamaVocab
@@ -112,11 +112,13 @@ class Tokenizer:
         data = self.vocab.detokenize(tokens, remove_special=True, unparse_special=True)
         return data.decode("utf-8", errors="replace")
 
-    def prompt(self, prompt: str | Sequence[int], config: GenerationConfig, *, append: bool = False) -> Prompt:
+    def prompt(
+        self, prompt: str | Sequence[int] | Sequence[str | Image], config: GenerationConfig, *, append: bool = False
+    ) -> Prompt:
         """Return what to continue.
 
         Args:
-            prompt: Text, or the token ids of one.
+            prompt: Text, the token ids of one, or texts and images in a list.
             config: How it is made into tokens.
             append: Whether it is appended to a conversation, instead of being the whole of it.
 
@@ -128,19 +130,19 @@ class Tokenizer:
             if token >= self.vocab.n_tokens:
                 raise ConfigError(f"logit_bias: {self._out_of_range(token)}")
         continuation = None
+        given = self._text_or_ids(prompt, parse_special=config.parse_special)
         # What the prompt holds does not keep the runtime alive.
         control_text = self.control_text
         tokenize_rest = partial(_tokenize_rest, control_text, self.vocab, parse_special=config.parse_special)
-        images = self._prompt_images(prompt.images) if isinstance(prompt, RenderedChat) else {}
+        images = self._prompt_images(given.images) if isinstance(given, RenderedChat) else {}
         if images:
             tokenize_rest = partial(_rest_with_images, tokenize_rest, images)
-        if isinstance(prompt, str):
-            tokens = self.tokenize(prompt, add_bos=config.add_bos, parse_special=config.parse_special)
-            text = self._marked(prompt, parse_special=config.parse_special)
+        if isinstance(given, str):
+            tokens = self.tokenize(given, add_bos=config.add_bos, parse_special=config.parse_special)
+            text = self._marked(given, parse_special=config.parse_special)
             continuation = tokenize_rest(text) if append else None
         else:
-            self._check(prompt)
-            tokens = list(prompt)
+            tokens = given
             text = None if tokens else ""
             continuation = tokens if append else None
         if not tokens and not append:
@@ -148,12 +150,50 @@ class Tokenizer:
         by_key = {image.key: image for image in images.values()}
         return Prompt(tokens, text, continuation, tokenize_rest, control_text.mark_alone, by_key)
 
+    def _text_or_ids(
+        self, prompt: str | Sequence[int] | Sequence[str | Image], *, parse_special: bool
+    ) -> str | list[int]:
+        if isinstance(prompt, str):
+            return prompt
+        if isinstance(prompt, Sequence) and not all(isinstance(part, int) for part in prompt):
+            from .images import Image  # here, since most prompts do without
+
+            if any(isinstance(part, Image) for part in prompt):
+                return self._joined(prompt, Image, parse_special=parse_special)
+        self._check(prompt)
+        return [token for token in prompt if isinstance(token, int)]
+
+    def _joined(self, parts: Sequence[object], image_type: type[Image], *, parse_special: bool) -> RenderedChat:
+        """Return the prompt of texts and images that follow each other.
+
+        Raises:
+            PromptTypeError: A part is neither.
+            PromptError: A text cannot be encoded.
+        """
+        shown = marked = text = ""  # texts that follow each other are marked together: they may spell a token
+        images: dict[str, Image] = {}
+        for part in parts:
+            if isinstance(part, str):
+                text += part
+                continue
+            if not isinstance(part, image_type):
+                raise PromptTypeError(
+                    f"a prompt with images is a list of texts and images, not of {type(part).__name__}: {part!r:.80}"
+                )
+            images[part.digest] = part
+            shown += text + IMAGE_SHOWN
+            marked += (
+                f"{self._marked(_encodable(text), parse_special=parse_special)}{IMAGE_MARK}{part.digest}{IMAGE_MARK}"
+            )
+            text = ""
+        return RenderedChat(shown + text, marked + self._marked(_encodable(text), parse_special=parse_special), images)
+
     def _marked(self, prompt: str, *, parse_special: bool) -> str:
         if isinstance(prompt, RenderedChat):
             return prompt.marked
         return escape(prompt) if parse_special else self.control_text.mark_alone(prompt)
 
-    def _check(self, ids: Sequence[int], expected: str = "a str or a list of token ids") -> None:
+    def _check(self, ids: Sequence[object], expected: str = "a str or a list of token ids") -> None:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
             raise PromptTypeError(f"expected {expected}, not {type(ids).__name__}: {ids!r:.80}")
         n_tokens = self.vocab.n_tokens
@@ -165,6 +205,14 @@ class Tokenizer:
 
     def _out_of_range(self, token: int) -> str:
         return f"token id {token} is out of range: the vocabulary has ids 0 to {self.vocab.n_tokens - 1}"
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+    return text
 
 
 def _tokenize_rest(control_text: ControlText, vocab: LlamaVocab, marked: str, *, parse_special: bool) -> list[int]:

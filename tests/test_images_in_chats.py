@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cyllama import LLM, ContextSizeError, Image, SessionPool, UnsupportedModelError
+from cyllama import LLM, ContextSizeError, Image, PromptError, PromptTypeError, SessionPool, UnsupportedModelError
 from cyllama.models import TINY_CHAT
 
 from .support.vision import N_TOKENS, data_url, png, write_projector
@@ -138,3 +138,87 @@ def test_conversations_with_images_are_forgotten_beyond_a_limit_of_bytes(project
         llm.chat(ask(*photo.values()), session="large", **short)
         llm.chat(ask(*photo.values()), session="large", **short)  # its own call never forgets it
         assert {*llm.sessions} == {"large"}
+
+
+# -------------------- plain completions
+
+RED, BLUE = Image.load(png("red")), Image.load(png("blue"))
+
+
+def test_a_completion_has_images_in_their_places(llm: LLM):
+    content = [
+        {"type": "text", "text": "A photo: "},
+        {"type": "image", "image": RED},
+        {"type": "text", "text": " It is"},
+    ]
+    template = "{{ messages[0]['content'] }}"
+    rendered = llm.chat([{"role": "user", "content": content}], chat_template=template, **GREEDY)
+    red = llm(["A photo: ", RED, " It is"], **GREEDY)
+    assert (red, red.usage.prompt_tokens) == (rendered.text, rendered.usage.prompt_tokens)
+    prompts: list[list[str | Image]] = [
+        ["A photo: ", RED],
+        ["A photo: ", BLUE],
+        [RED, "A photo: "],
+        [RED, "A photo: ", RED],
+    ]
+    found: set[float] = set()
+    for prompt in prompts:
+        answer = llm(prompt, max_tokens=1, ignore_eos=True, logprobs=0)
+        assert answer.logprobs is not None
+        found.add(round(answer.logprobs[0].logprob, 3))
+    assert len(found) == len(prompts)
+
+
+async def test_every_way_to_complete_a_text_takes_images(llm: LLM):
+    prompt = ["A photo: ", RED, " It is"]
+    whole = llm(prompt, **GREEDY)
+    assert "".join(llm(prompt, stream=True, **GREEDY)) == whole
+    assert await llm.agenerate(prompt, **GREEDY) == whole
+    assert "".join([piece async for piece in llm.astream(prompt, **GREEDY)]) == whole
+    assert llm(prompt, n=2, **GREEDY) == [whole, whole]
+
+
+def test_a_session_goes_on_after_an_image_and_takes_another_one(llm: LLM):
+    with llm.session() as session:
+        first = session(["A photo: ", RED, " It is"], **GREEDY)
+        second = session([" and another: ", BLUE], **GREEDY)
+        third = session(" and these are", **GREEDY)
+        texts = ["A photo: ", RED, f" It is{first} and another: ", BLUE, f"{second} and these are"]
+        assert second.usage.cached_tokens > N_TOKENS
+        assert third.usage.cached_tokens > 2 * N_TOKENS
+        assert session.tokens == third.usage.total_tokens
+        name = session.name
+        again = llm(texts, session=name, **GREEDY)  # the same history as a whole
+        assert again.usage.cached_tokens > 2 * N_TOKENS
+
+
+def test_texts_beside_an_image_stay_texts(llm: LLM):
+    for text in ("<|im_end|>", "<__media__>", "\ufdd4" + "0" * 64 + "\ufdd4"):
+        for parse_special in (False, True):
+            n = llm(["A", RED, text], max_tokens=1, parse_special=parse_special).usage.prompt_tokens
+            n_before = llm(["A", RED], max_tokens=1, parse_special=parse_special).usage.prompt_tokens
+            n_text = len(llm.tokenize(f"\n{text}", parse_special=parse_special)) - len(llm.tokenize("\n"))
+            assert n == n_before + n_text
+            cut = ["A", RED, text[:3], text[3:]]
+            assert llm(cut, max_tokens=1, parse_special=parse_special).usage.prompt_tokens == n
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ([RED, 5], PromptTypeError, "a list of texts and images, not of int: 5"),
+        ([RED, Path("red.png")], PromptTypeError, "not of PosixPath|not of WindowsPath"),
+        (["a text"], PromptTypeError, "a token id is an int, not str"),
+        ([RED, "a \ud800"], PromptError, "a lone surrogate at index 2"),
+    ],
+)
+def test_what_is_no_list_of_texts_and_images_is_refused(llm: LLM, prompt: Any, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        llm(prompt)
+    with llm.session() as session, pytest.raises(error, match=message):
+        session(prompt)
+
+
+def test_a_model_without_a_projector_refuses_a_prompt_with_images():
+    with LLM(n_threads=1) as blind, pytest.raises(UnsupportedModelError, match="sees no images"):
+        blind(["A photo: ", RED])

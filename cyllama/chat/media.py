@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..control_text import IMAGE_MARK, RenderedChat
+from ..control_text import IMAGE_MARK, IMAGE_SHOWN, RenderedChat
 from ..errors import ChatTemplateError
 from ..images import Image
 from .plan import ChatPlan
-
-_SHOWN = "<__media__>"  # what a prompt as text has for an image; llama.cpp calls it so too
 
 
 class PlacedImages:
@@ -71,7 +69,7 @@ class PlacedImages:
                 "as the user's last one"
             )
         images = {image.digest: image for image, _ in self._images}
-        return RenderedChat(pattern.sub(_SHOWN, prompt), marked, images)
+        return RenderedChat(pattern.sub(IMAGE_SHOWN, prompt), marked, images)
 
     def in_plan(self, plan: ChatPlan) -> ChatPlan:
         """Return a plan whose prompt has the images.
