@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from cyllama.engine import Engine, Request
 from cyllama.engine.batch import Row
 from cyllama.models import TINY_CHAT
 
-from .support.harness import Step, is_read
+from .support.harness import Step, n_unread
 from .support.processors import computes
 
 # How long an example takes depends on what else the machine does. Every run has the same examples, so that what passed
@@ -89,21 +90,27 @@ def long_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def lockstep(integrity: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def lockstep(integrity: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Generate the next token only after the last one was read, or when something is asked of the engine.
 
-    So what a test does after some tokens comes before the end of the answer, however slow the test's thread is.
+    So what a test does after some tokens comes before the end of the answer, however slow the test's thread is. A test
+    that reads several streams in turn gives, as a parameter, how many chunks of each may be unread.
+
+    Returns:
+        An event that ends this, when it is set.
     """
-    step = Engine._step
+    step, most, ended = Engine._step, getattr(request, "param", 0), threading.Event()
 
     def step_after_reading(self: Engine) -> None:
         deadline = time.monotonic() + 120
-        while self._inbox.empty() and not all(is_read(request.answer.outlet) for request in self._scheduler.running):
+        while self._inbox.empty() and any(n_unread(each.answer.outlet) > most for each in self._scheduler.running):
             assert time.monotonic() < deadline, "a stream is not read"
-            time.sleep(0.0005)
+            if ended.wait(0.0005):
+                break
         step(self)
 
     monkeypatch.setattr(Engine, "_step", step_after_reading)
+    return ended
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_ids_that_were_given_are_not_mistaken_for_their_text(llm: LLM):
     assert tokens_of(llm.session("ada")) == llm.tokenize(whole)
 
 
-def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM):
+def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM, lockstep: None):
     ada = llm.session("ada")
     with ada(STORY, stream=True) as stream:
         for _ in range(5):

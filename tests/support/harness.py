@@ -54,11 +54,11 @@ ANIMALS = [
 ENDLESS = {"max_tokens": None, "ignore_eos": True}
 
 
-def is_read(outlet: Any) -> bool:
-    """Return whether all chunks were read that a generation has put into its outlet."""
+def n_unread(outlet: Any) -> int:
+    """Return how many chunks, of those that a generation has put into its outlet, are not read yet."""
     if isinstance(outlet, LoopOutlet):
-        return not outlet._mailbox._items and outlet.queue.empty()
-    return outlet.empty()
+        return len(outlet._mailbox._items) + outlet.queue.qsize()
+    return outlet.qsize()
 
 
 def in_threads(functions: Iterable[Callable[[], T]]) -> list[T]:

@@ -33,8 +33,9 @@ from ...support.harness import (
 )
 
 
+@pytest.mark.parametrize("lockstep", [8], indirect=True)
 def test_cancelling_one_frees_its_cells_before_the_next_step_and_disturbs_no_other(
-    eight: LLM, steps: list[Step], reference: Reference
+    eight: LLM, lockstep: threading.Event, steps: list[Step], reference: Reference
 ):
     streams = [eight(story(animal), stream=True, max_tokens=150, ignore_eos=True) for animal in ANIMALS[:6]]
     for stream in streams:
@@ -46,6 +47,7 @@ def test_cancelling_one_frees_its_cells_before_the_next_step_and_disturbs_no_oth
         n_steps = len(steps)
         for stream in streams[2:4]:
             stream.cancel()
+    lockstep.set()
     for i in (0, 1, 4, 5):
         check(reference, streams[i])
     after = steps[n_steps]
