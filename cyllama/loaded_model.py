@@ -80,7 +80,7 @@ class LoadedModel:
             given = given.merge(speculation="draft")
         self.identity = model_identity(self.path)
         self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
-        self.vision = load_vision(self.model, config, self.path)
+        self.vision = load_vision(self.model, config, path)
         self.tokenizer = Tokenizer(self.model, self.vision)
         self.lock = threading.RLock()
         self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal

@@ -85,7 +85,7 @@ def load_vision(model: LlamaModel, config: ModelConfig, model_path: Path) -> Vis
         return None
     path = os.fspath(resolve_projector(config.projector, model_path))
     n_threads = config.n_threads_batch or config.n_threads or physical_cores()
-    on_gpu = config.n_gpu_layers == "auto" or config.n_gpu_layers > 0
+    on_gpu = config.n_gpu_layers != 0
     try:
         projector = LlamaProjector(model, path, n_threads=n_threads, use_gpu=on_gpu)
     except FileNotFoundError:

@@ -67,7 +67,7 @@ def bench(
 ) -> None:
     """Measure how many tokens per second a model reads and writes, as llama-bench does."""
     if not any((*n_prompt, *n_gen)):
-        raise ConfigError("there is nothing to measure: -p and -n are both 0")
+        raise ConfigError("there is nothing to measure: -p and -n are both 0; give one of them")
     given: dict[str, Any] = dict(flags)
     with load(model, verbose=verbose, n_parallel=max(n_parallel), **given) as llm:
         measured = _measure_all(_Caller(llm), n_prompt, n_gen, n_parallel, repetitions)

@@ -127,7 +127,7 @@ class Conversation:
             OSError: The file cannot be written.
         """
         if self.turns == 0:
-            raise SessionError("there is nothing to save yet")
+            raise SessionError("nothing to save: there is no answer yet")
         messages = json.dumps([message.to_dict() for message in self.messages], ensure_ascii=False, indent=1)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".cyllama-") as folder:
             state, archive = Path(folder, STATE), Path(folder, "archive")

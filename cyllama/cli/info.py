@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -13,9 +13,10 @@ from rich.table import Table
 from .. import __version__
 from ..config import GenerationConfig, ModelConfig, as_config
 from ..draft_model import draft_config
+from ..engine.context_params import CPU
 from ..engine.hardware import available_memory, total_memory
 from ..engine.memory_needs import Needs, free_memory, gpus, largest_n_ctx, measure, token_bytes
-from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
+from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError, ProjectorLoadError
 from ..llama import llama_cpp
 from ..llama.llama_cpp import LlamaModel
 from ..loading import simulate_model
@@ -23,7 +24,8 @@ from ..models import expand_user, path_exists, resolve_model_path
 from ..models.cache import find_cached
 from ..models.hub import require_library
 from ..models.names import parse_name
-from ..models.place import Place
+from ..models.place import Place, PlacedPath
+from ..models.projectors import resolve_projector
 from .options import GpuLayersOption, ModelOption, config_flag
 from .terminal import out
 
@@ -45,6 +47,7 @@ def info(
     type_k: Annotated[str | None, config_flag("type_k")] = None,
     type_v: Annotated[str | None, config_flag("type_v")] = None,
     draft_model: Annotated[str | None, config_flag("draft_model", "-md", "--draft-model")] = None,
+    projector: Annotated[str | None, config_flag("projector", metavar="FILE|auto")] = None,
 ) -> None:
     """Show this build and its devices, what a model is, and what of it fits into the memory. It is not loaded."""
     if name is not None and model is not None:
@@ -57,7 +60,8 @@ def info(
     with simulate_model(str(path), config, given) as simulated:
         _print(_of_model(path, simulated))
         draft = None if draft_model is None else _measure_draft(_find(draft_model), config, _shown(simulated, given))
-        _print(_of_memory(simulated, config, given, draft))
+        others = _Others(draft, 0 if projector is None else _projector_bytes(projector, path))
+        _print(_of_memory(simulated, config, given, others))
         _print((key, _shorten(value)) for key, value in sorted(simulated.metadata.items()))
 
 
@@ -72,6 +76,45 @@ def _find(text: str | None) -> Path:
     if found is None:
         raise ModelNotFoundError(f"{text!r} is not in the cache at {str(cache)!r}: `cyllama pull {text}` downloads it")
     return found.paths[0]
+
+
+def _projector_bytes(projector: str, model: Path) -> int:
+    """Return the size of a model's projector. Nothing is downloaded."""
+    path = resolve_projector(projector, PlacedPath.of(model, Place(local_files_only=True)))
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ProjectorLoadError(f"cannot read the projector at {str(path)!r}: {error.strerror}") from error
+
+
+class _Others(NamedTuple):
+    """What takes memory beside a model: what a draft model needs, and the bytes of a projector, 0 for none."""
+
+    draft: Needs | None
+    projector: int
+
+    def rows(self, config: ModelConfig) -> Iterator[tuple[str, str]]:
+        if self.draft is not None:
+            parts = (_by_device(self.draft, what) for what in ("weights", "kv_cache", "compute"))
+            yield "draft model", "weights of {}, {} for the KV cache, {} to compute".format(*parts)
+        if self.projector:
+            yield "projector", f"{_mib(self.projector)} on {_of_projector(config)}, and more while it reads an image"
+
+    def left_of(self, free: dict[str, int], config: ModelConfig) -> dict[str, int]:
+        """Return what is left of the memory that is free."""
+        taken = {use.device: use.weights + use.kv_cache + use.compute for use in self.draft.uses} if self.draft else {}
+        device = _of_projector(config)
+        taken[device] = taken.get(device, 0) + self.projector
+        return {device: max(0, n_bytes - taken.get(device, 0)) for device, n_bytes in free.items()}
+
+    def __str__(self) -> str:
+        names = [name for name, there in (("draft model", self.draft), ("projector", self.projector)) if there]
+        return f" beside the {' and the '.join(names)}" if names else ""
+
+
+def _of_projector(config: ModelConfig) -> str:
+    """Return the device that a projector is loaded on: the first GPU, unless the model is to use none."""
+    return next((gpu.name for gpu in gpus() if config.n_gpu_layers != 0), CPU)
 
 
 def _of_build() -> Iterator[tuple[str, str]]:
@@ -116,9 +159,7 @@ def _measure_draft(path: Path, config: ModelConfig, n_ctx: int) -> Needs:
         return measure(simulated, own, n_ctx)
 
 
-def _of_memory(
-    model: LlamaModel, config: ModelConfig, n_ctx: int | None, draft: Needs | None = None
-) -> Iterator[tuple[str, str]]:
+def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None, others: _Others) -> Iterator[tuple[str, str]]:
     shown = _shown(model, n_ctx)
     least = measure(model, config, min(shown, _DEFAULT_N_CTX))
     yield "weights", _by_device(least, "weights")
@@ -126,12 +167,8 @@ def _of_memory(
     for gpu in gpus():
         yield "offloaded", f"{names.count(gpu.name)} of {len(names)} layers to {gpu.name}, the output counted as one"
     yield "KV cache", f"{_mib(1000 * token_bytes(model, config))} per 1,000 tokens ({config.type_k}, {config.type_v})"
-    free = free_memory()
-    if draft is not None:
-        parts = (_by_device(draft, "weights"), _by_device(draft, "kv_cache"), _by_device(draft, "compute"))
-        yield "draft model", "weights of {}, {} for the KV cache, {} to compute".format(*parts)
-        taken = {use.device: use.weights + use.kv_cache + use.compute for use in draft.uses}
-        free = {device: max(0, n_bytes - taken.get(device, 0)) for device, n_bytes in free.items()}
+    yield from others.rows(config)
+    free = others.left_of(free_memory(), config)
     try:
         needs = measure(model, config, shown)
         kv_cache, compute = _by_device(needs, "kv_cache"), _by_device(needs, "compute")
@@ -142,8 +179,7 @@ def _of_memory(
         fits = f"no: {error}"
     if free:
         margin = ", less 1 GiB of each GPU" if len(free) > 1 else ""
-        beside = " beside the draft model" if draft is not None else ""
-        yield "free", ", ".join(f"{_mib(n)} on {device}" for device, n in free.items()) + margin + beside
+        yield "free", ", ".join(f"{_mib(n)} on {device}" for device, n in free.items()) + margin + str(others)
         yield "fits", fits
         yield "largest n_ctx", _largest(model, config, free)
 

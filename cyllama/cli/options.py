@@ -112,7 +112,7 @@ def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not JSON: {error}") from error
+        raise typer.BadParameter(f"not JSON, {text:.80}: {error}") from error
 
 
 def parse_adapter(text: str) -> tuple[str, float]:

@@ -81,7 +81,8 @@ def decode(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise PromptError(f"standard input is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
+        found = f"byte {error.start} is 0x{data[error.start]:02x}"
+        raise PromptError(f"standard input is not UTF-8: {found}; convert it with iconv") from None
 
 
 class _Sink(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ConfigTypeError, CyllamaError, ModelNotFoundError
 from .paths import expand_user, path_exists
+from .place import Place, PlacedPath
 
 __all__ = [
     "TINY_CHAT",
@@ -31,7 +32,7 @@ def hub_file(
     local_files_only: bool,
 ) -> os.PathLike[str]:
     """Return the path of a file on the hub; the arguments are those of :class:`HubFile` and :class:`Place`."""
-    from .hub import HubFile, Place  # here, since the path of a file on the disk does without
+    from .hub import HubFile  # here, since the path of a file on the disk does without
 
     return HubFile(repo_id, filename, Place(revision, token, cache_dir, local_files_only))
 
@@ -63,6 +64,9 @@ def resolve_model_path(model_path: str | os.PathLike[str] | None) -> Path:
     if not path:
         raise ModelNotFoundError(f"there is no model file at {model_path!r}")
     expanded = Path(expand_user(path))
+    place = getattr(model_path, "place", None)  # of a HubFile
+    if place is not None:
+        return PlacedPath.of(expanded, place)
     if not isinstance(model_path, str) or path_exists(expanded):
         return expanded
     from .hub import find_model  # here, since a path does without

@@ -59,10 +59,10 @@ class HubFile(os.PathLike[str]):
     """
 
     def __init__(self, repo_id: str, filename: str | None, place: Place) -> None:
-        self._arguments = repo_id, filename, place
+        self._repo_id, self._filename, self.place = repo_id, filename, place
 
     def __fspath__(self) -> str:
-        return os.fspath(find_file(*self._arguments))
+        return os.fspath(find_file(self._repo_id, self._filename, self.place))
 
 
 def find_file(repo_id: str, filename: str | None, place: Place) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError, ConfigTypeError
 from .paths import expand_user
@@ -52,3 +52,19 @@ class Place(NamedTuple):
         from huggingface_hub import constants
 
         return self.local_files_only or constants.HF_HUB_OFFLINE
+
+
+_Path = Path if TYPE_CHECKING else type(Path())  # before Python 3.12, only the class for this system has subclasses
+
+
+class PlacedPath(_Path):
+    """The path of a model's file, with the place where it was looked for: its projector is looked for there too."""
+
+    place = Place()
+
+    @classmethod
+    def of(cls, path: Path, place: Place) -> PlacedPath:
+        """Return a path with its place."""
+        placed = cls(path)
+        placed.place = place
+        return placed

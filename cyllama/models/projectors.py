@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..errors import ModelNotFoundError
 from .names import parse_name, quantization_of
 from .paths import expand_user, path_exists
+from .place import Place, PlacedPath
 
 AUTO = "auto"
 _MARK = "mmproj"  # what llama.cpp knows the names of projectors by
@@ -31,7 +32,8 @@ def resolve_projector(projector: str | os.PathLike[str], model: Path) -> Path:
     Args:
         projector: Its path; a name on the hub, ``hf:owner/repo/mmproj-F16.gguf``; or "auto" for the one beside the
             model: in its folder, or in its repository on the hub, from which it is downloaded if it is not cached.
-        model: The file of the model; of a split one, the first file.
+        model: The file of the model; of a split one, the first file. A :class:`PlacedPath` says with
+            what token, and whether it may be downloaded.
 
     Raises:
         ModelNotFoundError: There is no such file.
@@ -44,22 +46,26 @@ def resolve_projector(projector: str | os.PathLike[str], model: Path) -> Path:
     name = None if path_exists(path) else parse_name(text)
     if name is None or name.file is None:
         return path
-    from .hub import Place, find, require_library  # here, since a path does without
+    from .hub import find, require_library  # here, since a path does without
 
     require_library()
-    return find(name, Place())
+    return find(name, _place_of(model)._replace(revision=None))
 
 
 def _found_with(model: Path) -> Path:
     cached = _in_cache(model)
     if cached is not None:
-        return _of_repository(cached)
+        return _of_repository(cached, _place_of(model))
     name = choose_projector((each.name for each in model.parent.glob("*.gguf")), model.name)
     if name is None:
         raise ModelNotFoundError(
             f"projector='auto': there is no file *{_MARK}*.gguf beside {str(model)!r}: give the path of the projector"
         )
     return model.with_name(name)
+
+
+def _place_of(model: Path) -> Place:
+    return model.place if isinstance(model, PlacedPath) else Place()
 
 
 def _in_cache(model: Path) -> _Cached | None:
@@ -72,20 +78,20 @@ def _in_cache(model: Path) -> _Cached | None:
     return None
 
 
-def _of_repository(model: _Cached) -> Path:
+def _of_repository(model: _Cached, found_in: Place) -> Path:
     from .cache import repository_folder
-    from .hub import Place, require_library
+    from .hub import require_library
 
     snapshot = repository_folder(model.cache, model.repo) / "snapshots" / model.commit
     there = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf")]
     if (name := choose_projector(there, model.file)) is not None:
         return snapshot / name
     require_library()
-    place = Place(model.commit, cache_dir=model.cache)
+    place = found_in._replace(revision=model.commit, cache_dir=model.cache)
     if place.offline:
         raise ModelNotFoundError(
-            f"the projector of {model.repo!r} is not in the cache at {str(model.cache)!r}, and HF_HUB_OFFLINE forbids "
-            "to download it"
+            f"the projector of {model.repo!r} is not in the cache at {str(model.cache)!r}, and "
+            "local_files_only or HF_HUB_OFFLINE forbids to download it"
         )
     from .download import UnreachableError, download, list_files
 

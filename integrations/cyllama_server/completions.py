@@ -56,16 +56,18 @@ class CompletionRequest(Sampling, NamesConversation):
         given = self.prompt
         single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
         found: list[Any] = [given] if single else list(given)
-        if not found or len(found) * (self.n or 1) > MOST_CHOICES:
-            raise ApiError(400, f"prompt: expected 1 to {MOST_CHOICES} answers in all", param="prompt")
+        n_answers = len(found) * (self.n or 1)
+        if not 1 <= n_answers <= MOST_CHOICES:
+            message = f"prompt: expected 1 to {MOST_CHOICES} answers in all, of each prompt n, not {n_answers}"
+            raise ApiError(400, message, param="prompt")
         return found
 
     def check(self) -> None:
         """Refuse what would change the answer, and is not possible."""
         if self.suffix:
-            raise ApiError(400, "suffix: text in the middle cannot be generated", param="suffix")
+            raise ApiError(400, "suffix: text before a suffix cannot be generated: leave it out", param="suffix")
         if self.best_of not in (None, 1, self.n):
-            raise ApiError(400, "best_of: expected the value of n", param="best_of")
+            raise ApiError(400, f"best_of: expected the value of n, {self.n or 1}, not {self.best_of}", param="best_of")
 
 
 @router.post("/v1/completions", response_model=None)

@@ -116,7 +116,8 @@ def _texts(model: LoadedModel, given: str | list[str] | list[int] | list[list[in
 def _document(document: str | dict[str, Any], index: int) -> str:
     text = document if isinstance(document, str) else document.get("text")
     if not isinstance(text, str):
-        raise ApiError(400, f"documents.{index}: expected a text, or an object with one as 'text'", param="documents")
+        message = f"documents.{index}: expected a text, or an object with one as 'text', not {document!r:.80}"
+        raise ApiError(400, message, param="documents")
     return text
 
 
@@ -126,7 +127,9 @@ def _shorten(vector: Sequence[float], dimensions: int | None) -> Sequence[float]
         return vector
     if dimensions > len(vector):
         raise ApiError(
-            400, f"dimensions: the model has {len(vector)}, which is less than {dimensions}", param="dimensions"
+            400,
+            f"dimensions: expected at most {len(vector)}, which the model has, not {dimensions}",
+            param="dimensions",
         )
     part = vector[:dimensions]
     length = math.sqrt(sum(value * value for value in part)) or 1.0

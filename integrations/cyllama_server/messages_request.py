@@ -239,4 +239,4 @@ def _text(content: Any, where: str) -> str:
 
 
 def _unreadable(kind: Any, where: str) -> ApiError:
-    return ApiError(400, f"{where}: a block of type {kind!r:.40} cannot be read here")
+    return ApiError(400, f"{where}: a block of type {kind!r:.40} cannot be read here: send its content as a text")

@@ -69,7 +69,8 @@ class Guard:
             return
         raise ApiError(
             403,
-            f"the header Host names {host!r:.80}, which this server does not know: see allowed_host",
+            f"the header Host names {host!r:.80}, which this server does not know: start it with "
+            "--allowed-host and that name",
             code="bad_host",
         )
 
@@ -79,7 +80,11 @@ class Guard:
             return
         if urlsplit(origin).netloc == headers.get("host"):
             return
-        raise ApiError(403, f"pages of {origin!r:.80} may not use this server: see cors_origin", code="bad_origin")
+        raise ApiError(
+            403,
+            f"pages of {origin!r:.80} may not use this server: start it with --cors-origin and that address",
+            code="bad_origin",
+        )
 
 
 class _LimitedBody:

@@ -200,7 +200,9 @@ class Models:
             return
         if n_weights > self._budget:
             raise ApiError(
-                503, f"the model {model.name!r} has {n_weights} bytes, but memory_budget_mb is {self._budget >> 20}"
+                503,
+                f"the model {model.name!r} has {n_weights / 2**20:,.1f} MiB, and the server may use "
+                f"{self._budget >> 20}: start it with a larger --memory-budget-mb",
             )
         needed = min(n_weights + model.n_more, self._budget)
         while self._used() + needed > self._budget:

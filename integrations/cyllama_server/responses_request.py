@@ -12,6 +12,7 @@ from cyllama.chat import ReasoningEffort
 from .conversations import NamesConversation, stable_messages
 from .errors import ApiError
 
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning")
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
@@ -60,7 +61,9 @@ class ResponsesRequest(NamesConversation):
             ApiError: An item cannot be read.
         """
         if self.background:
-            raise ApiError(400, "background: a response is made while its client waits", param="background")
+            raise ApiError(
+                400, "background: a response is made while its client waits: leave it out", param="background"
+            )
         if isinstance(self.input, str):
             return [{"role": "user", "content": self.input}]
         found: list[dict[str, Any]] = []
@@ -112,7 +115,8 @@ class ResponsesRequest(NamesConversation):
 def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
     kind = tool.get("type", "function")
     if kind != "function":
-        raise ApiError(400, f"tools.{index}: a tool of type {kind!r:.40} would run at OpenAI", param="tools")
+        message = f"tools.{index}: a tool of type {kind!r:.40} would run at OpenAI: here, the type is 'function'"
+        raise ApiError(400, message, param="tools")
     names = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {name: tool[name] for name in names if name in tool}}
 
@@ -133,7 +137,8 @@ def _add(found: list[dict[str, Any]], item: dict[str, JsonValue], where: str) ->
         text = _text(item.get("content") or item.get("summary") or "", where)
         found.append({"role": "assistant", "content": "", "reasoning_content": text})
     else:
-        raise ApiError(400, f"{where}: an item of type {kind!r:.40} cannot be read here", param="input")
+        message = f"{where}: an item of type {kind!r:.40} cannot be read here, but {', '.join(_ITEMS)}"
+        raise ApiError(400, message, param="input")
 
 
 def _add_message(found: list[dict[str, Any]], item: dict[str, JsonValue], where: str) -> None:
@@ -183,6 +188,7 @@ def _text(content: Any, where: str) -> str:
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _TEXTS or not isinstance(part.get("text"), str):
-            raise ApiError(400, f"{where}: a part of type {kind!r:.40} cannot be read here", param="input")
+            message = f"{where}: a part of type {kind!r:.40} cannot be read here, but texts: {', '.join(_TEXTS)}"
+            raise ApiError(400, message, param="input")
         texts.append(part["text"])
     return "\n".join(texts)

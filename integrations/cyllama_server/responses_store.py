@@ -72,9 +72,10 @@ class StoredResponses:
             await self.written()
             found = await asyncio.to_thread(self._read, tenant, response_id)
         if found is None:
+            otherwise = "" if status == 404 else "; send the conversation as input"
             raise ApiError(
                 status,
-                f"there is no response {response_id!r:.80}: it is not stored, or was forgotten",
+                f"there is no response {response_id!r:.80}: it is not stored, or was forgotten{otherwise}",
                 code="response_not_found" if status == 404 else "previous_response_not_found",
                 param=None if status == 404 else "previous_response_id",
             )

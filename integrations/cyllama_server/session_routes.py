@@ -136,7 +136,7 @@ def _find(server: Server, tenant: Tenant, name: str) -> _Found:
     """Return the session of an id, or the latest one of a conversation."""
     found = next((each for each in _all(server, tenant) if name in (each.session.id, each.session.conversation)), None)
     if found is None:
-        raise ApiError(404, f"there is no session {name!r:.80}", code="session_not_found")
+        raise ApiError(404, f"there is no session {name!r:.80}: GET /v1/sessions lists them", code="session_not_found")
     return found
 
 
@@ -144,7 +144,9 @@ def _reserved(model: LoadedModel, tenant: Tenant, conversation: str) -> SessionL
     """Return a lease of a session for a conversation that does not exist yet."""
     known = model.sessions.of(tenant)
     if any(session.conversation == conversation for session in known):
-        raise ApiError(409, f"there is a conversation {conversation!r:.80} already", code="session_conflict")
+        raise ApiError(
+            409, f"there is a conversation {conversation!r:.80} already: take another name", code="session_conflict"
+        )
     return model.pool.lease([], conversation, tenant=tenant.id)
 
 
@@ -156,7 +158,7 @@ def _path(server: Server, tenant: Tenant, file: str) -> Path:
     """Return the path of a file of a tenant."""
     folder = server.settings.session_dir
     if folder is None:
-        raise ApiError(403, "sessions cannot be saved here: the server has no session_dir", code="no_session_dir")
+        raise ApiError(403, "sessions are not saved here: start the server with --session-dir", code="no_session_dir")
     if not _FILE.fullmatch(file):
         raise ApiError(
             400, f"the name of a file is 1 to 128 letters, digits, or any of . _ -, not {file!r:.80}", param="file"

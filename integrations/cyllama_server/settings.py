@@ -177,11 +177,13 @@ class ServerSettings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: give both")
         if len(self.models) != max(1, len(self.model)):
-            raise ValueError(f"two models have the same name: {', '.join(self.model)}")
+            raise ValueError(f"two models have the same name: {', '.join(self.model)}; name them, NAME=MODEL")
         for value in self.option:
             owner = value.partition("=")[0].rpartition(".")[0]
             if owner and owner not in self.models:
-                raise ValueError(f"the option {value!r:.80} is for a model that is not served")
+                raise ValueError(
+                    f"the option {value!r:.80} is for a model that is not served: there are {', '.join(self.models)}"
+                )
         return self
 
     @property

@@ -68,7 +68,11 @@ class Tenants:
     def check_admin(self, request: Request) -> None:
         """Raise `ApiError` for a request that may not read what concerns all tenants."""
         if (self._tenants or self._admin is not None) and not self._is_admin(request):
-            raise ApiError(401, "this needs the admin key of the server", code="invalid_api_key")
+            raise ApiError(
+                401,
+                "this needs the admin key of the server (--admin-key), as Authorization: Bearer KEY",
+                code="invalid_api_key",
+            )
 
     def _is_admin(self, request: Request) -> bool:
         presented = _presented(request)

@@ -43,4 +43,7 @@ def test_the_table_has_a_mean_and_a_deviation():
 
 def test_nothing_to_measure_is_an_error():
     result = call("bench", "-p", "0", "-n", "0")
-    assert (result.returncode, result.stderr) == (2, "cyllama: there is nothing to measure: -p and -n are both 0\n")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "cyllama: there is nothing to measure: -p and -n are both 0; give one of them\n",
+    )

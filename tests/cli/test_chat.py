@@ -192,7 +192,7 @@ def test_an_error_is_one_line_and_the_chat_goes_on(line: str, message: str):
 
 
 def test_there_is_nothing_to_save_before_the_first_message(tmp_path: Path):
-    assert chat(f"/save {tmp_path / 'x'}", status=2).stderr == "cyllama: there is nothing to save yet\n"
+    assert chat(f"/save {tmp_path / 'x'}", status=2).stderr == "cyllama: nothing to save: there is no answer yet\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -211,7 +211,7 @@ def test_a_line_that_is_no_text():
     command = f"printf 'caf\\351\\nHello!\\n' | {sys.executable} -m cyllama chat {' '.join(TOY)} --temperature 0"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stdout) == (2, f"{HELLO}\n")
-    assert result.stderr == "cyllama: standard input is not UTF-8: byte 3 is 0xe9\n"
+    assert result.stderr == "cyllama: standard input is not UTF-8: byte 3 is 0xe9; convert it with iconv\n"
 
 
 def test_a_model_that_cannot_chat_says_so_at_once(tmp_path: Path):

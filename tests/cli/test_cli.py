@@ -150,7 +150,10 @@ def test_version():
 def test_standard_input_that_is_no_text():
     command = f"printf 'caf\\351' | {sys.executable} -m cyllama"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
-    assert (result.returncode, result.stderr) == (2, "cyllama: standard input is not UTF-8: byte 3 is 0xe9\n")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "cyllama: standard input is not UTF-8: byte 3 is 0xe9; convert it with iconv\n",
+    )
 
 
 def test_a_terminal_without_unicode_shows_what_it_can():

@@ -13,6 +13,7 @@ from cyllama.loading import simulate_model
 
 from ..support.command import TOY, run
 from ..support.random_models import ARCHITECTURES, write_random_model
+from ..support.vision import write_projector
 
 
 def rows(*arguments: str) -> dict[str, str]:
@@ -99,3 +100,14 @@ def test_a_draft_model_takes_memory_beside_the_model(tiny_chat: Path):
     n_ctx = alone["n_ctx=1024"].split(", ")
     assert shown["draft model"] == f"weights of {alone['weights']}, {n_ctx[0]}, {n_ctx[1]}"
     assert shown["fits"] == alone["fits"]
+
+
+def test_a_projector_takes_memory_beside_the_model(tiny_chat: Path, tmp_path: Path):
+    path = write_projector(tmp_path / "mmproj.gguf")
+    shown = rows(str(tiny_chat), "--projector", str(path), "--draft-model", str(tiny_chat), "--n-gpu-layers", "0")
+    size = f"{path.stat().st_size / 2**20:,.1f} MiB"
+    assert shown["projector"] == f"{size} on CPU, and more while it reads an image"
+    assert shown["free"].endswith(" beside the draft model and the projector")
+    for name, message in ((tmp_path / "x.gguf", "cannot read the projector at"), ("auto", "there is no file *mmproj*")):
+        wrong = run("info", str(tiny_chat), "--projector", str(name))
+        assert (wrong.returncode, message in wrong.stderr) == (2, True), wrong.stderr

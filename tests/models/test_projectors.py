@@ -10,9 +10,11 @@ from huggingface_hub import constants
 
 from cyllama import LLM, ModelNotFoundError
 from cyllama.models import TINY_CHAT, resolve_model_path
+from cyllama.models.hub import find_file
+from cyllama.models.place import Place
 from cyllama.models.projectors import choose_projector, resolve_projector
 
-from ..support.hub_server import Hub
+from ..support.hub_server import TOKEN, Hub
 from ..support.vision import N_TOKENS, png, write_projector
 
 
@@ -91,3 +93,16 @@ def test_a_model_by_name_reads_images_with_the_projector_of_its_repository(hub: 
     with LLM("ada/tiny", projector="auto", n_threads=1) as llm:
         answer = llm.chat([{"role": "user", "content": question}], max_tokens=1)
     assert answer.usage.prompt_tokens > N_TOKENS
+
+
+def test_the_projector_of_a_private_model_is_downloaded_with_its_token(hub: Hub, cache: Path, tmp_path: Path):
+    repository = hub.repositories["ada/tiny"]
+    repository.private = True
+    repository.files["mmproj-tiny-Q8_0.gguf"] = write_projector(tmp_path / "x.gguf").read_bytes()
+    LLM.from_pretrained("ada/tiny", token=TOKEN, n_threads=1).close()
+    with pytest.raises(ModelNotFoundError, match=r"'ada/tiny' is not in the cache .*, and local_files_only or"):
+        LLM.from_pretrained("ada/tiny", token=TOKEN, local_files_only=True, projector="auto", n_threads=1)
+    with LLM.from_pretrained("ada/tiny", token=TOKEN, projector="auto", n_threads=1) as llm:
+        assert llm.model_config.projector == "auto"
+    cached = find_file("ada/tiny", None, Place(local_files_only=True))
+    assert resolve_projector("auto", cached) == cached.with_name("mmproj-tiny-Q8_0.gguf")

@@ -111,6 +111,25 @@ def requests() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
 
 ALL = list(requests())
 
+#: What errors say: the value, the limit, and what to do instead.
+SAID: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/completions", {"prompt": ["x"] * 1000}, "expected 1 to 128 answers in all, of each prompt n, not 1000"),
+    ("/v1/completions", {"prompt": "x", "suffix": "y"}, "text before a suffix cannot be generated: leave it out"),
+    ("/v1/completions", {"prompt": "x", "best_of": 5}, "best_of: expected the value of n, 1, not 5"),
+    ("/v1/rerank", {"query": "x", "documents": [{}]}, "expected a text, or an object with one as 'text', not {}"),
+    ("/v1/responses", {"input": "x", "background": True}, "is made while its client waits: leave it out"),
+    ("/v1/responses", {"input": [{"type": "web"}]}, "an item of type 'web' cannot be read here, but message, "),
+    ("/v1/responses", {"input": "x", "previous_response_id": "y"}, "'y': it is not stored, or was forgotten;"),
+    ("/v1/sessions/none/fork", {"conversation": "x"}, "no session 'none': GET /v1/sessions lists them"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "said"), SAID)
+def test_an_error_says_what_to_do_instead(server: ServerProcess, path: str, body: dict[str, Any], said: str):
+    response = server.http.post(path, json=body)
+    assert is_clients_error(response)
+    assert said in response.json()["error"]["message"]
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_are_enough_of_each_kind(kind: str):
