@@ -118,8 +118,8 @@ def draft_lengths(
 class Credit:
     """How many seconds a draft model may lose, so that it loses little whatever it drafts.
 
-    It has a small loan to begin with, gains what drafts have saved, and a part of all time; it pays what they have
-    cost. Drafts in a row that lose time reduce that part, and what is left.
+    It is granted a small loan to begin with, and a part of all time; besides, it has what drafts have saved. Until they
+    have saved more than they have cost, wrong drafts in a row reduce that part, and what is left.
 
     >>> credit = Credit()
     >>> credit.note(100.0, 100.0, step=0.1)
@@ -128,7 +128,8 @@ class Credit:
     """
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
+        self._granted: float | None = None
+        self._saved = 0.0  # by drafts; what they have cost, if that is more, is negative
         self._allowance = ALLOWANCE
 
     def note(self, without: float, seconds: float, step: float | None) -> None:
@@ -141,19 +142,20 @@ class Credit:
         """
         if step is None:
             return
-        before = LOAN * step if self._seconds is None else self._seconds
+        before = LOAN * step if self._granted is None else self._granted
+        self._granted = min(before + without * self._allowance, MOST_CREDIT * step - self._saved)
         lost = min(seconds - without, MOST_LOSS * step)
-        self._seconds = min(before + without * self._allowance - lost, MOST_CREDIT * step)
+        self._saved = min(self._saved - lost, MOST_CREDIT * step - self._granted)
 
-    def note_draft(self, *, has_paid: bool) -> None:
-        """Note that a draft has saved time, or lost some."""
-        if has_paid:
+    def note_draft(self, *, is_right: bool) -> None:
+        """Note that a draft began rightly, or that all of it was wrong."""
+        if is_right or self._saved > 0:
             self._allowance = ALLOWANCE
             return
-        if self._seconds is not None and self._allowance < ALLOWANCE:
-            self._seconds = min(self._seconds, self._seconds / 2)
+        if self._granted is not None and self._allowance < ALLOWANCE / 2:
+            self._granted -= max(self._granted + self._saved, 0) / 2
         self._allowance = max(self._allowance / 2, LEAST_ALLOWANCE)
 
     def allows(self, seconds: float) -> bool:
         """Return whether so many seconds may be lost."""
-        return self._seconds is not None and seconds <= self._seconds
+        return self._granted is not None and seconds <= self._granted + self._saved

@@ -23,6 +23,7 @@ from .tuning import (
     LAST_RETRY,
     LEARNING_RATE_OF_ALL,
     LEAST_REMAINING,
+    LOAN,
     MIN_PROMPT,
     MODEL_USUAL_CHANCE,
     MODEL_WORTH,
@@ -183,9 +184,10 @@ class ModelDrafts:
         without = seconds
         if n_drafted and plain is not None:
             without = (1 + n_accepted / n_generating) * plain
+            seconds = max(seconds, plain)  # a wider step is never faster: else the machine was slower before
         self._credit.note(without, seconds + spent, self._plain)
         if n_drafted or self._has_drafted:
-            self._credit.note_draft(has_paid=without > seconds + spent)
+            self._credit.note_draft(is_right=n_accepted > 0)
         self._has_drafted = False
 
     def propose(self, generating: Sequence[Request], steps: StepTimes, most: int) -> None:
@@ -207,7 +209,8 @@ class ModelDrafts:
             return
         started = perf_counter()
         try:
-            if not self._ask(self._planned(asking, len(generating), plain, cost, most), plain):
+            is_asked = self._ask(self._planned(asking, len(generating), plain, cost, most), plain)
+            if not is_asked and not self._credit.allows(LOAN * plain):
                 self._retry_at = self._stats.steps + PLANNING_PAUSE
         except InterruptedDraftError:  # the engine finds out why
             pass
@@ -251,7 +254,7 @@ class ModelDrafts:
         while most > 0:
             lengths = draft_lengths(chances, n_rows, cost, most, lambda depth: depth * step, MODEL_WORTH)
             duration = cost(n_rows + sum(lengths)) + max(lengths) * step
-            stake = (duration - 1) * plain / STAKE
+            stake = (duration - 1) * plain / (STAKE if sum(lengths) > 1 else 1)
             if self._credit.allows(stake):
                 gains = [sum(chance[:n]) for chance, n in zip(chances, lengths, strict=True)]
                 return [
@@ -296,7 +299,7 @@ class ModelDrafts:
         seconds = (n_missing - 1) * self._times.prompt_token(plain)
         request = plan.asking.request
         n_more = min(request.n_left, max(len(request.tokens), LEAST_REMAINING))
-        return seconds <= n_more * plan.saved and self._credit.allows(seconds + plan.stake)
+        return seconds <= n_more * plan.saved and self._credit.allows(seconds + plan.stake / plan.n)
 
     def _catch_up(self, chosen: Sequence[tuple[_Plan, int]]) -> list[_Plan]:
         """Evaluate a chunk of what is missing; return the requests of which too little is missing to do so."""

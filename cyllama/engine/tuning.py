@@ -117,9 +117,10 @@ What is not measured, such as caches that the other model has filled, comes on t
 """
 
 LEAST_ALLOWANCE = ALLOWANCE / 8
-"""The same after three drafts in a row that lost time: it is halved after each, and from the second one on the credit.
+"""The same after three wrong drafts in a row: it is halved after each, and from the third one on the credit.
 
-So a model that is wrong is tried less and less. Benchmark: draft_model.
+So a model that is wrong is tried less and less. One that has saved time on the whole is not: it pays for itself.
+Benchmark: draft_model.
 """
 
 LOAN = 3
@@ -130,7 +131,7 @@ it would never catch up with a first answer: a token of it costs more than the a
 """
 
 STAKE = 1 / 2
-"""Part of the credit that a draft may lose at most: the first ones have a single token, and more where they are right.
+"""Part of the credit that a draft of several tokens may lose at most, so that the first ones have a single token.
 
 More: a model that is right drafts long sequences sooner. Less: less is lost in each try of one that is not.
 Benchmark: draft_model.
@@ -143,11 +144,14 @@ More: longer prompts are evaluated by the draft model. Less: less is lost by one
 Benchmark: draft_model.
 """
 
-MOST_LOSS = 32
+MOST_LOSS = 8
 """Steps that a single one may count as lost: what takes longer is a pause of the machine. Not measured."""
 
 PLANNING_PAUSE = 4
-"""Steps before it is planned again whom a draft model is asked about, where it did not pay: planning takes time."""
+"""Steps before it is planned again whom a draft model is asked about, where it did not pay and there is little credit.
+
+Planning takes time, too.
+"""
 
 MOST_MISSING = 16
 """Tokens that the draft model evaluates with the first one that it drafts; more are evaluated before. Not measured."""

@@ -6,6 +6,7 @@ tokens says, so the result does not depend on the machine.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from cyllama import LLM
 from cyllama.engine import model_drafts
 from cyllama.engine.batch import Batch
 from cyllama.engine.draft_context import DraftContext
+from cyllama.engine.model_drafter import ModelDrafter
 from cyllama.engine.model_drafts import DraftTimes
 from cyllama.models import TINY_CHAT
 
@@ -100,3 +102,18 @@ def test_a_draft_model_that_is_always_right_makes_answers_faster(clock: Simulate
         drafted = list(answers(llm, clock, "draft", 4 * len(PROMPTS)))
     assert all(a <= 1.03 * b for a, b in zip(drafted, plain * 4, strict=True))
     assert 1.6 * sum(drafted[-len(PROMPTS) :]) < sum(plain)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_a_draft_model_that_is_often_right_goes_on(clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, seed: int):
+    """Wrong drafts are no reason to try it less while it saves time on the whole."""
+    expect, rng = ModelDrafter.expect, random.Random(seed)
+
+    def expect_another_one(drafter: ModelDrafter, token: int, probability: float) -> bool:
+        return expect(drafter, token if rng.random() < 0.75 else token ^ 1, probability)
+
+    monkeypatch.setattr(ModelDrafter, "expect", expect_another_one)
+    with LLM(TINY_CHAT, draft_model=TINY_CHAT, n_threads=1) as llm:
+        plain = list(answers(llm, clock, "off", len(PROMPTS)))
+        drafted = list(answers(llm, clock, "draft", 6 * len(PROMPTS)))
+    assert 1.02 * sum(drafted[-2 * len(PROMPTS) :]) < 2 * sum(plain)

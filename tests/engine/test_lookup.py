@@ -198,7 +198,7 @@ def test_a_draft_model_loses_no_more_than_its_loan_and_a_part_of_time(steps: lis
         late += duration if n_losses >= 3 else 0
         asked = expected if credit.allows(expected) else 0.0
         if asked:
-            credit.note_draft(has_paid=False)
+            credit.note_draft(is_right=False)
             n_losses += 1
         credit.note(duration, duration + asked, plain)
         lost += asked
