@@ -5,6 +5,7 @@ Missing memory is simulated: what asks the system for it, or llama.cpp for a con
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,12 @@ def test_a_context_that_cannot_become_as_large_as_wanted_becomes_as_large_as_pos
 
 
 def test_a_growth_that_failed_is_tried_again_while_others_run(
-    new_llm: Callable[..., LLM], memory: Memory, cold: ColdStart, requests: list[Request]
+    new_llm: Callable[..., LLM],
+    memory: Memory,
+    cold: ColdStart,
+    lockstep: threading.Event,
+    steps: list[Step],
+    requests: list[Request],
 ):
     llm = new_llm(n_parallel=2)
     with llm(IDS[:50], stream=True, max_tokens=1500, ignore_eos=True) as stream:
@@ -169,9 +175,9 @@ def test_a_growth_that_failed_is_tried_again_while_others_run(
         while memory.refused == 0:
             next(stream)
         memory.most = 2**30
+        lockstep.set()
         assert large.read().usage.completion_tokens == 5
-        stream.cancel()
-        assert stream.read().finish_reason == "cancelled", "it was still running"
+    assert any(step.requests == set(requests) for step in steps), "both ran"
     assert llm.stats.n_ctx > n_ctx
     del requests[0].tokens[200:]
     check_all(requests, cold)
