@@ -138,7 +138,6 @@ class ModelDrafts:
         self._usual_chance = MODEL_USUAL_CHANCE  # of the requests that ended: others begin with it
         self._plain: float | None = None  # seconds of the latest step without drafts, where that was measured
         self._spent = 0.0  # seconds of the draft model since the last step
-        self._has_drafted = False  # since the last step
         self._failures = 0  # in a row
         self._retry_at = 0  # number of the step before which it is not asked again
 
@@ -186,9 +185,8 @@ class ModelDrafts:
             without = (1 + n_accepted / n_generating) * plain
             seconds = max(seconds, plain)  # a wider step is never faster: else the machine was slower before
         self._credit.note(without, seconds + spent, self._plain)
-        if n_drafted or self._has_drafted:
+        if n_drafted:
             self._credit.note_draft(is_right=n_accepted > 0)
-        self._has_drafted = False
 
     def propose(self, generating: Sequence[Request], steps: StepTimes, most: int) -> None:
         """Let the drafters of requests expect what the draft model does, where that is expected to pay.
@@ -320,7 +318,6 @@ class ModelDrafts:
         least = self._times.step(plain) / plain / len(ready)  # a chance for which a further token takes too long
         wanted = [self._wanted(plan, least) for plan in ready]
         n_before, started = self._stats.draft_steps, perf_counter()
-        self._has_drafted = True
         self._context.draft(wanted)
         n_steps = self._stats.draft_steps - n_before
         self._times.note_step((perf_counter() - started) / n_steps)
