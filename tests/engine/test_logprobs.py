@@ -93,7 +93,8 @@ def test_the_deltas_of_a_chat_have_them_all(llm: LLM):
     assert stream.response.logprobs == llm.chat(CAPITAL, logprobs=1).logprobs
 
 
-def test_a_stream_that_is_closed_early_has_those_of_its_text(llm: LLM, lockstep: None):
+@pytest.mark.usefixtures("lockstep")
+def test_a_stream_that_is_closed_early_has_those_of_its_text(llm: LLM):
     with llm(START, max_tokens=500, ignore_eos=True, logprobs=0, stream=True) as stream:
         for _ in range(3):
             next(stream)

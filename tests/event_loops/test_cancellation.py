@@ -120,7 +120,8 @@ def test_a_timeout_ends_the_generation(eight: LLM, reference: Reference):
     assert_idle(eight)
 
 
-def test_in_a_session_a_timeout_leaves_what_had_been_said(eight: LLM, lockstep: None):
+@pytest.mark.usefixtures("lockstep")
+def test_in_a_session_a_timeout_leaves_what_had_been_said(eight: LLM):
     session = eight.session()
 
     async def main() -> None:

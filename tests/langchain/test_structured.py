@@ -128,7 +128,8 @@ class _Resets(BaseCallbackHandler):
 
 @pytest.mark.parametrize("method", METHODS)
 @SCHEMAS
-def test_an_answer_that_was_cancelled_has_no_value(chat: ChatCyllama, lockstep: None, schema: Any, method: Any) -> None:
+@pytest.mark.usefixtures("lockstep")
+def test_an_answer_that_was_cancelled_has_no_value(chat: ChatCyllama, schema: Any, method: Any) -> None:
     structured = chat.with_structured_output(schema, method=method, session_id="ada")
     with pytest.raises(OutputParsingError, match="cancelled"):
         for _ in structured.stream("Tell me a long story about a fox.", {"callbacks": [_Resets(chat)]}):

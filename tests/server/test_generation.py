@@ -25,7 +25,7 @@ def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_free(llm: LLM
     starts = [partial(lambda session: llm.astream_chat(messages, session=session, max_tokens=8))] * n
 
     async def choice_at_the_end() -> tuple[str, list[str]]:
-        answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(lambda: []), 120)
+        answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
         await answers.start(Asked(Tenant(""), "ada", messages, {}), starts)
         async for _ in answers:
             pass

@@ -80,7 +80,8 @@ def test_ids_that_were_given_are_not_mistaken_for_their_text(llm: LLM):
     assert tokens_of(llm.session("ada")) == llm.tokenize(whole)
 
 
-def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM, lockstep: None):
+@pytest.mark.usefixtures("lockstep")
+def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM):
     ada = llm.session("ada")
     with ada(STORY, stream=True) as stream:
         for _ in range(5):
