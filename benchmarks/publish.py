@@ -38,7 +38,7 @@ def main() -> None:
     write_plots(plotted, DOCS / "benchmarks")
     (DOCS / "benchmarks" / "results.json").write_text(json.dumps(documents, indent=1) + "\n")
     fill(DOCS / "performance.md", page_of(runs, measurements, plotted))
-    fill(ROOT / "README.md", "".join(picture(m, "docs/") for m in plotted if m.scenario == ON_THE_FIRST_PAGE))
+    fill(ROOT / "README.md", "".join([picture(m, "docs/") for m in plotted if m.scenario == ON_THE_FIRST_PAGE][:1]))
 
 
 def page_of(

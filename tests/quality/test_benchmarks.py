@@ -116,7 +116,7 @@ def test_the_pages_show_a_published_run(results: Path, tmp_path: Path, monkeypat
         for page in (tmp_path / "README.md", tmp_path / "docs" / "performance.md"):
             text = page.read_text()
             pictures = re.findall(r'(?:srcset|src)="(.*?)"', text)
-            assert len(pictures) == len(set(pictures)) > 3
+            assert len(pictures) == len(set(pictures)) > 1, "one for light pages, and one for dark ones"
             assert all((page.parent / picture).exists() for picture in pictures)
         assert text.count("| Time to the first token of callers at once | 2 callers |") == 1
         assert text.count("| tiny-chat |") == 1
