@@ -63,7 +63,7 @@ class Tokenizer:
         try:
             return self.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
         except UnicodeEncodeError as error:
-            raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+            raise _not_encodable(error) from error
 
     def _prompt_images(self, images: Mapping[str, Image]) -> dict[str, PromptImage]:
         """Return what the images of a prompt are in it, by their digests.
@@ -105,8 +105,7 @@ class Tokenizer:
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids. Arguments and errors are those of :meth:`LLM.detokenize`."""
-        self._check(ids, expected="a list of token ids")
-        tokens = list(ids)
+        tokens = self._checked(ids, expected="a list of token ids")
         if tokens and tokens[0] == self.vocab.bos and self.vocab.add_bos:
             del tokens[0]  # where it stands, llama.cpp keeps the space that SentencePiece puts before the text
         data = self.vocab.detokenize(tokens, remove_special=True, unparse_special=True)
@@ -160,8 +159,7 @@ class Tokenizer:
 
             if any(isinstance(part, Image) for part in prompt):
                 return self._joined(prompt, Image, parse_special=parse_special)
-        self._check(prompt)
-        return [token for token in prompt if isinstance(token, int)]
+        return self._checked(prompt)
 
     def _joined(self, parts: Sequence[object], image_type: type[Image], *, parse_special: bool) -> RenderedChat:
         """Return the prompt of texts and images that follow each other.
@@ -193,15 +191,18 @@ class Tokenizer:
             return prompt.marked
         return escape(prompt) if parse_special else self.control_text.mark_alone(prompt)
 
-    def _check(self, ids: Sequence[object], expected: str = "a str or a list of token ids") -> None:
+    def _checked(self, ids: Sequence[object], expected: str = "a str or a list of token ids") -> list[int]:
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence):
             raise PromptTypeError(f"expected {expected}, not {type(ids).__name__}: {ids!r:.80}")
         n_tokens = self.vocab.n_tokens
+        tokens: list[int] = []
         for token in ids:
             if not isinstance(token, int) or isinstance(token, bool):
                 raise PromptTypeError(f"a token id is an int, not {type(token).__name__}: {token!r:.80}")
             if not 0 <= token < n_tokens:
                 raise PromptError(self._out_of_range(token))
+            tokens.append(token)
+        return tokens
 
     def _out_of_range(self, token: int) -> str:
         return f"token id {token} is out of range: the vocabulary has ids 0 to {self.vocab.n_tokens - 1}"
@@ -211,8 +212,12 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}") from error
+        raise _not_encodable(error) from error
     return text
+
+
+def _not_encodable(error: UnicodeEncodeError) -> PromptError:
+    return PromptError(f"the text cannot be encoded: it has a lone surrogate at index {error.start}")
 
 
 def _tokenize_rest(control_text: ControlText, vocab: LlamaVocab, marked: str, *, parse_special: bool) -> list[int]:

@@ -208,7 +208,7 @@ class Conversations:
         """Return the conversations to forget because all hold too many bytes of images: those unused for the longest.
 
         Args:
-            used: The one that is asked for now, which stays, as those in use do.
+            used: The conversation of the call that asks, which stays, as those in use do.
         """
         having = [c for c in self._by_name.values() if c.history.images]
         found: list[Conversation] = []
