@@ -18,7 +18,7 @@ from ..support.server import ServerProcess
 
 PAGE = Path(cyllama_server.__file__).with_name("page")
 FILES = sorted(path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*.*"))
-SECRET = "The secret number of the vault is 4711."
+SECRET = "The secret word of the vault is xylophone."  # a number might be a part of a measured one
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_it_has_nothing_of_prompts_and_an_operator_not_even_names(locked: Server
     locked.http.post("/v1/sessions/a private name/save", json={"file": "f.session"}, headers=bearer("key-of-ada"))
     assert sessions(locked, "key-of-ada")["a private name"]["saved"] == "f.session"
     text = locked.http.get("/live/state", headers=bearer("key-of-admin")).text
-    assert [word for word in ("secret", "4711", "private", "f.session", "key-of") if word in text] == []
+    assert [word for word in ("secret", "xylophone", "private", "f.session", "key-of") if word in text] == []
     assert [each["saved"] for each in live(locked, "key-of-admin")["models"][0]["sessions"]].count(True) == 1
-    assert "4711" not in locked.http.get("/live/state", headers=bearer("key-of-ada")).text
+    assert "xylophone" not in locked.http.get("/live/state", headers=bearer("key-of-ada")).text
 
 
 def test_it_does_not_fill_the_log(server: ServerProcess):
