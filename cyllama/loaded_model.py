@@ -20,7 +20,7 @@ from .lora import LoadedAdapters
 from .models.identity import model_identity
 from .recommended import Defaults, RecommendedSampling
 from .tokenizer import Tokenizer
-from .vision import load_vision
+from .vision import find_projector, load_vision
 
 if TYPE_CHECKING:
     from .chat import ChatTemplates
@@ -67,7 +67,8 @@ class LoadedModel:
         self.config = config
         self.draft = draft or load_draft_model(config, progress)  # first: what it takes of a GPU is not free then
         self.check_speculation(given)
-        self.model = load_model(os.fspath(path), config, progress, given.n_ctx)
+        projector = find_projector(config, path)  # before the model takes all of a GPU
+        self.model = load_model(os.fspath(path), config, progress, given.n_ctx, projector)
         self.vocab = self.model.vocab
         self.can_speculate = memory_of(self.model, swa_full=config.swa_full).drops_drafts
         self.ends = frozenset(self.vocab.eog_tokens())
@@ -80,7 +81,7 @@ class LoadedModel:
             given = given.merge(speculation="draft")
         self.identity = model_identity(self.path)
         self.defaults = Defaults(given, RecommendedSampling(self.model.metadata, config.kv_overrides))
-        self.vision = load_vision(self.model, config, path)
+        self.vision = load_vision(self.model, config, projector)
         self.tokenizer = Tokenizer(self.model, self.vision)
         self.lock = threading.RLock()
         self._can_generate = self.model.has_decoder and not self.model.has_encoder and self.model.is_causal

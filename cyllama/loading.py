@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .callers import levels_to_the_program
@@ -34,6 +35,7 @@ from .llama.llama_cpp import (
 )
 from .models.identity import file_digest
 from .models.parts import check_parts
+from .vision import projector_needs
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,11 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def load_model(
-    path: str, config: ModelConfig, progress: Callable[[float], bool | None] | None, n_ctx: int | None = None
+    path: str,
+    config: ModelConfig,
+    progress: Callable[[float], bool | None] | None,
+    n_ctx: int | None = None,
+    projector: Path | None = None,
 ) -> LlamaModel:
     """Load a model.
 
@@ -63,6 +69,7 @@ def load_model(
         config: How to load it.
         progress: Called with 0.0 to 1.0; returning ``False`` stops it.
         n_ctx: Tokens of a context for which a GPU that holds layers needs memory too, if that is known.
+        projector: The file of a projector for which a GPU needs memory too.
 
     Raises:
         ModelNotFoundError: There is no such file, or it is one of a split model, and another one is missing.
@@ -70,13 +77,14 @@ def load_model(
         ModelLoadError: It is not a model, or damaged, or not the first part of one, or does not fit into memory.
         ConfigError: An option asks for what this build or this machine does not have.
         ContextMemoryError: ``kv_cells`` do not fit into memory.
+        ProjectorLoadError: The projector is damaged, or there is no such file.
     """
     _check_devices(config)
     _check_host_cache(config)
     check_parts(path)
     params = _model_params(config)
     if config.n_gpu_layers == "auto":
-        params = _fitted(path, config, params, n_ctx)
+        params = _fitted(path, config, params, n_ctx, projector)
     elif config.n_gpu_layers > 0:
         _warn_without_gpu(config.n_gpu_layers)
     params.progress_callback = progress
@@ -86,13 +94,16 @@ def load_model(
     return model
 
 
-def simulate_model(path: str, config: ModelConfig, n_ctx: int | None = None) -> LlamaModel:
+def simulate_model(
+    path: str, config: ModelConfig, n_ctx: int | None = None, projector: Path | None = None
+) -> LlamaModel:
     """Load what a file says of a model, without its weights: enough to tell the memory that it needs.
 
     Args:
         path: Its file; of a split model, the first one.
         config: How it would be loaded.
         n_ctx: Tokens of a context for which a GPU that holds layers needs memory too, if that is known.
+        projector: The file of a projector for which a GPU needs memory too.
 
     Raises:
         ModelNotFoundError, ModelAccessError, ModelLoadError, ConfigError: As for :func:`load_model`.
@@ -101,7 +112,7 @@ def simulate_model(path: str, config: ModelConfig, n_ctx: int | None = None) -> 
     check_parts(path)
     params = _model_params(config)
     if config.n_gpu_layers == "auto":
-        params = _fitted(path, config, params, n_ctx)
+        params = _fitted(path, config, params, n_ctx, projector)
     return _open(path, _simulated(params))
 
 
@@ -145,14 +156,17 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror}{hint}"
 
 
-def _fitted(path: str, config: ModelConfig, params: LlamaModelParams, n_ctx: int | None) -> LlamaModelParams:
-    """Return the parameters with as many layers on the GPUs as there is free memory for, a context included."""
+def _fitted(
+    path: str, config: ModelConfig, params: LlamaModelParams, n_ctx: int | None, projector: Path | None
+) -> LlamaModelParams:
+    """Return the parameters with as many layers on the GPUs as fit there beside a context and a projector."""
     chosen = [gpu.name for gpu in gpus() if not config.devices or gpu.name in config.devices]
     if not chosen or len(chosen) < len(config.devices):  # no GPU, or computed on the CPU on purpose
         return params
+    reserved = {} if projector is None else projector_needs(projector, config)
     with _open(path, _simulated(_model_params(config))) as model:
         try:
-            fitted = fit_gpus(model, config, params, n_ctx)
+            fitted = fit_gpus(model, config, params, n_ctx, reserved)
             logger.info(
                 "layers on %s: %s", ", ".join(chosen), "all" if fitted.n_gpu_layers < 0 else fitted.n_gpu_layers
             )

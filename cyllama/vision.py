@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import ModelConfig
 from .engine import ImageEncoder, PromptImage
+from .engine.context_params import CPU
+from .engine.encoder import with_way_out
 from .engine.hardware import physical_cores
+from .engine.memory_needs import gpus
 from .errors import ImageError, ProjectorLoadError
-from .llama.llama_cpp import LlamaModel, LlamaProjector
+from .llama.llama_cpp import LlamaModel, LlamaProjector, projector_memory
 from .models.identity import model_identity
 from .models.projectors import resolve_projector
 
@@ -68,30 +72,70 @@ class Vision:
         return parts
 
 
-def load_vision(model: LlamaModel, config: ModelConfig, model_path: Path) -> Vision | None:
-    """Load the projector that the options name, if they name one.
+def find_projector(config: ModelConfig, model_path: Path) -> Path | None:
+    """Return the file of the projector that the options name, if they name one.
 
     Args:
-        model: The model.
         config: The options.
-        model_path: The file of the model, beside which "auto" looks.
+        model_path: The file of the model, beside which "auto" looks. If there is no such file, there is no projector.
 
     Raises:
         ModelNotFoundError: No projector is beside the model, or has that name on the hub.
         ModelDownloadError: It cannot be downloaded.
-        ProjectorLoadError: There is no such file, or it is not a projector of this model, or damaged.
     """
-    if config.projector is None:
+    if config.projector is None or not model_path.exists():  # then the missing model is what an error tells of
         return None
-    path = os.fspath(resolve_projector(config.projector, model_path))
+    return resolve_projector(config.projector, model_path)
+
+
+def projector_needs(path: Path, config: ModelConfig) -> dict[str, int]:
+    """Return the bytes that a projector needs, by device: for its tensors, and to read a large image.
+
+    Where a device has less, its file is counted: it may have room for smaller images.
+
+    Raises:
+        ProjectorLoadError: There is no such file, or it is not a projector, or damaged.
+    """
+    with _load_errors(path):
+        try:
+            return projector_memory(path, use_gpu=_on_gpu(config))
+        except MemoryError:
+            device = next((gpu.name for gpu in gpus() if _on_gpu(config)), CPU)
+            return {device: path.stat().st_size}
+
+
+def load_vision(model: LlamaModel, config: ModelConfig, path: Path | None) -> Vision | None:
+    """Load a projector.
+
+    Args:
+        model: The model.
+        config: The options.
+        path: The file of the projector; ``None`` for none.
+
+    Raises:
+        ProjectorLoadError: There is no such file, or it is not a projector of this model, or damaged, or does not fit
+            into the memory.
+    """
+    if path is None:
+        return None
     n_threads = config.n_threads_batch or config.n_threads or physical_cores()
-    on_gpu = config.n_gpu_layers != 0
+    with _load_errors(path):
+        return Vision(LlamaProjector(model, path, n_threads=n_threads, use_gpu=_on_gpu(config)), config)
+
+
+def _on_gpu(config: ModelConfig) -> bool:
+    """Return whether a projector is loaded on a GPU, if there is one."""
+    chosen = not config.devices or any(gpu.name in config.devices for gpu in gpus())
+    return config.n_gpu_layers != 0 and chosen
+
+
+@contextmanager
+def _load_errors(path: Path) -> Iterator[None]:
     try:
-        projector = LlamaProjector(model, path, n_threads=n_threads, use_gpu=on_gpu)
+        yield
     except FileNotFoundError:
-        raise ProjectorLoadError(f"there is no projector file at {path!r}") from None
+        raise ProjectorLoadError(f"there is no projector file at {str(path)!r}") from None
     except OSError as error:
-        raise ProjectorLoadError(f"cannot read the projector at {path!r}: {error.strerror}") from error
+        raise ProjectorLoadError(f"cannot read the projector at {str(path)!r}: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:
-        raise ProjectorLoadError(str(error)) from error
-    return Vision(projector, config)
+        raise ProjectorLoadError(with_way_out(str(error))) from error

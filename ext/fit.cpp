@@ -1,12 +1,14 @@
 // How much memory models and contexts take on each device, and how many layers fit on the GPUs (llama.cpp's common/fit).
 #include "fit.h"
 
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -176,9 +178,21 @@ std::pair<LlamaModelParams, uint32_t> result_of(const Fit & fit, const LlamaMode
     return {std::move(result), fit.context.n_ctx};
 }
 
+// Adds what others need to the margins, which are in the order of the model's devices; without any, host memory is the first.
+void add_reserved(Fit & fit, const std::map<std::string, size_t> & reserved, const llama_model * model) {
+    const int32_t n_devices = llama_model_n_devices(model);
+    for (int32_t i = 0; i < std::max(n_devices, 1); ++i) {
+        ggml_backend_dev_t device =
+            n_devices ? llama_model_get_device(model, i) : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        if (const auto found = reserved.find(ggml_backend_dev_name(device)); found != reserved.end()) {
+            fit.margins[i] += found->second;
+        }
+    }
+}
+
 std::pair<LlamaModelParams, uint32_t> fit_params(const LlamaModel & self, const LlamaModelParams & model_params,
                                                  const LlamaContextParams & context_params, size_t margin,
-                                                 uint32_t n_ctx_min) {
+                                                 uint32_t n_ctx_min, const std::map<std::string, size_t> & reserved) {
     static std::mutex fitting; // common_fit_params keeps patterns in static strings
     LogDelivery delivery;
     check_simulated(self);
@@ -186,6 +200,7 @@ std::pair<LlamaModelParams, uint32_t> fit_params(const LlamaModel & self, const 
     check_context_params(context_params, model.get(), self.handle->causal);
     Fit fit(model_params, context_params, margin);
     check_gpus(fit.model);
+    add_reserved(fit, reserved, model.get());
     enum common_params_fit_status status = COMMON_PARAMS_FIT_STATUS_ERROR;
     {
         WithoutGil release;
@@ -232,7 +247,7 @@ void init_fit(nb::module_ & m, nb::class_<LlamaContext> & context) {
             RuntimeError: llama.cpp cannot create such a context, with the reason.
         )doc");
     m.def("fit_params", &fit_params, nb::arg("model"), nb::arg("model_params"), nb::arg("context_params"), nb::kw_only(),
-          nb::arg("margin"), nb::arg("n_ctx_min"), R"doc(
+          nb::arg("margin"), nb::arg("n_ctx_min"), nb::arg("reserved") = std::map<std::string, size_t>(), R"doc(
         Return parameters with which a model fits into the free memory of the GPUs (common_fit_params).
 
         Prepares the model and a context a few times, without allocating them. The GIL is released meanwhile.
@@ -243,6 +258,7 @@ void init_fit(nb::module_ & m, nb::class_<LlamaContext> & context) {
             context_params: The context that has to fit too. With n_ctx=0, a smaller context is preferred to fewer layers.
             margin: Bytes to leave free on each GPU.
             n_ctx_min: Least tokens of the context with n_ctx=0.
+            reserved: Bytes to leave free beside the margin, by the name of the device; for a model without GPUs, "CPU".
 
         Returns:
             `model_params` with other layers, split and buffers if not all layers fit, and the `n_ctx` that fits; 0 for the

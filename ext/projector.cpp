@@ -1,14 +1,19 @@
 #include "projector.hpp"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <variant>
 
+#include "backend.hpp"
 #include "conversion.hpp"
 #include "errors.hpp"
 #include "files.hpp"
@@ -46,16 +51,21 @@ constexpr uint32_t kMostPixels = 1 << 26, kMostRatio = 200;
 // Throws unless the model has the tokens that the projector puts around images. Any image shows that.
 void check_tokens(mtmd_context * context, int32_t n_vocab);
 
+mtmd_context_params params_of(bool use_gpu) {
+    mtmd_context_params params = mtmd_context_params_default();
+    params.use_gpu = use_gpu;
+    params.print_timings = false;
+    params.media_marker = kMarker;
+    return params;
+}
+
 ProjectorPtr load(const ModelUse & model, const std::string & path, int32_t n_threads, bool use_gpu) {
     const std::string problem = problem_of_projector(path);
     if (!problem.empty()) {
         throw std::runtime_error(problem);
     }
-    mtmd_context_params params = mtmd_context_params_default();
-    params.use_gpu = use_gpu;
-    params.print_timings = false;
+    mtmd_context_params params = params_of(use_gpu);
     params.n_threads = n_threads;
-    params.media_marker = kMarker;
     params.warmup = false;
     clear_logged_errors();
     ProjectorPtr context(mtmd_init_from_file(path.c_str(), model.get(), params), mtmd_free);
@@ -103,6 +113,36 @@ std::shared_ptr<ProjectorHandle> load_projector(const std::shared_ptr<ModelHandl
     handle->n_embd = llama_model_n_embd_inp(model.get());
     model_handle->add_context(handle);
     return handle;
+}
+
+std::map<std::string, size_t> projector_memory(const nb::object & file, bool use_gpu) {
+    static std::mutex measuring; // mtmd keeps the callback of its log in a variable of all threads meanwhile
+    const std::string path = to_path(file);
+    LogDelivery delivery;
+    check_gguf(path);
+    refresh_log_level();
+    check_gpus_after_fork();
+    std::string problem;
+    std::map<std::string, size_t> result;
+    {
+        WithoutGil release;
+        ProbeLog quiet;
+        problem = problem_of_projector(path);
+        if (problem.empty()) {
+            const std::lock_guard<std::mutex> lock(measuring);
+            clear_logged_errors();
+            for (const auto & [device, bytes] : mtmd_get_memory_usage(path.c_str(), params_of(use_gpu))) {
+                result[ggml_backend_dev_name(device)] += bytes;
+            }
+            problem = result.empty() ? logged_errors("llama.cpp gave no reason") : "";
+        }
+    }
+    if (!problem.empty()) {
+        const bool no_memory = problem.find("no memory for") != std::string::npos; // as edits of mtmd say
+        raise(no_memory ? ErrorType::kMemory : ErrorType::kRuntime,
+              "cannot tell the memory of the projector " + path + ": " + problem);
+    }
+    return result;
 }
 
 // -------------------- images
@@ -317,4 +357,21 @@ void init_projector(nb::module_ & m) {
         .def_prop_ro(
             "n_embd", [](const LlamaProjector & self) { return self.handle->n_embd; }, "Numbers of an embedding.")
         .def("__repr__", &repr);
+    m.def("projector_memory", &projector_memory, nb::arg("path"), nb::kw_only(), nb::arg("use_gpu"),
+          nb::sig("def projector_memory(path: str | os.PathLike[str], *, use_gpu: bool) -> dict[str, int]"), R"doc(
+        Return the bytes that a projector takes by device: its tensors, and what it computes a large image with.
+
+        llama.cpp tells (mtmd_get_memory_usage), which takes that memory for a moment. Nothing is read but the header of the
+        file. The GIL is released meanwhile.
+
+        Args:
+            path: The file.
+            use_gpu: Whether it is to encode on a GPU, if there is one.
+
+        Raises:
+            OSError: The file cannot be read: FileNotFoundError, IsADirectoryError, PermissionError.
+            ValueError: The file is not GGUF.
+            MemoryError: The device has less.
+            RuntimeError: It is not a projector of images, or is damaged.
+        )doc");
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,10 +14,9 @@ from rich.table import Table
 from .. import __version__
 from ..config import GenerationConfig, ModelConfig, as_config
 from ..draft_model import draft_config
-from ..engine.context_params import CPU
 from ..engine.hardware import available_memory, total_memory
 from ..engine.memory_needs import Needs, free_memory, gpus, largest_n_ctx, measure, token_bytes
-from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError, ProjectorLoadError
+from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
 from ..llama import llama_cpp
 from ..llama.llama_cpp import LlamaModel
 from ..loading import simulate_model
@@ -26,6 +26,7 @@ from ..models.hub import require_library
 from ..models.names import parse_name
 from ..models.place import Place, PlacedPath
 from ..models.projectors import resolve_projector
+from ..vision import projector_needs
 from .options import GpuLayersOption, ModelOption, config_flag
 from .terminal import out
 
@@ -57,10 +58,11 @@ def info(
     config = as_config(ModelConfig, {key: value for key, value in options.items() if value is not None})
     given = as_config(GenerationConfig, {} if n_ctx is None else {"n_ctx": n_ctx}).n_ctx
     _print(_of_build())
-    with simulate_model(str(path), config, given) as simulated:
+    found = None if projector is None else _find_projector(projector, path)
+    with simulate_model(str(path), config, given, found) as simulated:
         _print(_of_model(path, simulated))
         draft = None if draft_model is None else _measure_draft(_find(draft_model), config, _shown(simulated, given))
-        others = _Others(draft, 0 if projector is None else _projector_bytes(projector, path))
+        others = _Others(draft, {} if found is None else projector_needs(found, config))
         _print(_of_memory(simulated, config, given, others))
         _print((key, _shorten(value)) for key, value in sorted(simulated.metadata.items()))
 
@@ -78,43 +80,35 @@ def _find(text: str | None) -> Path:
     return found.paths[0]
 
 
-def _projector_bytes(projector: str, model: Path) -> int:
-    """Return the size of a model's projector. Nothing is downloaded."""
-    path = resolve_projector(projector, PlacedPath.of(model, Place(local_files_only=True)))
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise ProjectorLoadError(f"cannot read the projector at {str(path)!r}: {error.strerror}") from error
+def _find_projector(projector: str, model: Path) -> Path:
+    """Return the file of a model's projector. Nothing is downloaded."""
+    return resolve_projector(projector, PlacedPath.of(model, Place(local_files_only=True)))
 
 
 class _Others(NamedTuple):
-    """What takes memory beside a model: what a draft model needs, and the bytes of a projector, 0 for none."""
+    """What takes memory beside a model: a draft model, and a projector, whose bytes are by device; empty for none."""
 
     draft: Needs | None
-    projector: int
+    projector: Mapping[str, int]
 
-    def rows(self, config: ModelConfig) -> Iterator[tuple[str, str]]:
+    def rows(self) -> Iterator[tuple[str, str]]:
         if self.draft is not None:
             parts = (_by_device(self.draft, what) for what in ("weights", "kv_cache", "compute"))
             yield "draft model", "weights of {}, {} for the KV cache, {} to compute".format(*parts)
         if self.projector:
-            yield "projector", f"{_mib(self.projector)} on {_of_projector(config)}, and more while it reads an image"
+            parts = (f"{_mib(n_bytes)} on {device}" for device, n_bytes in self.projector.items() if n_bytes)
+            yield "projector", f"{' and '.join(parts)}, with what an image takes"
 
-    def left_of(self, free: dict[str, int], config: ModelConfig) -> dict[str, int]:
+    def left_of(self, free: dict[str, int]) -> dict[str, int]:
         """Return what is left of the memory that is free."""
-        taken = {use.device: use.weights + use.kv_cache + use.compute for use in self.draft.uses} if self.draft else {}
-        device = _of_projector(config)
-        taken[device] = taken.get(device, 0) + self.projector
-        return {device: max(0, n_bytes - taken.get(device, 0)) for device, n_bytes in free.items()}
+        taken = Counter(self.projector)
+        for use in self.draft.uses if self.draft else ():
+            taken[use.device] += use.weights + use.kv_cache + use.compute
+        return {device: max(0, n_bytes - taken[device]) for device, n_bytes in free.items()}
 
     def __str__(self) -> str:
         names = [name for name, there in (("draft model", self.draft), ("projector", self.projector)) if there]
         return f" beside the {' and the '.join(names)}" if names else ""
-
-
-def _of_projector(config: ModelConfig) -> str:
-    """Return the device that a projector is loaded on: the first GPU, unless the model is to use none."""
-    return next((gpu.name for gpu in gpus() if config.n_gpu_layers != 0), CPU)
 
 
 def _of_build() -> Iterator[tuple[str, str]]:
@@ -167,8 +161,8 @@ def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None, others
     for gpu in gpus():
         yield "offloaded", f"{names.count(gpu.name)} of {len(names)} layers to {gpu.name}, the output counted as one"
     yield "KV cache", f"{_mib(1000 * token_bytes(model, config))} per 1,000 tokens ({config.type_k}, {config.type_v})"
-    yield from others.rows(config)
-    free = others.left_of(free_memory(), config)
+    yield from others.rows()
+    free = others.left_of(free_memory())
     try:
         needs = measure(model, config, shown)
         kv_cache, compute = _by_device(needs, "kv_cache"), _by_device(needs, "compute")

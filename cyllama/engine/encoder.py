@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ..llama.llama_cpp import LlamaEmbeddings, LlamaProjector
+from .context_params import CPU
 from .images import PromptImage
 from .log import EngineLogger
 
@@ -16,6 +18,8 @@ logger = EngineLogger(__name__)
 
 CacheKey = tuple["str | None", int]
 """Whose image it is, and its key: how soon an answer begins would tell a tenant what images others have sent."""
+
+_NO_MEMORY = re.compile(r"no memory for [a-z ]+ on (\w+)")  # what edits of mtmd say
 
 
 @dataclass
@@ -114,7 +118,10 @@ class ImageEncoder:
 
     def _encode(self, job: _Job) -> LlamaEmbeddings:
         image = job.image.image
-        embeddings = self._projector.encode(self._projector.prepare(image.rgb, image.width, image.height))
+        try:
+            embeddings = self._projector.encode(self._projector.prepare(image.rgb, image.width, image.height))
+        except RuntimeError as error:
+            raise RuntimeError(with_way_out(str(error))) from error
         self.n_encoded += 1
         return embeddings
 
@@ -128,3 +135,20 @@ class ImageEncoder:
             excess = sum(each.nbytes for each in self._cached.values()) - self._cache_bytes
             while excess > 0:
                 excess -= self._cached.pop(next(iter(self._cached))).nbytes
+
+
+def with_way_out(message: str) -> str:
+    """Return what an error of a projector says, with what to do if a device has no memory for it.
+
+    >>> print(with_way_out("no memory for an image on CUDA0"))
+    no memory for an image on CUDA0: set a smaller n_gpu_layers, so that the model leaves memory there, or 0 for the CPU
+    >>> print(with_way_out("no memory for an image on CPU"))
+    no memory for an image on CPU: set a smaller n_ctx or kv_cells, or end other programs
+    """
+    found = _NO_MEMORY.search(message)
+    if found is None:
+        return message
+    message = message.rstrip("; ")
+    if found[1] == CPU:
+        return f"{message}: set a smaller n_ctx or kv_cells, or end other programs"
+    return f"{message}: set a smaller n_gpu_layers, so that the model leaves memory there, or 0 for the CPU"

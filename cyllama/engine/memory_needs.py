@@ -6,8 +6,9 @@ llama.cpp measures: :func:`measure` asks it for a model that was loaded without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..config import ModelConfig
 from ..errors import ContextError, ContextMemoryError
@@ -199,7 +200,13 @@ def _fits(model: LlamaModel, config: ModelConfig, n_ctx: int, free: dict[str, in
         return False
 
 
-def fit_gpus(model: LlamaModel, config: ModelConfig, params: LlamaModelParams, n_ctx: int | None) -> LlamaModelParams:
+def fit_gpus(
+    model: LlamaModel,
+    config: ModelConfig,
+    params: LlamaModelParams,
+    n_ctx: int | None,
+    reserved: Mapping[str, int] = MappingProxyType({}),
+) -> LlamaModelParams:
     """Return parameters with as many layers on GPUs as their free memory allows, beside the context that belongs there.
 
     Args:
@@ -208,6 +215,7 @@ def fit_gpus(model: LlamaModel, config: ModelConfig, params: LlamaModelParams, n
         params: How the model is to be loaded.
         n_ctx: Tokens of the context. Without it and ``kv_cells``, layers go before tokens beyond
             :data:`~cyllama.engine.tuning.FIT_N_CTX`.
+        reserved: Bytes to leave free for others, by device.
 
     Raises:
         RuntimeError, ValueError: llama.cpp cannot tell.
@@ -215,7 +223,7 @@ def fit_gpus(model: LlamaModel, config: ModelConfig, params: LlamaModelParams, n
     fixed = config.kv_cells or n_ctx
     context = memory_params(model, config, fixed or model.n_ctx_train)
     context.n_ctx = context.n_ctx if fixed else 0
-    fitted, _ = fit_params(model, params, context, margin=GPU_MARGIN, n_ctx_min=FIT_N_CTX)
+    fitted, _ = fit_params(model, params, context, margin=GPU_MARGIN, n_ctx_min=FIT_N_CTX, reserved=dict(reserved))
     return fitted
 
 

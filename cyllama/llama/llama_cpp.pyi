@@ -1175,6 +1175,24 @@ class LlamaProjector:
 
     def __repr__(self) -> str: ...
 
+def projector_memory(path: str | os.PathLike[str], *, use_gpu: bool) -> dict[str, int]:
+    """
+    Return the bytes that a projector takes by device: its tensors, and what it computes a large image with.
+
+    llama.cpp tells (mtmd_get_memory_usage), which takes that memory for a moment. Nothing is read but the header of the
+    file. The GIL is released meanwhile.
+
+    Args:
+        path: The file.
+        use_gpu: Whether it is to encode on a GPU, if there is one.
+
+    Raises:
+        OSError: The file cannot be read: FileNotFoundError, IsADirectoryError, PermissionError.
+        ValueError: The file is not GGUF.
+        MemoryError: The device has less.
+        RuntimeError: It is not a projector of images, or is damaged.
+    """
+
 class LlamaBatch:
     """
     Tokens of one or many sequences, which one LlamaContext.decode() evaluates (llama_batch).
@@ -1822,7 +1840,7 @@ def memory_needed(model: LlamaModel, params: LlamaContextParams) -> list[LlamaMe
         RuntimeError: llama.cpp cannot create such a context, with the reason.
     """
 
-def fit_params(model: LlamaModel, model_params: LlamaModelParams, context_params: LlamaContextParams, *, margin: int, n_ctx_min: int) -> tuple[LlamaModelParams, int]:
+def fit_params(model: LlamaModel, model_params: LlamaModelParams, context_params: LlamaContextParams, *, margin: int, n_ctx_min: int, reserved: Mapping[str, int] = {}) -> tuple[LlamaModelParams, int]:
     """
     Return parameters with which a model fits into the free memory of the GPUs (common_fit_params).
 
@@ -1834,6 +1852,7 @@ def fit_params(model: LlamaModel, model_params: LlamaModelParams, context_params
         context_params: The context that has to fit too. With n_ctx=0, a smaller context is preferred to fewer layers.
         margin: Bytes to leave free on each GPU.
         n_ctx_min: Least tokens of the context with n_ctx=0.
+        reserved: Bytes to leave free beside the margin, by the name of the device; for a model without GPUs, "CPU".
 
     Returns:
         `model_params` with other layers, split and buffers if not all layers fit, and the `n_ctx` that fits; 0 for the

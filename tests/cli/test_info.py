@@ -9,6 +9,7 @@ import pytest
 from cyllama import ModelConfig
 from cyllama.engine.hardware import available_memory, total_memory
 from cyllama.engine.memory_needs import measure
+from cyllama.llama.llama_cpp import projector_memory
 from cyllama.loading import simulate_model
 
 from ..support.command import TOY, run
@@ -105,9 +106,9 @@ def test_a_draft_model_takes_memory_beside_the_model(tiny_chat: Path):
 def test_a_projector_takes_memory_beside_the_model(tiny_chat: Path, tmp_path: Path):
     path = write_projector(tmp_path / "mmproj.gguf")
     shown = rows(str(tiny_chat), "--projector", str(path), "--draft-model", str(tiny_chat), "--n-gpu-layers", "0")
-    size = f"{path.stat().st_size / 2**20:,.1f} MiB"
-    assert shown["projector"] == f"{size} on CPU, and more while it reads an image"
+    size = mib(projector_memory(path, use_gpu=False)["CPU"])
+    assert shown["projector"] == f"{size} on CPU, with what an image takes"
     assert shown["free"].endswith(" beside the draft model and the projector")
-    for name, message in ((tmp_path / "x.gguf", "cannot read the projector at"), ("auto", "there is no file *mmproj*")):
+    for name, message in ((tmp_path / "x.gguf", "no projector file at"), ("auto", "there is no file *mmproj*")):
         wrong = run("info", str(tiny_chat), "--projector", str(name))
         assert (wrong.returncode, message in wrong.stderr) == (2, True), wrong.stderr

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cyllama import LLM, ContextMemoryError
 from cyllama.config import CacheType, ModelConfig
-from cyllama.engine.memory_needs import kv_cache_bytes, largest_n_ctx, measure, token_bytes
+from cyllama.engine.context_params import CPU
+from cyllama.engine.memory_needs import fit_gpus, gpus, kv_cache_bytes, largest_n_ctx, measure, token_bytes
+from cyllama.llama.llama_cpp import LlamaModelParams
 from cyllama.loading import simulate_model
 
 from ..support.random_models import ARCHITECTURES, RECURRENT, write_random_model
@@ -93,6 +95,19 @@ def test_a_context_of_any_memory_is_refused_before_it_does_not_fit(
             llm([5], n_ctx=512, max_tokens=1)
         monkeypatch.setattr("cyllama.engine.memory_needs.available_memory", lambda: needed)
         assert llm([5], n_ctx=512, max_tokens=1).finish_reason == "length"
+
+
+def test_what_others_need_is_left_free_by_the_layers(paths: dict[str, Path]):
+    config = ModelConfig()
+    names = [each.name for each in gpus()] or [CPU]  # without GPUs, llama.cpp fits a model into host memory
+    with simulate_model(str(paths["llama"]), config) as model:
+        assert fit_gpus(model, config, LlamaModelParams(), 256, {"another": 2**50}).n_gpu_layers == -1
+        reserved = dict.fromkeys(names, 2**50)
+        if names == [CPU]:
+            with pytest.raises(RuntimeError, match="unable to fit"):
+                fit_gpus(model, config, LlamaModelParams(), 256, reserved)
+        else:
+            assert fit_gpus(model, config, LlamaModelParams(), 256, reserved).n_gpu_layers == 0
 
 
 def test_a_number_of_layers_without_a_gpu_is_said_to_have_no_effect(tiny_chat: Path):

@@ -119,6 +119,23 @@ def fit(model: LlamaModel, n_ctx: int = 0, margin: int = 2**20, **fields: Any) -
     return llama_cpp.fit_params(model, params, make_params(n_ctx=n_ctx), margin=margin, n_ctx_min=512)
 
 
+def test_what_others_need_stays_free(in_process: Callable[..., str]):
+    code = """
+logging.basicConfig(level=logging.CRITICAL)
+model = load(no_alloc=True, load_mode=LlamaLoadMode.NONE)
+names = [device.name for device in devices() if device.type in ("gpu", "igpu")] or ["CPU"]
+def fit(reserved):
+    fitted, _ = fit_params(model, LlamaModelParams(), params(), margin=2**20, n_ctx_min=1, reserved=reserved)
+    return fitted.n_gpu_layers
+print(fit({}), fit({"another": 2**50}))
+reserved = dict.fromkeys(names, 2**50)
+print(raised(fit, reserved) if names == ["CPU"] else fit(reserved) or "unable to fit")
+"""
+    fits, does_not = in_process(code).splitlines()
+    assert fits == "-1 -1"
+    assert "unable to fit" in does_not
+
+
 def without_gpu() -> bool:
     return all(device.type == "cpu" for device in llama_cpp.devices())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,9 @@ from cyllama.llama.llama_cpp import (
     LlamaModel,
     LlamaProjector,
     LlamaSampler,
+    projector_memory,
 )
+from cyllama.models import TINY_CHAT
 
 from ..support.contexts import NewContext, logits, make_params
 from ..support.random_models import finish, write_random_model
@@ -262,7 +265,9 @@ def test_a_model_whose_positions_have_several_dimensions(sight: Sight, tmp_path:
 
 
 def attempt(sight: Sight, path: Path) -> str:
-    """Encode an image with a projector; return "" or why it failed."""
+    """Encode an image with a projector, after telling its memory; return "" or why it failed."""
+    with suppress(RuntimeError, ValueError, MemoryError):
+        projector_memory(path, use_gpu=False)
     try:
         projector = LlamaProjector(sight.model, path, n_threads=1)
         projector.encode(projector.prepare(pixels(0), 40, 30))
@@ -339,3 +344,63 @@ def test_no_damaged_file_ends_the_process(sight: Sight, in_process: Callable[...
     header = gguf.GGUFReader(sight.folder / "mmproj.gguf").data_offset
     code = DAMAGE.format(model=str(sight.folder / "model.gguf"), folder=str(sight.folder), header=header)
     assert int(in_process(code)) > 100
+
+
+# -------------------- memory
+
+
+def test_the_memory_of_a_projector_is_told(sight: Sight):
+    path = sight.folder / "mmproj.gguf"
+    told = projector_memory(path, use_gpu=False)
+    assert [*told] == ["CPU"]
+    weights = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors)
+    wide = write_random_projector(sight.folder / "wide.gguf", sight.kind, n_ff=2048)
+    assert weights < told["CPU"] < projector_memory(wide, use_gpu=False)["CPU"]
+
+
+def test_the_memory_of_what_is_no_projector_is_an_error(sight: Sight, tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        projector_memory(tmp_path / "missing.gguf", use_gpu=False)
+    (tmp_path / "text.gguf").write_text("This is no projector.")
+    with pytest.raises(ValueError, match="not a GGUF file"):
+        projector_memory(tmp_path / "text.gguf", use_gpu=False)
+    with pytest.raises(RuntimeError, match=r"cannot tell the memory of .*it is a model of architecture"):
+        projector_memory(sight.folder / "model.gguf", use_gpu=False)
+    path = write_random_projector(tmp_path / "mmproj.gguf", sight.kind, without=["v.patch_embd.weight"])
+    with pytest.raises(RuntimeError, match=r"cannot tell the memory of .*a tensor is missing"):
+        projector_memory(path, use_gpu=False)
+
+
+def test_too_little_memory_is_an_error(tmp_path: Path, in_process: Callable[..., str]):
+    """On a GPU where the model has taken all as well. mtmd would use a buffer that it could not allocate."""
+    with LlamaModel(TINY_CHAT) as model:
+        path = write_random_projector(tmp_path / "mmproj.gguf", "llava", n_embd=model.n_embd, n_ff=2**17)
+    code = f"""
+import resource
+logging.disable()
+def limit(mib):
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    most = resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_AS, (most if mib is None else size + (mib << 20), most))
+def start():
+    return LlamaProjector(model, {str(path)!r}, n_threads=1)
+model = load()
+limit(32)
+print(raised(start))
+print(raised(lambda: projector_memory({str(path)!r}, use_gpu=False)))
+limit(None)
+projector = start()
+image = projector.prepare(bytes(3 * 40 * 30), 40, 30)
+limit(4)
+for _ in range(2): print(raised(projector.encode, image))
+limit(None)
+print(len(projector.encode(image)))
+"""
+    load, measure, first, second, whole = in_process(code).splitlines()
+    assert load.startswith("RuntimeError: cannot load the projector")
+    assert measure.startswith("MemoryError: cannot tell the memory of the projector")
+    assert "no memory for its tensors on CPU" in load
+    assert first == second
+    assert first.startswith("RuntimeError: the image cannot be encoded: ")
+    assert first.endswith("no memory for an image on CPU")
+    assert int(whole) == n_image_tokens("llava")

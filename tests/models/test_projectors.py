@@ -50,6 +50,16 @@ def test_beside_a_model_on_the_disk(tmp_path: Path):
     assert resolve_projector(tmp_path / "mmproj-F16.gguf", model) == tmp_path / "mmproj-F16.gguf"
 
 
+def test_a_missing_projector_is_told_before_the_model_is_loaded(tmp_path: Path):
+    model, progress = tmp_path / "m.gguf", list[float]()
+    with pytest.raises(ModelNotFoundError, match="there is no model file at"):
+        LLM(model, projector="auto")
+    shutil.copy(TINY_CHAT, model)
+    with pytest.raises(ModelNotFoundError, match=r"there is no file \*mmproj\*\.gguf beside"):
+        LLM(model, projector="auto", progress_callback=progress.append)
+    assert progress == []
+
+
 def test_it_is_downloaded_from_the_repository_of_the_model(hub: Hub, cache: Path):
     model = resolve_model_path("ada/tiny")
     hub.repositories["ada/tiny"].files["other/mmproj-tiny-Q4_K_M.gguf"] = b"y"

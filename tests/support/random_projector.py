@@ -79,6 +79,7 @@ def write_random_projector(
     numbers: Mapping[str, int | None] | None = None,
     without: Collection[str] = (),
     half: Collection[str] = (),
+    n_ff: int = _N_FF,
 ) -> Path:
     """Write a projector of 100 KB.
 
@@ -90,6 +91,7 @@ def write_random_projector(
         numbers: Other numbers of the metadata, by their name after "clip.vision."; ``None`` leaves one out.
         without: Tensors that are left out.
         half: Tensors that have the type F16.
+        n_ff: Numbers between the layers of a perceptron: with many, tensors and computing take so much more memory.
 
     Returns:
         The path.
@@ -102,8 +104,8 @@ def write_random_projector(
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name(f"random-{kind}")
-    _write_metadata(writer, _KINDS[kind], n_embd, numbers or {})
-    for name, values in (_vision(normal, kind) | _KINDS[kind].weights(normal, n_embd)).items():
+    _write_metadata(writer, _KINDS[kind], n_embd, {"feed_forward_length": n_ff} | dict(numbers or {}))
+    for name, values in (_vision(normal, kind, n_ff) | _KINDS[kind].weights(normal, n_embd)).items():
         if name not in without:
             writer.add_tensor(name, values.astype(np.float16 if name in half else np.float32))
     return finish(writer, path)
@@ -131,7 +133,7 @@ def _write_metadata(writer: gguf.GGUFWriter, kind: _Kind, n_embd: int, replaced:
     writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
 
 
-def _vision(normal: Normal, kind: str) -> Weights:
+def _vision(normal: Normal, kind: str, n_ff: int) -> Weights:
     """Return the weights of a vision transformer."""
     weights = {
         "v.patch_embd.weight": normal(_N_VISION, 3, PATCH_SIZE, PATCH_SIZE, scale=0.1),
@@ -142,9 +144,10 @@ def _vision(normal: Normal, kind: str) -> Weights:
     for name in norms:
         weights |= {f"{name}.weight": np.ones(_N_VISION), f"{name}.bias": np.zeros(_N_VISION)}
     matrices = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_out"), (_N_VISION, _N_VISION))
-    matrices |= {"ffn_up": (_N_FF, _N_VISION), "ffn_down": (_N_VISION, _N_FF)}
+    matrices |= {"ffn_up": (n_ff, _N_VISION), "ffn_down": (_N_VISION, n_ff)}
     for i in range(_N_LAYER):
         for name, shape in matrices.items():
-            weights[f"v.blk.{i}.{name}.weight"] = normal(*shape)
+            wide = n_ff > _N_FF and n_ff in shape  # zeros, since random numbers take seconds
+            weights[f"v.blk.{i}.{name}.weight"] = np.zeros(shape, np.float32) if wide else normal(*shape)
             weights[f"v.blk.{i}.{name}.bias"] = normal(shape[0], scale=0.1)
     return weights
