@@ -96,6 +96,19 @@ async def test_responses_with_large_images_are_kept_up_to_a_number_of_bytes(
     assert len(list(tmp_path.glob("ada/*.json"))) == has_folder
 
 
+async def test_the_bytes_of_all_responses_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(responses_store, "MOST_BYTES", 40_000)
+    for responses in (StoredResponses(None), StoredResponses(tmp_path)):
+        for _ in range(20):  # one that was removed or replaced does not count
+            responses.add(ADA, with_image(0, 9_000))
+            responses.add(ADA, with_image(1, 9_000))
+            await responses.remove(ADA, "resp_00000001")
+        responses.add(ADA, with_image(2, 9_000))
+        responses.add(ADA, with_image(3, 9_000))
+        assert await found_of(responses, range(4)) == [0, 2, 3]
+        responses.close()
+
+
 def with_image(number: int, n: int) -> StoredResponse:
     image = {"type": "input_image", "image_url": f"data:image/png;base64,{'A' * n}"}
     return stored(number)._replace(messages=[{"role": "user", "content": [image]}])
