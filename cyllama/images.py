@@ -49,7 +49,7 @@ class Image:
         width: Pixels of a line.
         height: Lines.
         digest: SHA-256 of size and pixels, 64 hexadecimal digits.
-        decoded_pixels: How many pixels were decoded for it, before it was scaled down.
+        decoded_pixels: How many pixels were decoded for it, before it was scaled down; by default, those that it has.
 
     Raises:
         ImageError: The bytes are not those of an image of that size.
@@ -59,7 +59,7 @@ class Image:
     width: int
     height: int
     digest: str = field(init=False, repr=False)
-    decoded_pixels: int = field(init=False, repr=False)
+    decoded_pixels: int = field(default=0, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the size, and compute the digest."""
@@ -71,7 +71,8 @@ class Image:
         digest = hashlib.sha256(f"{self.width}x{self.height}:".encode())
         digest.update(self.rgb)
         object.__setattr__(self, "digest", digest.hexdigest())
-        object.__setattr__(self, "decoded_pixels", self.width * self.height)
+        if not self.decoded_pixels:
+            object.__setattr__(self, "decoded_pixels", self.width * self.height)
 
     @classmethod
     def load(
@@ -306,11 +307,9 @@ def _converted(image: PillowImage, limits: _Limits) -> Image:
     try:
         image.load()
         flat = _scaled(_flat(_upright(image)), limits.kept_pixels)
-        result = Image(flat.tobytes(), *flat.size)
+        return Image(flat.tobytes(), *flat.size, decoded_pixels=image.width * image.height)
     except Exception as error:  # as above
         raise ImageError(f"{limits.name} is damaged, or cut off: {error}") from error
-    object.__setattr__(result, "decoded_pixels", image.width * image.height)
-    return result
 
 
 def _upright(image: PillowImage) -> PillowImage:

@@ -146,6 +146,8 @@ def test_an_image_that_is_larger_than_most_projectors_use_is_scaled_down():
     assert max(abs(a - b) for a, b in zip(pixel(image, 10, 10), (255, 0, 0), strict=True)) < 10
     small = Image.load(picture(4000, 2000))
     assert (small.width, small.decoded_pixels) == (4000, 4000 * 2000)
+    assert Image(bytes(12), width=2, height=2).decoded_pixels == 4
+    assert Image(bytes(12), width=2, height=2, decoded_pixels=18).decoded_pixels == 18
     assert Image.load(picture(6000, 3000), kept_pixels=20_000_000).width == 6000
 
 
