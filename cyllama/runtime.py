@@ -268,8 +268,8 @@ class Runtime(LoadedModel):
         if conversation is None:
             conversation = Conversation(name)
             self._add(conversation)
-        for forgotten in self.conversations.beyond_image_bytes(conversation):
-            self._forget(forgotten)
+        else:
+            self._make_room_for_images(conversation)
         return conversation
 
     def _add(self, conversation: Conversation) -> None:
@@ -280,6 +280,12 @@ class Runtime(LoadedModel):
             raise SessionError(f"there is a session {conversation.name!r} already: close it, or choose another name")
         forgotten = self.conversations.add(conversation)
         if forgotten is not None:
+            self._forget(forgotten)
+        self._make_room_for_images(conversation)
+
+    def _make_room_for_images(self, used: Conversation) -> None:
+        """Forget conversations if all have too many bytes of images. To be called with the lock held."""
+        for forgotten in self.conversations.beyond_image_bytes(used):
             self._forget(forgotten)
 
     def hold(self, name: str, handle: object) -> None:

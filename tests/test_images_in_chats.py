@@ -140,6 +140,24 @@ def test_conversations_with_images_are_forgotten_beyond_a_limit_of_bytes(project
         assert {*llm.sessions} == {"large"}
 
 
+def test_a_session_from_a_file_counts_at_once(projector: Path, tmp_path: Path):
+    photo = {color: png(color, 500, 400) for color in ("red", "green", "blue")}  # 0.57 MiB of pixels each
+    with LLM(projector=str(projector), temperature=0, n_threads=1, session_images_mb=1) as llm:
+        llm.chat(ask(photo["red"], photo["green"]), session="saved", max_tokens=1)
+        with llm.session("saved") as session:
+            session.save(tmp_path / "saved")
+        for color in photo:
+            llm.chat(ask(photo[color]), session=color, max_tokens=1)
+        with llm.session("blue"), llm.load_session(tmp_path / "saved", name="loaded") as loaded:
+            assert {*llm.sessions} == {"blue", "loaded"}, "what is held stays, and what was idle is forgotten"
+            again = ask(photo["red"], photo["green"])
+            assert llm.chat(again, session=loaded.name, **GREEDY).usage.cached_tokens > 0
+            assert {*llm.sessions} == {"blue", "loaded"}
+            branch = loaded.fork("branch")  # which shows the same images
+            assert {*llm.sessions} == {"blue", "loaded", "branch"}
+            branch.close()
+
+
 # -------------------- plain completions
 
 RED, BLUE = Image.load(png("red")), Image.load(png("blue"))
