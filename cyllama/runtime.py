@@ -146,11 +146,13 @@ class Runtime(LoadedModel):
         now = {} if engine is None else engine.occupancy
         sessions, alone = observe(self.conversations, {} if engine is None else engine.cell_shares)
         shared = max(0, now.get("kv_cells_used", 0) - alone)
+        embeddings = 0 if self.vision is None else self.vision.encoder.cached_bytes
+        image_bytes = self.conversations.image_bytes + embeddings
         places = {"resident": 0, "swapped": 0, "dropped": 0}
         for conversation in self.conversations:
             if conversation.tokens:
                 places[conversation.place] += 1
-        return self._stats.snapshot(sessions=sessions, kv_cells_shared=shared, **places, **now)
+        return self._stats.snapshot(sessions=sessions, kv_cells_shared=shared, image_bytes=image_bytes, **places, **now)
 
     @property
     def n_ctx(self) -> int:

@@ -204,6 +204,12 @@ class Conversations:
         if self._by_name.get(conversation.name) is conversation:
             del self._by_name[conversation.name]
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of all images; one that several conversations hold is in memory once."""
+        images = (each.image for conversation in self for each in conversation.history.images.values())
+        return sum({id(image): len(image.rgb) for image in images}.values())
+
     def beyond_image_bytes(self, used: Conversation) -> list[Conversation]:
         """Return the conversations to forget because all hold too many bytes of images: those unused for the longest.
 

@@ -76,6 +76,7 @@ class Stats:
         kv_cells_used: Cells that hold a token.
         kv_cells_shared: Cells of these that several sessions or generations have together.
         host_bytes: Bytes of host memory that swapped sessions and checkpoints take.
+        image_bytes: Bytes of host memory that images take: pixels of those in sessions, and embeddings that are kept.
         sessions: What each session has and does, the oldest one first.
         n_layers: Layers of the model; the output counts as one, as in ``n_gpu_layers``.
         n_gpu_layers: How many of them are on GPUs.
@@ -116,6 +117,7 @@ class Stats:
     kv_cells_used: int = 0
     kv_cells_shared: int = 0
     host_bytes: int = 0
+    image_bytes: int = 0
     sessions: tuple[SessionStats, ...] = ()
     n_layers: int = 0
     n_gpu_layers: int = 0

@@ -18,6 +18,7 @@ _GAUGES = {
     "kv_cells": "Cells of the KV cache.",
     "kv_cells_used": "Cells of the KV cache in use.",
     "host_bytes": "Bytes of host memory that sessions take which are not in the context.",
+    "image_bytes": "Bytes of host memory that images of sessions and their embeddings take.",
     "resident": "Sessions in the context.",
     "swapped": "Sessions in host memory.",
     "dropped": "Sessions that are evaluated again when they go on.",

@@ -54,10 +54,11 @@ class LoadedModel:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of its weights, of its contexts, and of its sessions in host memory."""
+        """Bytes of its weights, of its contexts, and of its sessions and their images in host memory."""
         stats = self.llm.stats
         contexts = (stats.kv_cache_bytes, stats.compute_bytes, stats.draft_bytes)
-        return self.n_weights + stats.host_bytes + sum(n for each in contexts for n in each.values())
+        n_host = stats.host_bytes + stats.image_bytes
+        return self.n_weights + n_host + sum(n for each in contexts for n in each.values())
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cyllama import Image
 from cyllama.models import TINY_CHAT
 from cyllama_server import ServerSettings
 from cyllama_server.errors import ApiError
@@ -55,6 +56,34 @@ def test_a_model_takes_what_its_context_and_its_sessions_take(tmp_path: Path):
         small = await generate(models, "a")
         assert small > WEIGHTS
         assert await generate(models, "a", 1800) > small
+        await models.close()
+
+    asyncio.run(main())
+
+
+def test_images_of_sessions_count(tmp_path: Path):
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    photo = Image(bytes(3 * 500 * 400), width=500, height=400)
+    content = [{"type": "image", "image": photo}, {"type": "text", "text": "What is this?"}]
+
+    async def main() -> None:
+        models = Models(settings(10_000, "a", option=[f"projector={projector}", "image_cache_mb=0"]))
+        async with models.use("a") as model:
+            await model.llm.agenerate("Hello", session="text", max_tokens=1)
+            assert model.llm.stats.image_bytes == 0
+            before = model.n_bytes
+            for session in ("ada", "ben"):  # both show the same image, which is in memory once
+                await model.llm.achat([{"role": "user", "content": content}], session=session, max_tokens=1)
+            assert model.llm.stats.image_bytes == len(photo.rgb)
+            assert model.n_bytes >= before + len(photo.rgb)
+            model.llm.reset_context(session="ada")
+            model.llm.reset_context(session="ben")
+            assert model.llm.stats.image_bytes == 0
+        await models.close()
+        models = Models(settings(10_000, "a", option=[f"projector={projector}"]))
+        async with models.use("a") as model:
+            await model.llm.achat([{"role": "user", "content": content}], max_tokens=1)
+            assert model.llm.stats.image_bytes > 0, "its embeddings are kept"
         await models.close()
 
     asyncio.run(main())
