@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from cyllama import LLM, ContextSizeError, Image, PromptError, PromptTypeError, SessionPool, UnsupportedModelError
 from cyllama.models import TINY_CHAT
 
+from .support.random_projector import write_random_projector
 from .support.vision import N_TOKENS, data_url, png, write_projector
 
 GREEDY: dict[str, Any] = {"max_tokens": 8, "ignore_eos": True}
@@ -117,6 +120,25 @@ def test_the_projector_beside_a_model_is_found(projector: Path, tmp_path: Path):
     shutil.copy(projector, tmp_path / "mmproj-F32.gguf")
     with LLM(tmp_path / "model.gguf", projector="auto", n_threads=1) as llm:
         assert llm.count_tokens(ask(png("red"))) == llm.count_tokens(ask()) + N_TOKENS
+
+
+def test_a_projector_without_memory_says_what_to_do(tmp_path: Path):
+    with LLM(n_threads=1) as llm:
+        path = write_random_projector(tmp_path / "mmproj.gguf", "llava", n_embd=llm.model.n_embd, n_ff=2**18)  # 130 MiB
+    code = f"""
+import resource
+from cyllama import LLM, ProjectorLoadError
+LLM(n_threads=1).close()
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (100 << 20), resource.RLIM_INFINITY))
+try:
+    LLM(projector={str(path)!r}, n_threads=1)
+except ProjectorLoadError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "no memory for its tensors on CPU" in done.stdout
+    assert done.stdout.endswith(": set a smaller n_ctx or kv_cells, or end other programs\n")
 
 
 def test_conversations_with_images_are_forgotten_beyond_a_limit_of_bytes(projector: Path):
