@@ -169,13 +169,24 @@ inline Ints high_nibbles(Ints a) { return low_nibbles(shift_right(a, 4)); }
 
 // ---- types of matrices. A block of columns has kParts parts, which are read in order. A part has 4 * kVectors values of each
 // column, from 0 to 255, which stand for (value - kOffset) * scale, or for value * scale + least where kOffset is 0. Of a row,
-// `place` is where the values of a part are, and `sum_of` their sum, with the scale of the row where kOffset is 0. kSafe
-// products of pairs have a sum of 16 bits.
+// `place` is where the values of a part are, and `sum_of` their sum, with the scale of the row where kOffset is 0. The values of
+// a row are from -128 to 127: kSafe products of pairs have a sum of 16 bits. Where it is 0, not even one has, and the type stores
+// its values with `put_bytes`.
 
 struct Part {
-    Ints values[8];
+    Ints values[8], high[8];
     Floats scale, least;
 };
+
+// Stores values of up to 8 bits in a part: without an instruction for their products, the lower and the upper half of each.
+inline void put_bytes(Part & part, int i, Ints values) {
+#ifdef CYLLAMA_DOT
+    part.values[i] = values;
+#else
+    part.values[i] = low_nibbles(values);
+    part.high[i] = high_nibbles(values);
+#endif
+}
 
 // Returns the sum of the values of a block.
 inline int32_t sum_of_values(const block_q8_0 & row) {
@@ -218,30 +229,91 @@ inline Ints four_values(const int8_t * values) {
     return all(four);
 }
 
-// Returns `sum` and the products of the values of a part of all columns with those of a row.
-template <class Type> inline Ints dot(Ints sum, const Part & part, const int8_t * row) {
 #ifdef CYLLAMA_DOT
+
+constexpr int kTogether = 1;
+
+// Adds the products of the values of a part of all columns with those of each row to a sum for each row.
+template <class Type, int kRows> inline void add_dots(Ints * sums, const Part & part, const int8_t * const * rows) {
+    static_assert(kRows == 1);
 #pragma GCC unroll 8
     for (int i = 0; i < Type::kVectors; ++i) {
-        sum = add_dot(sum, part.values[i], four_values(row + 4 * i));
+        sums[0] = add_dot(sums[0], part.values[i], four_values(rows[0] + 4 * i));
     }
-#else
-#pragma GCC unroll 8
-    for (int i = 0; i < Type::kVectors; i += Type::kSafe) {
-        Ints pairs = _mm256_maddubs_epi16(part.values[i], four_values(row + 4 * i));
-#pragma GCC unroll 8
-        for (int j = i + 1; j < i + Type::kSafe; ++j) {
-            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(part.values[j], four_values(row + 4 * j)));
-        }
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    }
-#endif
-    return sum;
 }
 
-// Fetches the next columns into the second cache: the processor sees many short streams, and does not read ahead of them.
-inline void prefetch(const uint8_t * x, size_t size) {
-    for (size_t i = 0; i < size; i += 64) {
+#else
+
+constexpr int kTogether = 4; // rows that are multiplied with values while these are in a register
+
+inline Ints multiply_pairs(Ints values, Ints row) { return _mm256_maddubs_epi16(values, row); }
+
+// Adds products now: GCC 12 would multiply all values before it adds any products, for which there are too few registers.
+inline void add_pairs(Ints & sums, Ints products) {
+    sums = _mm256_add_epi16(sums, products);
+    __asm__ volatile("" : "+x"(sums));
+}
+
+// Adds the products of the values of a part of all columns with those of each row to a sum for each row.
+template <class Type, int kRows> inline void add_dots(Ints * sums, const Part & part, const int8_t * const * rows) {
+    constexpr bool kHalves = Type::kSafe == 0;
+    constexpr int kSafe = kHalves ? 8 : Type::kSafe;
+#pragma GCC unroll 8
+    for (int first = 0; first < Type::kVectors; first += kSafe) {
+        Ints pairs[kRows] = {}, high[kRows] = {};
+#pragma GCC unroll 8
+        for (int i = first; i < first + kSafe; ++i) {
+#pragma GCC unroll 8
+            for (int row = 0; row < kRows; ++row) {
+                const Ints four = four_values(rows[row] + 4 * i);
+                const Ints products = multiply_pairs(part.values[i], four);
+                if constexpr (kHalves) {
+                    add_pairs(high[row], multiply_pairs(part.high[i], four));
+                }
+                add_pairs(pairs[row], products);
+            }
+        }
+#pragma GCC unroll 8
+        for (int row = 0; row < kRows; ++row) {
+            sums[row] = _mm256_add_epi32(sums[row], _mm256_madd_epi16(pairs[row], _mm256_set1_epi16(1)));
+            if constexpr (kHalves) {
+                sums[row] = _mm256_add_epi32(sums[row], _mm256_madd_epi16(high[row], _mm256_set1_epi16(16)));
+            }
+        }
+    }
+}
+
+#endif
+
+// Adds the products of a part of all columns with rows to their sums. `values`, `scales` and `offsets` are those of each row.
+template <class Type, int kRows, class Sum>
+inline void add_part(Floats * sums, const Part & part, const int8_t * const * values, const float * scales,
+                     const Sum * offsets) {
+    Ints dots[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+        if constexpr (Type::kOffset == 0) {
+            dots[row] = all(0);
+            sums[row] = add_product(part.least, all(offsets[row]), sums[row]);
+        } else {
+            dots[row] = all(offsets[row]);
+        }
+    }
+    add_dots<Type, kRows>(dots, part, values);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+        sums[row] = add_product(to_floats(dots[row]), multiply(part.scale, all(scales[row])), sums[row]);
+    }
+}
+
+// Fetches a share of the next columns into the second cache, a block of each when all blocks are done: the processor sees many
+// short streams, and does not read ahead of them. There are `n_blocks` of a longer column.
+template <class Type> inline void prefetch(const uint8_t * x, size_t stride, int b, int n_blocks) {
+    constexpr int kStreams = kColumns * Type::kBytes / sizeof(typename Type::Matrix);
+    const int share = b * kStreams;
+    x += kColumns * stride + share / n_blocks * (kColumns / kStreams * stride);
+    x += share % n_blocks * sizeof(typename Type::Matrix);
+    for (size_t i = 0; i < kColumns * Type::kBytes; i += 64) {
         _mm_prefetch(reinterpret_cast<const char *>(x + i), _MM_HINT_T1);
     }
 }
@@ -250,6 +322,7 @@ inline void prefetch(const uint8_t * x, size_t size) {
 template <class Type, int kRows>
 void multiply_rows(int n_blocks, float * s, size_t bs, const uint8_t * x, size_t stride,
                    const typename Type::Row * const * rows, int n_rows, int n_columns, bool adds) {
+    constexpr int kGroup = std::min(kRows, kTogether);
     const RowFactors<Type, kRows> factors(n_blocks, rows);
     for (int column = 0; column < n_columns; column += kColumns, x += kColumns * stride) {
         Floats sums[kRows];
@@ -259,23 +332,19 @@ void multiply_rows(int n_blocks, float * s, size_t bs, const uint8_t * x, size_t
         }
         for (int b = 0; b < n_blocks; ++b) {
             Type block{x + b * sizeof(typename Type::Matrix), stride};
-            prefetch(x + kColumns * (stride + b * Type::kBytes), kColumns * Type::kBytes);
+            prefetch<Type>(x, stride, b, n_blocks);
             for (int i = 0; i < Type::kParts; ++i) {
                 Part part;
                 block.read(i, part);
-                const auto * offsets = factors.sums + (b * Type::kParts + i) * kRows;
 #pragma GCC unroll 16
-                for (int row = 0; row < kRows; ++row) {
-                    const int8_t * values = rows[row][b].qs + Type::place(i);
-                    const Floats scale = all(factors.scales[b * kRows + row]);
-                    if constexpr (Type::kOffset == 0) {
-                        sums[row] = add_product(part.least, all(offsets[row]), sums[row]);
-                        sums[row] =
-                            add_product(to_floats(dot<Type>(all(0), part, values)), multiply(part.scale, scale), sums[row]);
-                    } else {
-                        const Ints sum = dot<Type>(all(offsets[row]), part, values);
-                        sums[row] = add_product(to_floats(sum), multiply(part.scale, scale), sums[row]);
+                for (int first = 0; first < kRows; first += kGroup) {
+                    const int8_t * values[kGroup];
+#pragma GCC unroll 16
+                    for (int row = 0; row < kGroup; ++row) {
+                        values[row] = rows[first + row][b].qs + Type::place(i);
                     }
+                    add_part<Type, kGroup>(sums + first, part, values, factors.scales + b * kRows + first,
+                                           factors.sums + (b * Type::kParts + i) * kRows + first);
                 }
             }
         }

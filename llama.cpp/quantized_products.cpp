@@ -87,7 +87,7 @@ struct Q8_0 {
         for (int half = 0; half < 2; ++half) {
             transpose(x + offsetof(block_q8_0, qs) + 16 * half, stride, numbers);
             for (int i = 0; i < 4; ++i) {
-                part.values[4 * half + i] = bit_xor(numbers[i], flip);
+                put_bytes(part, 4 * half + i, bit_xor(numbers[i], flip));
             }
         }
     }
@@ -140,16 +140,21 @@ struct Q6_K {
 
 using Function = decltype(&multiply_columns<Q4_1>);
 
+// With fewer rows, ggml's functions are as fast: unpacking takes as long as some rows do.
+#ifdef CYLLAMA_DOT
+constexpr int64_t kLeastQ8_0 = 1, kLeastQ6_K = 3;
+#else
+constexpr int64_t kLeastQ8_0 = 2, kLeastQ6_K = 4;
+#endif
+
 // Returns the function for a type of matrices, or nullptr where ggml's are as fast.
 Function function_for(ggml_type type, int64_t n_rows) {
     switch (type) {
         case GGML_TYPE_Q4_1: return multiply_columns<Q4_1>;
         case GGML_TYPE_Q5_0: return multiply_columns<Q5_0>;
-#ifdef CYLLAMA_DOT
-        case GGML_TYPE_Q8_0: return multiply_columns<Q8_0>;
-        case GGML_TYPE_Q6_K: return n_rows > 2 ? multiply_columns<Q6_K> : nullptr; // unpacking takes as long as two
-#endif
-        default: GGML_UNUSED(n_rows); return nullptr;
+        case GGML_TYPE_Q8_0: return n_rows >= kLeastQ8_0 ? multiply_columns<Q8_0> : nullptr;
+        case GGML_TYPE_Q6_K: return n_rows >= kLeastQ6_K ? multiply_columns<Q6_K> : nullptr;
+        default: return nullptr;
     }
 }
 
