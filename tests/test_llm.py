@@ -140,10 +140,12 @@ def test_close_gives_the_context_back_and_leaves_the_instance_usable(llm: LLM):
 
 
 def test_close_ends_the_engine_thread(llm: LLM):
+    others = set(threading.enumerate())
     llm(CAPITAL, max_tokens=1)
-    assert any(thread.name == "cyllama-engine" for thread in threading.enumerate())
+    started = set(threading.enumerate()) - others
+    assert [thread.name for thread in started] == ["cyllama-engine"]
     llm.close()
-    assert not any(thread.name == "cyllama-engine" for thread in threading.enumerate())
+    assert not started & set(threading.enumerate())
 
 
 def test_with_closes_also_after_an_exception(tiny_chat: Path):
@@ -160,13 +162,14 @@ def test_with_closes_also_after_an_exception(tiny_chat: Path):
 
 
 def test_a_dropped_instance_is_collected_with_its_thread(tiny_chat: Path):
+    others = set(threading.enumerate())
     llm = LLM(tiny_chat)
     llm(CAPITAL, max_tokens=1)
     reference = weakref.ref(llm)
     del llm
     gc.collect()
     assert reference() is None
-    assert not any(thread.name == "cyllama-engine" for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= others
 
 
 def test_an_instance_in_a_reference_cycle_is_collected(tiny_chat: Path):

@@ -17,7 +17,7 @@ import pytest
 
 from cyllama import LLM, ConfigTypeError, Response, StreamNotFinishedError
 
-from .support.harness import settled
+from .support.harness import ENDLESS, settled
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
@@ -35,12 +35,12 @@ def test_the_chunks_of_a_stream_add_up_to_the_response(llm: LLM):
 
 
 def test_chunks_come_while_the_rest_is_still_being_generated(llm: LLM):
-    with llm(STORY, stream=True, max_tokens=None, ignore_eos=True, n_ctx=100_000) as stream:
+    with llm(STORY, stream=True, **ENDLESS) as stream:
         for _ in range(10):
             next(stream)
         before = llm.stats.tokens_generated
         next(stream)
-    assert before < 100_000 - llm.count_tokens(STORY)
+    assert before < 20_000 - llm.count_tokens(STORY)
     assert stream.response.finish_reason == "cancelled"
 
 
@@ -75,18 +75,18 @@ def test_multibyte_text_is_streamed_whole_characters_at_a_time(llm: LLM):
 
 
 def test_cancel_ends_the_generation_and_keeps_what_was_generated(llm: LLM):
-    stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    stream = llm(STORY, stream=True, **ENDLESS)
     text = next(stream) + next(stream)
     stream.cancel()
     text += "".join(stream)
     assert stream.response == text
     assert stream.response.finish_reason == "cancelled"
-    assert stream.response.usage.completion_tokens < 1000
+    assert stream.response.usage.completion_tokens < 19_000
     assert llm(STORY, max_tokens=2).finish_reason == "length"
 
 
 def test_leaving_the_with_block_ends_the_generation(llm: LLM):
-    with llm(STORY, stream=True, max_tokens=None, ignore_eos=True) as stream:
+    with llm(STORY, stream=True, **ENDLESS) as stream:
         for _ in stream:
             break
     assert stream.response.finish_reason == "cancelled"
@@ -96,20 +96,20 @@ def test_leaving_the_with_block_ends_the_generation(llm: LLM):
 
 def test_a_dropped_stream_ends_the_generation(llm: LLM):
     before = llm.stats.tokens_generated
-    stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    stream = llm(STORY, stream=True, **ENDLESS)
     next(stream)
     del stream
     gc.collect()
     llm(STORY, max_tokens=1)  # waits for the turn that the dropped one gives up
-    assert llm.stats.tokens_generated - before < 1900
+    assert llm.stats.tokens_generated - before < 19_000
 
 
 def test_a_stream_that_was_never_read_ends_when_it_is_dropped(llm: LLM):
     before = llm.stats.tokens_generated
     for _ in range(20):
-        llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+        llm(STORY, stream=True, **ENDLESS)
     assert llm(STORY, max_tokens=1).finish_reason == "length"
-    assert llm.stats.tokens_generated - before < 20 * 1900
+    assert llm.stats.tokens_generated - before < 20 * 19_000
 
 
 def test_a_stream_of_a_temporary_instance_keeps_it_alive():
@@ -139,9 +139,9 @@ def test_an_exception_in_on_token_ends_the_generation_and_is_raised(llm: LLM):
 
     before = llm.stats.tokens_generated
     with pytest.raises(LookupError):
-        llm(STORY, on_token=fail, max_tokens=None, ignore_eos=True)
+        llm(STORY, on_token=fail, **ENDLESS)
     assert llm(STORY, max_tokens=2).finish_reason == "length"
-    assert llm.stats.tokens_generated - before < 1900
+    assert llm.stats.tokens_generated - before < 19_000
 
 
 class Listener:
@@ -155,7 +155,7 @@ async def listen(chunk: str) -> None: ...
 def test_an_async_callback_of_a_call_is_refused_and_not_forgotten(llm: LLM, on_token: Any):
     for call in (llm, llm.session()):
         with pytest.raises(ConfigTypeError, match="async"):
-            call(STORY, on_token=on_token, max_tokens=None, ignore_eos=True)
+            call(STORY, on_token=on_token, **ENDLESS)
     assert llm(STORY, max_tokens=2).finish_reason == "length"
 
 
@@ -308,7 +308,7 @@ def test_two_readers_of_one_stream_share_its_chunks_and_both_end(llm: LLM):
 
 
 def test_closing_while_another_thread_reads_ends_both(llm: LLM):
-    stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    stream = llm(STORY, stream=True, **ENDLESS)
     next(stream)
     thread = threading.Thread(target=lambda: list(stream))
     thread.start()
@@ -322,7 +322,7 @@ def test_cancelling_one_generation_never_touches_the_next(llm: LLM):
     expected = llm(STORY, max_tokens=5)
     answers: list[str] = []
     for _ in range(100):
-        stream = llm(STORY, stream=True, max_tokens=None, ignore_eos=True)
+        stream = llm(STORY, stream=True, **ENDLESS)
         next(stream)
         thread = threading.Thread(target=lambda: answers.append(llm(STORY, max_tokens=5)))
         thread.start()

@@ -13,6 +13,8 @@ from cyllama import LLM, ChatResponse, ChatStream, ConfigError, ConfigTypeError,
 from cyllama.chat import add_up
 from cyllama.errors import GrammarError, SchemaError
 
+from ..support.harness import ENDLESS
+
 CAPITAL: list[dict[str, Any]] = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER: list[dict[str, Any]] = [{"role": "user", "content": "What is the weather in Paris?"}]
 
@@ -150,7 +152,7 @@ def test_chats_for_an_event_loop(llm: LLM):
         async with llm.astream_chat(CAPITAL) as stream:
             deltas = [delta async for delta in stream]
         assert add_up(deltas) == stream.response.message
-        async with llm.astream_chat(CAPITAL, max_tokens=None, ignore_eos=True) as stream:
+        async with llm.astream_chat(CAPITAL, **ENDLESS) as stream:
             async for _ in stream:
                 break
         assert stream.response.finish_reason == "cancelled"
@@ -159,7 +161,7 @@ def test_chats_for_an_event_loop(llm: LLM):
 
 
 def test_a_chat_that_is_left_holds_what_there_was(llm: LLM):
-    stream = llm.chat(CAPITAL, stream=True, max_tokens=None, ignore_eos=True)
+    stream = llm.chat(CAPITAL, stream=True, **ENDLESS)
     assert isinstance(stream, ChatStream)
     with stream:
         first = next(stream)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,15 @@ def test_an_answer_begins_on_a_line_of_its_own_after_the_reasoning(capsys: pytes
     assert capsys.readouterr() == ("Yes.\n", "Is it 4?\n")
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Let programs that are started be ended by SIGINT: started in the background, a shell ignores it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_ends_a_script(tmp_path: Path):
     path = write_random_model(tmp_path / "endless.gguf", "llama", endless=True, n_ctx_train=2**16)
     with subprocess.Popen(

@@ -18,7 +18,7 @@ from cyllama.compat.logprobs import CompletionTokens
 from cyllama.compat.types import CreateCompletionResponse
 from cyllama.models import TINY_CHAT
 
-from ..support.harness import held, in_threads
+from ..support.harness import held, in_threads, together
 
 GREEDY: Any = {"temperature": 0}
 PROMPT = "Once upon a time"
@@ -200,6 +200,7 @@ def test_a_misspelt_option_is_an_error(llama: Llama):
         llama(PROMPT, temprature=0)  # type: ignore[call-arg]
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_a_stream_that_is_left_ends_its_generation():
     with Llama(str(TINY_CHAT), n_threads=1) as llama:
         options: Any = {"max_tokens": -1, "ignore_eos": True, "stream": True}
@@ -236,7 +237,8 @@ def test_threads_share_one_object(llama: Llama):
     prompts = [f"The {animal}" for animal in ("fox", "owl", "bear", "cat")]
     before = llama.llm.stats
     options: Any = {"max_tokens": 32, "ignore_eos": True}
-    answers = in_threads(lambda prompt=prompt: llama(prompt, **options) for prompt in prompts)
+    calls = [lambda prompt=prompt: llama(prompt, **options) for prompt in prompts]
+    answers = together(llama.llm, 4, lambda: in_threads(calls))
     assert [answer.get("usage", {}).get("completion_tokens") for answer in answers] == [32] * 4
     after = llama.llm.stats
     assert after.steps - before.steps < 4 * 32, "they were decoded together"

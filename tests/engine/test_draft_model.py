@@ -28,7 +28,7 @@ from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT
 from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, outcome, sampling
-from ..support.harness import engine_of, held, in_threads, settled, turn
+from ..support.harness import ENDLESS, engine_of, held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
 from ..support.vision import png, write_projector
@@ -295,7 +295,7 @@ def test_close_releases_the_context_of_the_draft_model(tiny: LLM):
     assert tiny.stats.draft_n_ctx > 0 < sum(tiny.stats.draft_bytes.values())
     tiny.close()
     assert (tiny.stats.draft_n_ctx, tiny.stats.draft_bytes) == (0, {})
-    stream = tiny(turn("Hello"), stream=True, max_tokens=None, ignore_eos=True)
+    stream = tiny(turn("Hello"), stream=True, **ENDLESS)
     next(stream)
     tiny.close()
     assert stream.read().finish_reason == "cancelled"

@@ -14,7 +14,7 @@ from cyllama.engine.kv_cache import KVCache
 from cyllama.engine.scheduler import Scheduler
 from cyllama.llama.llama_cpp import LlamaContext, LlamaContextParams
 
-from ..support.harness import engine_of, in_threads, settled, together
+from ..support.harness import ENDLESS, engine_of, in_threads, settled, together
 
 STORY = "<|im_start|>user\nTell me a story about a fox.<|im_end|>\n<|im_start|>assistant\n"
 
@@ -110,7 +110,7 @@ def test_a_failure_while_decoding_keeps_the_text_so_far_and_ends_one_generation_
 def test_a_cancelled_generation_logs_no_error(llm: LLM, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.WARNING)
     for _ in range(20):
-        with llm(STORY, stream=True, max_tokens=None, ignore_eos=True) as stream:
+        with llm(STORY, stream=True, **ENDLESS) as stream:
             next(stream)
     assert caplog.messages == []
 

@@ -416,7 +416,8 @@ def words(text: str) -> set[str]:
 
 
 def a_seed() -> int:
-    return int(os.environ.get("CYLLAMA_SEED") or random.SystemRandom().randrange(10**9))
+    """Return the same seed in every run, as tests of properties have the same examples, unless another is wanted."""
+    return int(os.environ.get("CYLLAMA_SEED", "1"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from cyllama.engine.sequence import CachedSequence, Lease
 from cyllama.engine.tuning import CHUNK, CHUNK_STEPS, GATHER, ROWS, SAMPLES
 from cyllama.llama.llama_cpp import LlamaSampler
 
-from ..support.harness import Step, held
+from ..support.harness import ENDLESS, Step, held
 
 PACKAGE = str(Path(cyllama.__file__).parent)
 
@@ -122,7 +122,7 @@ def test_a_short_call_answers_while_a_long_prompt_is_evaluated(llm: LLM, steps: 
 
 
 def test_beside_streams_a_chunk_takes_no_longer_than_some_of_their_steps(llm: LLM, steps: list[Step]):
-    with llm("Once upon a time", stream=True, max_tokens=None, ignore_eos=True) as stream:
+    with llm("Once upon a time", stream=True, **ENDLESS) as stream:
         for _ in range(3 * SAMPLES):
             next(stream)
         llm([300 + i % 700 for i in range(1500)], max_tokens=1)

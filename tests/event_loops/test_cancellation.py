@@ -13,7 +13,6 @@ from cyllama import LLM, DecodeError
 
 from ..support.event_loops import CAPITAL, PARIS, assert_idle, in_thread, run, start_endless
 from ..support.harness import (
-    ANIMALS,
     ENDLESS,
     EXACT,
     Reference,
@@ -27,7 +26,7 @@ from ..support.harness import (
 
 def test_a_cancelled_task_frees_its_cells_before_the_next_step(eight: LLM, steps: list[Step], reference: Reference):
     async def main() -> None:
-        stays = [eight.astream(story(animal), max_tokens=100, ignore_eos=True) for animal in ANIMALS[:3]]
+        stays = start_endless(eight, 3)
         stream = eight.astream(story(), **ENDLESS)
         task = asyncio.ensure_future(stream.read())
         while len(stream._request.tokens) < 5:
@@ -37,8 +36,10 @@ def test_a_cancelled_task_frees_its_cells_before_the_next_step(eight: LLM, steps
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+        while len(steps) < n_steps + 2:  # one has ended
+            await asyncio.sleep(0)
         for other in stays:
-            await other.read()
+            await other.aclose()
             reference.check(other._request)
         requests = [other._request for other in stays]
         assert steps[n_steps].requests == set(requests)
@@ -110,7 +111,7 @@ def test_a_timeout_ends_the_generation(eight: LLM, reference: Reference):
     async def main() -> None:
         other = eight.astream(story(), max_tokens=60)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(eight.agenerate(story(), n_ctx=20_000, **ENDLESS), 0.05)
+            await asyncio.wait_for(eight.agenerate(story(), **ENDLESS), 0.05)
         await in_thread(partial(settled, eight))
         assert eight.stats.running <= 1
         await other.read()
@@ -127,7 +128,7 @@ def test_in_a_session_a_timeout_leaves_what_had_been_said(eight: LLM):
     async def main() -> None:
         assert await session.agenerate(turn("My name is Ada."), max_tokens=20) == "Nice to meet you, Ada."
         before = session.tokens
-        stream = session.astream("\n" + story(), n_ctx=20_000, **ENDLESS)
+        stream = session.astream("\n" + story(), **ENDLESS)
         for _ in range(5):
             await stream.__anext__()
         with pytest.raises(asyncio.TimeoutError):

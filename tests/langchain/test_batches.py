@@ -139,7 +139,7 @@ def test_tasks_are_decoded_together_and_no_thread_waits_for_them() -> None:
     with ChatCyllama(temperature=0, max_tokens=40) as chat:
         chat.invoke("Hello")
         n_threads, before = threading.active_count(), chat.client.stats
-        assert asyncio.run(main(chat)) == n_threads
+        assert asyncio.run(main(chat)) <= n_threads
         after = chat.client.stats
         assert (after.tokens_generated - before.tokens_generated) / (after.steps - before.steps) > 6
 

@@ -27,7 +27,7 @@ def ends_early(llm: LLM) -> Iterator[None]:
     before = llm.stats.tokens_generated
     yield
     settled(llm)
-    assert llm.stats.tokens_generated - before < 1000
+    assert llm.stats.tokens_generated - before < 19_000
 
 
 def test_a_stream_that_is_closed_stops_the_generation(chat: ChatCyllama) -> None:

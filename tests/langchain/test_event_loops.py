@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDe
 
 STORY = {"question": "Tell me a story about a fox."}
 SCHEMA = {"type": "object", "properties": {"story": {"type": "string"}}, "required": ["story"]}
-ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 2048}
+ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
 text: Runnable[Any, Any] = RunnableLambda(lambda values: values["question"])
 asked = ChatPromptTemplate.from_messages([("human", "{question}")])
 

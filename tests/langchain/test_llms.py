@@ -266,6 +266,7 @@ def test_it_can_be_saved_and_loaded():
 # -------------------- ending early
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_closing_a_stream_ends_the_generation(model: CyllamaLLM, llm: LLM):
     stream: Any = model.stream(PROMPT, max_tokens=-1, options={"ignore_eos": True})
     next(stream)
@@ -274,6 +275,7 @@ def test_closing_a_stream_ends_the_generation(model: CyllamaLLM, llm: LLM):
     assert llm.stats.running == 0
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_closing_a_stream_of_an_event_loop_ends_the_generation(model: CyllamaLLM, llm: LLM):
     async def read_one() -> None:
         stream: Any = model.astream(PROMPT, max_tokens=-1, session_id="ada", options={"ignore_eos": True})
@@ -286,6 +288,7 @@ def test_closing_a_stream_of_an_event_loop_ends_the_generation(model: CyllamaLLM
     assert llm.stats.running == 0
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_cancelling_a_task_ends_its_generations(model: CyllamaLLM, llm: LLM):
     async def cancel() -> None:
         recorder = AsyncRecorder()

@@ -12,13 +12,13 @@ import pytest
 from ..support.server import ServerProcess
 
 CHAT = "/v1/chat/completions"
-LONG: Any = {"messages": [{"role": "user", "content": "Tell me a story."}], "ignore_eos": True, "max_tokens": 1900}
+LONG: Any = {"messages": [{"role": "user", "content": "Tell me a story."}], "ignore_eos": True, "max_tokens": 19_000}
 PLACES, QUEUE = 2, 4
 
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[ServerProcess]:
-    options = ("--option", f"n_parallel={PLACES}", "--option", "n_ctx=2048", "--max-queue", f"{QUEUE}")
+    options = ("--option", f"n_parallel={PLACES}", "--option", "n_ctx=20000", "--max-queue", f"{QUEUE}")
     with ServerProcess(*options, "--api-key", "many", "--api-key", "single", "--admin-key", "admin") as server:
         server.http.headers["Authorization"] = "Bearer admin"  # for metrics
         yield server

@@ -39,7 +39,7 @@ def weather(city: str) -> str:
 def model(request: pytest.FixtureRequest, server: ServerProcess) -> BaseChatModel:
     if request.param == "ChatOpenAI":
         return ChatOpenAI(model="tiny-chat", base_url=server.v1, api_key=SecretStr("any"), temperature=0)
-    options = {"model": "tiny-chat", "base_url": server.url, "api_key": "any", "max_tokens": 256}
+    options = {"model": "tiny-chat", "base_url": server.url, "api_key": "any", "max_tokens": 256, "temperature": 0}
     return ChatAnthropic.model_validate(options)
 
 

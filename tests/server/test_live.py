@@ -75,7 +75,7 @@ def test_a_fork_shares_cells_which_count_once(server: ServerProcess):
     assert model["cells"]["used"] - model["cells"]["shared"] >= sum(each["cells"] for each in model["sessions"])
 
 
-def test_a_running_request_is_seen_and_its_tokens_grow(server: ServerProcess):
+def test_a_running_request_is_seen_and_its_tokens_grow():
     asked = {
         "messages": [{"role": "user", "content": "Hello"}],
         "session_id": "live run",
@@ -83,16 +83,17 @@ def test_a_running_request_is_seen_and_its_tokens_grow(server: ServerProcess):
         "ignore_eos": True,
     }
     seen: list[int] = []
-    with server.http.stream("POST", "/v1/chat/completions", json=asked) as stream:
-        lines = stream.iter_lines()
-        while len(set(seen)) < 3:
-            next(lines)
-            run = sessions(server).get("live run")
-            if run is not None and run["running"]:
-                seen.append(run["tokens"])
-    assert seen == sorted(seen)
-    server.wait_for("cyllama_running", 0)
-    assert sessions(server)["live run"]["running"] == 0
+    with ServerProcess("--option", "n_ctx=20000") as server:  # it does not end before it was seen three times
+        with server.http.stream("POST", "/v1/chat/completions", json=asked) as stream:
+            lines = stream.iter_lines()
+            while len(set(seen)) < 3:
+                next(lines)
+                run = sessions(server).get("live run")
+                if run is not None and run["running"]:
+                    seen.append(run["tokens"])
+        assert seen == sorted(seen)
+        server.wait_for("cyllama_running", 0)
+        assert sessions(server)["live run"]["running"] == 0
 
 
 def test_a_tenant_sees_its_own_sessions_alone_and_an_operator_all(locked: ServerProcess):

@@ -19,6 +19,7 @@ from ..support.conversations import (
     tokens_of,
     user,
 )
+from ..support.harness import ENDLESS
 
 
 def test_history_ends_where_the_visible_text_ends(llm: LLM):
@@ -95,7 +96,7 @@ def test_a_cancelled_answer_is_kept_as_far_as_it_went(llm: LLM):
 
 def test_a_turn_cancelled_before_it_began_leaves_nothing(llm: LLM):
     ada = llm.session("ada")
-    with ada(STORY, stream=True, max_tokens=None, ignore_eos=True) as running:
+    with ada(STORY, stream=True, **ENDLESS) as running:
         next(running)
         waiting = ada(CAPITAL, stream=True)
         waiting.close()

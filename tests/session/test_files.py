@@ -25,6 +25,7 @@ from ..support.conversations import (
     tokens_of,
     user,
 )
+from ..support.harness import ENDLESS
 from ..support.harness import held as the_engine_waiting
 from ..support.random_models import write_random_model
 
@@ -162,7 +163,7 @@ def test_saving_while_it_answers_saves_the_turns_before(llm: LLM, tmp_path: Path
     ada = llm.session("ada")
     ada(user("My name is Ada."))
     held = tokens_of(ada)
-    with ada("\n" + STORY, stream=True, max_tokens=None, ignore_eos=True) as stream:
+    with ada("\n" + STORY, stream=True, **ENDLESS) as stream:
         next(stream)
         ada.save(tmp_path / "ada")
     bob = llm.load_session(tmp_path / "ada", "bob")

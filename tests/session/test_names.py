@@ -26,6 +26,7 @@ from ..support.conversations import (
     tokens_of,
     user,
 )
+from ..support.harness import ENDLESS
 
 
 def test_the_same_name_is_the_same_conversation(llm: LLM):
@@ -74,7 +75,7 @@ def test_the_room_of_a_closed_session_is_given_back(llm: LLM):
 
 def test_closing_a_session_cancels_its_generations_and_no_others(llm: LLM):
     ada, bob = llm.session("ada"), llm.session("bob")
-    stream, waiting = ada(STORY, stream=True, max_tokens=None, ignore_eos=True), ada(CAPITAL, stream=True)
+    stream, waiting = ada(STORY, stream=True, **ENDLESS), ada(CAPITAL, stream=True)
     other = bob(CAPITAL, stream=True)
     next(stream)
     ada.close()
@@ -104,7 +105,7 @@ def test_reset_context_forgets_one_session_or_all(llm: LLM):
 
 def test_reset_context_keeps_nothing_of_a_generation_in_flight(llm: LLM):
     ada = llm.session("ada")
-    stream = ada(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    stream = ada(STORY, stream=True, **ENDLESS)
     next(stream)
     llm.reset_context()
     assert stream.read().finish_reason == "cancelled"
@@ -127,7 +128,7 @@ def test_close_keeps_the_token_ids_of_sessions_and_evaluates_them_again(llm: LLM
 
 def test_close_while_a_session_answers_keeps_what_was_said(llm: LLM):
     ada = llm.session("ada")
-    stream = ada(STORY, stream=True, max_tokens=None, ignore_eos=True)
+    stream = ada(STORY, stream=True, **ENDLESS)
     next(stream)
     llm.close()
     text = stream.read()
@@ -174,7 +175,7 @@ def test_more_sessions_than_allowed_are_refused_while_all_are_held(tiny_chat: Pa
 
 def test_a_session_that_answers_is_not_forgotten_for_another(tiny_chat: Path):
     with LLM(tiny_chat, temperature=0, n_threads=1, max_sessions=1) as llm:
-        with llm(STORY, session="ada", stream=True, max_tokens=None, ignore_eos=True) as stream:
+        with llm(STORY, session="ada", stream=True, **ENDLESS) as stream:
             next(stream)
             with pytest.raises(SessionError, match="1 sessions already"):
                 llm(CAPITAL, session="bob")

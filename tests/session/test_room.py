@@ -217,6 +217,7 @@ def test_a_larger_context_keeps_what_is_being_generated(llm: LLM):
     assert regret(llm, tokens_of(ada), n_prompt) < NEARLY_TIED
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_an_answer_without_a_limit_grows_the_context_and_evaluates_nothing_again():
     with LLM(TINY_CHAT, **EXACT) as llm:  # far beyond its end, an answer of hundreds of near ties
         ada, n_prompt = llm.session(), llm.count_tokens(STORY)

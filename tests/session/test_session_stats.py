@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from cyllama import LLM, SessionStats
 
 
@@ -57,6 +59,7 @@ def test_a_session_that_moved_to_host_memory_has_no_cells():
     assert (stats["ben"].place, stats["ben"].cells > 0) == ("resident", True)
 
 
+@pytest.mark.usefixtures("long_quanta", "lockstep")
 def test_running_and_waiting_generations_are_those_of_their_session():
     with LLM(temperature=0, n_parallel=1) as llm:
         ada, ben = llm.session("ada"), llm.session("ben")

@@ -51,7 +51,8 @@ ANIMALS = [
     "a deer", "a duck", "a frog", "a goose", "a horse", "a koala", "a lamb", "a lynx", "a moose", "a mouse",
 ]
 # fmt: on
-ENDLESS = {"max_tokens": None, "ignore_eos": True}
+ENDLESS = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
+"""An answer takes half a minute or more on any machine: a test leaves it before its end, however late its thread is."""
 
 
 def n_unread(outlet: Any) -> int:

@@ -127,7 +127,7 @@ def test_later_attempts_of_a_call_are_not_refused(small: LLM):
         @classmethod
         def check(cls, letter: str) -> str:
             if not others:
-                others.extend(small(story(), stream=True, max_tokens=200, ignore_eos=True) for _ in range(4))
+                others.extend(small(story(), stream=True, **ENDLESS) for _ in range(4))
                 with pytest.raises(BusyError):
                     small("Hello")
                 raise ValueError("not yet")

@@ -26,7 +26,7 @@ PREAMBLE = f"""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, a shell ignores it
     llm = LLM(temperature=0, n_threads=1, n_parallel=4)
     STORY = {story()!r}
-    ENDLESS = dict(max_tokens=None, ignore_eos=True, n_ctx=10_000)
+    ENDLESS = dict(max_tokens=None, ignore_eos=True, n_ctx=20_000)
 """
 
 
@@ -69,7 +69,7 @@ def test_the_interpreter_waits_for_threads_that_are_no_daemons():
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
 def test_ctrl_c_ends_the_main_threads_generation_and_no_other():
     code = """
-    answers, started = [], threading.Semaphore(0)
+    answers, started, main_started = [], threading.Semaphore(0), threading.Event()
     expected = llm(STORY, max_tokens=40)
     def generate():
         answers.append(llm(STORY, max_tokens=400, ignore_eos=True, on_token=lambda _: started.release()))
@@ -77,12 +77,13 @@ def test_ctrl_c_ends_the_main_threads_generation_and_no_other():
     def interrupt():
         for _ in range(60):
             started.acquire()
+        main_started.wait()
         os.kill(os.getpid(), signal.SIGINT)
     threads.append(threading.Thread(target=interrupt))
     for thread in threads:
         thread.start()
     try:
-        llm(STORY, **ENDLESS)
+        llm(STORY, on_token=lambda _: main_started.set(), **ENDLESS)
     except KeyboardInterrupt:
         print("interrupted")
     for thread in threads:

@@ -19,6 +19,7 @@ from ...support.harness import (
     in_threads,
     settled,
     story,
+    together,
     turn,
 )
 
@@ -34,11 +35,11 @@ def test_callers_in_many_threads_get_the_text_that_they_would_get_alone(
             stream.read()
             return stream
 
-        streams = in_threads(partial(ask, animal) for animal in ANIMALS[:n_threads])
+        calls = [partial(ask, animal) for animal in ANIMALS[:n_threads]]
+        streams = together(llm, n_threads, lambda: in_threads(calls))
     for stream in streams:
         check(reference, stream, stream.response)
-    together = [len(step.generated) for step in steps]
-    assert max(together) == n_parallel
+    assert max(len(step.generated) for step in steps) == n_parallel
 
 
 def test_short_answers_are_the_same_to_the_letter(eight: LLM):
@@ -53,10 +54,10 @@ def test_short_answers_are_the_same_to_the_letter(eight: LLM):
 def test_sampled_text_depends_on_the_seed_and_not_on_the_neighbours(eight: LLM):
     options: dict[str, Any] = {"temperature": 0.6, "max_tokens": 12, "top_k": 5}
     alone = [eight(turn("Tell me a joke."), seed=seed, **options) for seed in range(16)]
-    together = in_threads(partial(eight, turn("Tell me a joke."), seed=seed, **options) for seed in range(16))
+    beside = in_threads(partial(eight, turn("Tell me a joke."), seed=seed, **options) for seed in range(16))
     assert len(set(alone)) > 3
     # Rounding may decide between two tokens where a draw falls on the border between them.
-    assert sum(a == b for a, b in zip(alone, together, strict=True)) >= 10
+    assert sum(a == b for a, b in zip(alone, beside, strict=True)) >= 10
 
 
 def test_alone_again_the_text_is_the_same_to_the_bit(eight: LLM):

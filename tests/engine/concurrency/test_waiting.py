@@ -178,13 +178,14 @@ def test_the_context_grows_while_streams_run(steps: list[Step], reference: Refer
         assert llm.stats.n_ctx >= 1500
 
 
+@pytest.mark.parametrize("lockstep", [400], indirect=True)  # enough to grow once, and too few to grow twice
 def test_answers_without_a_limit_make_the_context_grow(
-    steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
+    lockstep: threading.Event, steps: list[Step], reference: Reference, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("cyllama.engine.context_params.DEFAULT_MAX_TOKENS", 64)  # the room that they begin with
     with LLM(**EXACT, n_parallel=2) as llm:
         with held(llm):
-            streams = [llm(story(a), stream=True, **ENDLESS) for a in ANIMALS[:2]]
+            streams = [llm(story(a), stream=True, max_tokens=None, ignore_eos=True) for a in ANIMALS[:2]]
         next(streams[0])
         n_ctx = llm.stats.n_ctx
         while llm.stats.n_ctx == n_ctx:
