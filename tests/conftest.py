@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from cyllama import LLM
 from cyllama.engine import Engine, Request
@@ -20,10 +20,11 @@ from cyllama.models import TINY_CHAT
 from .support.harness import Step, n_unread
 from .support.processors import computes
 
-# How long an example takes depends on what else the machine does. Every run has the same examples, so that what passed
+# How long examples take depends on what else the machine does. Every run has the same examples, so that what passed
 # for one change passes for the next; `--hypothesis-profile=explore` looks for others.
-settings.register_profile("explore", deadline=None)
-settings.register_profile("cyllama", deadline=None, derandomize=True)
+UNCHECKED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+settings.register_profile("explore", deadline=None, suppress_health_check=UNCHECKED)
+settings.register_profile("cyllama", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("cyllama")
 
 
@@ -37,8 +38,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure() -> None:
-    """Forget what a machine says of colors, widths and proxies: tests set what they need, and ask no other machine."""
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
+    """Forget what a machine says of colors, widths, locales and proxies: tests set what they need."""
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "LC_ALL"):
         os.environ.pop(name, None)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 

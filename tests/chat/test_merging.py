@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -173,7 +173,7 @@ def test_control_tokens_that_a_message_spells_stay_text(templates: ChatTemplates
 ROLES = st.lists(st.sampled_from(["system", "user", "assistant"]), min_size=1, max_size=7)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None)
 @given(roles=ROLES, template=st.sampled_from([*TEMPLATES.values(), *(family.template for family in FAMILIES.values())]))
 def test_nothing_of_any_history_is_lost(roles: list[str], template: str, templates: ChatTemplates):
     history = [says(role, f"text{i}text") for i, role in enumerate(roles)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyllama.chat import ChatPlan, ChatTemplates, Message, add_up, grammar_sampler
@@ -248,7 +248,7 @@ def check_round_trip(model: LlamaModel, native: Native, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("name", NATIVE)
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_names_and_values_come_back(name: str, model: LlamaModel, data: st.DataObject):
     check_round_trip(model, NATIVE[name], data)
@@ -256,7 +256,7 @@ def test_any_names_and_values_come_back(name: str, model: LlamaModel, data: st.D
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_many_names_and_values_come_back(name: str, model: LlamaModel, data: st.DataObject):
     check_round_trip(model, NATIVE[name], data)

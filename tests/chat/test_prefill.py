@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
@@ -123,7 +123,7 @@ def test_the_history_before_may_have_to_be_merged(templates: ChatTemplates):
     assert alone.endswith("<start_of_turn>model\nHello")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(
     text=st.text(st.sampled_from("ab \n<|>im_endstart/think"), min_size=1, max_size=30).filter(str.strip),
     template=st.sampled_from([FORGETS, *(family.template for family in FAMILIES.values())]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyllama.engine.sequence import CachedSequence
@@ -188,7 +188,7 @@ WALK = st.lists(
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(steps=WALK, host_bytes_max=st.sampled_from([0, 50_000, PLENTY]))
 def test_the_logits_are_right_whatever_was_done_before(
     kv_models: dict[str, LlamaModel], name: str, steps: list[tuple[str, int, int]], host_bytes_max: int
@@ -197,7 +197,7 @@ def test_the_logits_are_right_whatever_was_done_before(
 
 
 @pytest.mark.parametrize("name", ["gemma3", "lfm2 with a window of 16"])
-@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(steps=WALK, host_bytes_max=st.sampled_from([0, 50_000, PLENTY]))
 def test_the_logits_are_right_where_windows_have_fewer_cells_than_sequences(
     kv_models: dict[str, LlamaModel], name: str, steps: list[tuple[str, int, int]], host_bytes_max: int

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LlamaContext, LlamaModel, LlamaSampler, LlamaVocab
@@ -79,7 +79,7 @@ def test_every_kind_of_sampling_is_forced(told: LlamaContext, vocab: LlamaVocab)
         assert chain.sample(told) >= 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_tags_are_found_however_they_are_cut_into_tokens(data: st.DataObject, told: LlamaContext, vocab: LlamaVocab):
     def written(text: str) -> list[int]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from cyllama import LLM, DecodeError, Response
@@ -31,7 +31,7 @@ sampling = st.fixed_dictionaries(
         "grammar": st.sampled_from(['root ::= "a" root | "b" root | " "', "root ::= [a-z ]{3,30}"]),
     },
 )
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=40, deadline=None)
 TEXTS = st.sampled_from(["Tell me a story about a fox.", "Count to 20.", "What is my name?", "Write fox fox fox."])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel, LlamaSampler
@@ -40,7 +40,7 @@ def test_it_samples_what_sampling_one_after_the_other_does(
 ):
     context = new_context(**EVERY_LOGIT)
 
-    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20)
     @given(n_right=st.integers(0, 6), n_wrong=st.integers(0, 3), n_before=st.integers(1, 5))
     def check(n_right: int, n_wrong: int, n_before: int) -> None:
         drafts: list[int] = []
