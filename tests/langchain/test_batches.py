@@ -29,6 +29,8 @@ INTERRUPTED = """
     llm = LLM(temperature=0, n_parallel=4)
     chat = ChatCyllama(llm=llm, max_tokens=None, ignore_eos=True, n_ctx=8192, {more})
     stories = ["Tell me a story."] * 6
+    text = dict(type="string", minLength=20_000)  # which does not end before it is interrupted
+    schema = dict(type="object", properties=dict(story=text), required=["story"])
     statements = [
         lambda: chat.batch(stories),
         lambda: chat.batch(stories, return_exceptions=True),
@@ -36,7 +38,7 @@ INTERRUPTED = """
         lambda: (chat | (lambda message: message)).batch(stories),
         lambda: chat.bind(temperature=0.5).batch(stories),
         lambda: list(chat.batch_as_completed(stories)),
-        lambda: chat.with_structured_output(dict(type="object")).batch(stories),
+        lambda: chat.with_structured_output(schema).batch(stories),
     ]
     for statement in statements:
         before = llm.stats.tokens_generated

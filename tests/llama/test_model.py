@@ -250,8 +250,8 @@ def test_ctrl_c_stops_a_load(in_process: Callable[..., str]):
     code = """
 import signal
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-signal.setitimer(signal.ITIMER_REAL, 0.05)
 try:
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     while True:
         load().close()
 except KeyboardInterrupt:
