@@ -171,12 +171,16 @@ int64_t n_chunks_of(const ggml_tensor * matrix, int64_t n_rows, int n_threads) {
 
 #endif
 
+extern "C" bool cyllama_multiply_halves(const ggml_compute_params * params, ggml_tensor * dst); // f16_products.cpp
 extern "C" bool cyllama_multiply_quantized(const ggml_compute_params * params, ggml_tensor * dst);
 
 // Computes a product whose rows are quantized in params->wdata. Each thread begins with the chunk of its number, as ggml's do.
 //
 // Returns false if ggml's functions have to.
 bool cyllama_multiply_quantized(const ggml_compute_params * params, ggml_tensor * dst) {
+    if (cyllama_multiply_halves(params, dst)) {
+        return true;
+    }
 #ifdef CYLLAMA_PRODUCTS
     const ggml_tensor * matrix = dst->src[0];
     const ggml_tensor * rows = dst->src[1];

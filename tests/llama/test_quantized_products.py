@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import gguf
@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama.llama.llama_cpp import LlamaBatch, LlamaContext, LlamaModel
-
-from ..support.contexts import make_params
-from ..support.random_models import finish
+from ..support.products import N_EMBEDDED, logits, write_model
 
 TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q6_K")
 #: Of each type, the bytes of a block, and where its 16-bit scales are.
@@ -28,7 +25,6 @@ VALUES = {
     "Q4_K": slice(16, 144),
     "Q6_K": slice(0, 192),
 }
-N_EMBEDDED = 16
 
 
 def random_matrix(kind: gguf.GGMLQuantizationType, n_columns: int, width: int, seed: int) -> np.ndarray:
@@ -62,57 +58,6 @@ def extreme_embeddings(width: int) -> np.ndarray:
     embeddings[::3] = 1
     embeddings[1::3] = -1
     return embeddings
-
-
-def write_model(
-    path: Path, matrix: np.ndarray, kind: gguf.GGMLQuantizationType, width: int, embedded: np.ndarray
-) -> Path:
-    """Write a model whose logits are the normalized embedding of the token, times a matrix."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_tokenizer_model("no_vocab")
-    writer.add_vocab_size(len(matrix))
-    writer.add_context_length(512)
-    writer.add_embedding_length(width)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(1)
-    writer.add_head_count(1)
-    writer.add_head_count_kv(1)
-    writer.add_key_length(2)
-    writer.add_value_length(2)
-    writer.add_rope_dimension_count(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    embeddings = np.zeros((len(matrix), width), np.float32)
-    embeddings[:N_EMBEDDED] = embedded
-    writer.add_tensor("token_embd.weight", embeddings)
-    writer.add_tensor("output.weight", matrix, raw_dtype=kind)
-    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
-    for norm in ("attn_norm", "ffn_norm"):
-        writer.add_tensor(f"blk.0.{norm}.weight", np.ones(width, np.float32))
-    for name, n_out, n_in in (
-        ("attn_q", 2, width),
-        ("attn_k", 2, width),
-        ("attn_v", 2, width),
-        ("attn_output", width, 2),
-        ("ffn_gate", 1, width),
-        ("ffn_up", 1, width),
-        ("ffn_down", width, 1),
-    ):
-        writer.add_tensor(f"blk.0.{name}.weight", np.zeros((n_out, n_in), np.float32))
-    return finish(writer, path)
-
-
-def logits(path: Path, n_tokens: Collection[int], n_threads: int) -> Iterator[np.ndarray]:
-    """Yield, for each number of tokens in a batch, the logits after every token."""
-    most = max(n_tokens)
-    params = make_params(n_outputs_max=most, n_threads=n_threads, n_threads_batch=n_threads)
-    with LlamaModel(path) as model, LlamaContext(model, params) as context:
-        for n in n_tokens:
-            context.kv_cache_clear()
-            batch = LlamaBatch(n)
-            for position in range(n):
-                batch.add(position % N_EMBEDDED, position, logits=True)
-            assert context.decode(batch) == 0
-            yield np.array([context.get_logits_ith(i) for i in range(n)])
 
 
 def check(

@@ -18,7 +18,7 @@ COMPUTING = {
     "llama": (
         *("test_adapter", "test_attention", "test_backend", "test_chains", "test_context", "test_decode_and_sample"),
         *("test_in_graph", "test_large_vocabulary", "test_mathematics", "test_memory", "test_outputs"),
-        *("test_products", "test_quantized_products", "test_state", "test_variant"),
+        *("test_f16_products", "test_products", "test_quantized_products", "test_state", "test_variant"),
     ),
     "models": (),
     "quality": (),

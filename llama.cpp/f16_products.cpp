@@ -1,0 +1,235 @@
+// Products of matrices of 16-bit floats with a few rows (tokens), for processors with AVX2 or more. They are compiled into
+// ggml-cpu, and called by quantized_products.cpp. Other types and shapes go on to ggml's functions.
+//
+// ggml multiplies four columns of the matrix with up to six rows, as here, but waits for memory meanwhile: the processor does
+// not read far enough ahead of four streams. Here, the columns behind them are fetched in the order of memory.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "ggml-cpu-impl.h"
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define CYLLAMA_HALVES
+
+namespace {
+
+// ---- types of numbers: `load` reads kLanes of them, `add_product` adds products to 32-bit sums
+
+#if defined(__AVX512F__)
+
+using Floats = __m512;
+constexpr int kMostRows = 6; // of a pass over four columns: about as many as there are registers
+
+inline Floats zero() { return _mm512_setzero_ps(); }
+inline __m256i load_16(const uint16_t * p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
+
+// Adds the upper half to the lower one.
+inline __m256 fold(Floats a) {
+    const __m256d upper = _mm512_extractf64x4_pd(_mm512_castps_pd(a), 1);
+    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm256_castpd_ps(upper));
+}
+
+struct F16 {
+    static constexpr int kLanes = 16;
+    static Floats load(const uint16_t * p) { return _mm512_cvtph_ps(load_16(p)); }
+    static Floats add_product(Floats a, Floats b, Floats sum) { return _mm512_fmadd_ps(a, b, sum); }
+};
+
+#if defined(__AVX512BF16__)
+struct BF16 {
+    static constexpr int kLanes = 32;
+    static __m512i load(const uint16_t * p) { return _mm512_loadu_si512(p); }
+    static Floats add_product(__m512i a, __m512i b, Floats sum) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+};
+#else
+struct BF16 : F16 {
+    static Floats load(const uint16_t * p) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_16(p)), 16));
+    }
+};
+#endif
+
+#else
+
+using Floats = __m256;
+constexpr int kMostRows = 3;
+
+inline Floats zero() { return _mm256_setzero_ps(); }
+inline __m128i load_8(const uint16_t * p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+inline __m256 fold(Floats a) { return a; }
+
+struct F16 {
+    static constexpr int kLanes = 8;
+    static Floats load(const uint16_t * p) { return _mm256_cvtph_ps(load_8(p)); }
+    static Floats add_product(Floats a, Floats b, Floats sum) { return _mm256_fmadd_ps(a, b, sum); }
+};
+
+struct BF16 : F16 {
+    static Floats load(const uint16_t * p) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_8(p)), 16));
+    }
+};
+
+#endif
+
+// ---- products
+
+constexpr int kColumns = 4;
+constexpr int kLine = 32;            // numbers of a line of the cache
+constexpr size_t kAhead = 16 * 1024; // how many numbers ahead memory is fetched, or four columns if they are longer
+
+inline __m256 add_pairs(Floats a, Floats b) {
+    const __m256 low = _mm256_unpacklo_ps(fold(a), fold(b)), high = _mm256_unpackhi_ps(fold(a), fold(b));
+    return _mm256_add_ps(low, high);
+}
+
+// Returns the sum of the lanes of each of four vectors.
+inline __m128 sums_of(const Floats * x) {
+    const __m256d ab = _mm256_castps_pd(add_pairs(x[0], x[1])), cd = _mm256_castps_pd(add_pairs(x[2], x[3]));
+    const __m256d low = _mm256_unpacklo_pd(ab, cd), high = _mm256_unpackhi_pd(ab, cd);
+    const __m256 sums = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+}
+
+// A matrix and rows of n numbers, and where the products of the first row are: `next` numbers before those of the second.
+struct Product {
+    int64_t n;
+    const uint16_t * x;
+    size_t stride;
+    const uint16_t * rows;
+    float * s;
+    size_t next;
+};
+
+// Adds the products of kLanes numbers of four columns and some rows. The columns or the rows, whichever are fewer, are kept in
+// registers.
+template <class Type, int kRows>
+inline void add_products(Floats (&sums)[kRows][kColumns], const Product & p, const uint16_t * x, const uint16_t * rows) {
+    using Vector = decltype(Type::load(x));
+    constexpr bool kKeepsRows = kRows < kColumns;
+    constexpr int kKept = kKeepsRows ? kRows : kColumns, kOthers = kKeepsRows ? kColumns : kRows;
+    Vector kept[kKept];
+#pragma GCC unroll 8
+    for (int i = 0; i < kKept; ++i) {
+        kept[i] = Type::load(kKeepsRows ? rows + i * p.n : x + i * p.stride);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < kOthers; ++j) {
+        const Vector other = Type::load(kKeepsRows ? x + j * p.stride : rows + j * p.n);
+#pragma GCC unroll 8
+        for (int i = 0; i < kKept; ++i) {
+            Floats & sum = kKeepsRows ? sums[i][j] : sums[j][i];
+            sum = Type::add_product(kept[i], other, sum);
+        }
+    }
+}
+
+// Multiplies four columns with kRows rows from `row` on.
+template <class Type, int kRows> void multiply_rows(const Product & p, int64_t column, int64_t row, bool fetches) {
+    const uint16_t * x = p.x + column * p.stride;
+    const uint16_t * rows = p.rows + row * p.n;
+    const uint16_t * ahead = x + std::max(kAhead, kColumns * p.stride);
+    Floats sums[kRows][kColumns];
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < kColumns; ++j) {
+            sums[i][j] = zero();
+        }
+    }
+    int64_t k = 0;
+    for (; k + kLine <= p.n; k += kLine) {
+        if (fetches) {
+#pragma GCC unroll 8
+            for (int j = 0; j < kColumns; ++j, ahead += kLine) {
+                _mm_prefetch(reinterpret_cast<const char *>(ahead), _MM_HINT_T1);
+            }
+        }
+#pragma GCC unroll 1 // else the compiler mixes several steps, which need more registers than there are
+        for (int i = 0; i < kLine; i += Type::kLanes) {
+            add_products<Type, kRows>(sums, p, x + k + i, rows + k + i);
+        }
+    }
+    for (; k < p.n; k += Type::kLanes) {
+        add_products<Type, kRows>(sums, p, x + k, rows + k);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+        _mm_storeu_ps(p.s + (row + i) * p.next + column, sums_of(sums[i]));
+    }
+}
+
+template <class Type> using Function = decltype(&multiply_rows<Type, 1>);
+
+template <class Type> Function<Type> function_for(int64_t n_rows) {
+    switch (n_rows) {
+#if defined(__AVX512F__)
+        case 6: return multiply_rows<Type, 6>;
+        case 5: return multiply_rows<Type, 5>;
+        case 4: return multiply_rows<Type, 4>;
+#endif
+        case 3: return multiply_rows<Type, 3>;
+        case 2: return multiply_rows<Type, 2>;
+        default: return multiply_rows<Type, 1>;
+    }
+}
+
+// Multiplies the columns from `begin` to `end`, of which there are four or more, with all rows: in passes of about equal size,
+// the first of which fetches what follows.
+template <class Type> void multiply(const Product & p, int64_t n_rows, int64_t begin, int64_t end) {
+    const int64_t n_passes = (n_rows + kMostRows - 1) / kMostRows, least = n_rows / n_passes, n_longer = n_rows % n_passes;
+    const Function<Type> function = function_for<Type>(least), longer = function_for<Type>(least + 1);
+    for (int64_t first = begin; first < end; first += kColumns) {
+        const int64_t column = std::min(first, end - kColumns); // the last four may be computed twice
+        for (int64_t pass = 0; pass < n_passes; ++pass) {
+            const int64_t row = pass * least + std::min(pass, n_longer);
+            (pass < n_longer ? longer : function)(p, column, row, pass == 0);
+        }
+    }
+}
+
+template <class Type> bool multiply(const ggml_compute_params * params, ggml_tensor * dst) {
+    constexpr size_t kChunk = 512 * 1024; // bytes of columns that a thread multiplies before it takes others
+    constexpr int64_t kMaxRows = 32;      // of more, the products take so long that memory is read meanwhile
+    const ggml_tensor * matrix = dst->src[0];
+    const ggml_tensor * rows = dst->src[1];
+    const int64_t n = matrix->ne[0], n_columns = matrix->ne[1], n_rows = rows->ne[1], n_groups = n_columns / kColumns;
+    if (rows->type != GGML_TYPE_F32 || n % Type::kLanes || n_groups == 0 || n_rows < 2 || n_rows > kMaxRows ||
+        matrix->ne[2] * matrix->ne[3] != 1 || rows->ne[2] * rows->ne[3] != 1) {
+        return false;
+    }
+    const auto * x = static_cast<const uint16_t *>(matrix->data);
+    const auto * numbers = static_cast<const uint16_t *>(params->wdata);
+    const size_t stride = matrix->nb[1] / sizeof(*x), next = dst->nb[1] / sizeof(float);
+    const Product product{n, x, stride, numbers, static_cast<float *>(dst->data), next};
+    const int64_t n_chunks = std::min<int64_t>(n_groups, std::max<int64_t>(4 * params->nth, ggml_nbytes(matrix) / kChunk));
+    for (int64_t chunk = params->ith; chunk < n_chunks; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t begin = n_groups * chunk / n_chunks * kColumns;
+        const int64_t end = chunk + 1 < n_chunks ? n_groups * (chunk + 1) / n_chunks * kColumns : n_columns;
+        multiply<Type>(product, n_rows, begin, end);
+    }
+    return true;
+}
+
+} // namespace
+
+#endif
+
+extern "C" bool cyllama_multiply_halves(const ggml_compute_params * params, ggml_tensor * dst);
+
+// Computes a product whose rows are in params->wdata, as numbers of the matrix's type. Returns false if ggml's functions have to.
+bool cyllama_multiply_halves(const ggml_compute_params * params, ggml_tensor * dst) {
+#ifdef CYLLAMA_HALVES
+    switch (dst->src[0]->type) {
+        case GGML_TYPE_F16: return multiply<F16>(params, dst);
+        case GGML_TYPE_BF16: return multiply<BF16>(params, dst);
+        default: return false;
+    }
+#else
+    GGML_UNUSED(params);
+    GGML_UNUSED(dst);
+    return false;
+#endif
+}
