@@ -251,7 +251,9 @@ inline Ints multiply_pairs(Ints values, Ints row) { return _mm256_maddubs_epi16(
 // Adds products now: GCC 12 would multiply all values before it adds any products, for which there are too few registers.
 inline void add_pairs(Ints & sums, Ints products) {
     sums = _mm256_add_epi16(sums, products);
+#ifdef __GNUC__
     __asm__ volatile("" : "+x"(sums));
+#endif
 }
 
 // Adds the products of the values of a part of all columns with those of each row to a sum for each row.
