@@ -17,7 +17,7 @@ from langchain_core.prompts import PromptTemplate
 from cyllama import LLM, ConfigError, ContextSizeError, GrammarError, PromptError
 from langchain_cyllama import CyllamaLLM, UnusedArgumentWarning
 
-from ..support.harness import EXACT, Step, settled
+from ..support.harness import EXACT, Step, settled, together
 
 PROMPT = "Once upon a time"
 
@@ -124,7 +124,7 @@ def test_a_format_makes_it_json(model: CyllamaLLM):
 
 def test_many_prompts_are_decoded_together(model: CyllamaLLM, steps: list[Step]):
     prompts: list[Any] = [f"{PROMPT} there were {n}" for n in ("one", "two", "three", "four")]
-    results = model.batch(prompts)
+    results = together(model.client, 4, lambda: model.batch(prompts))
     assert max(len(step.generated) for step in steps) == 4
     assert results == [model.invoke(prompt) for prompt in prompts]
     assert asyncio.run(model.abatch(prompts)) == results
@@ -133,13 +133,13 @@ def test_many_prompts_are_decoded_together(model: CyllamaLLM, steps: list[Step])
 def test_a_batch_of_sixteen_runs_as_one(steps: list[Step]):
     with CyllamaLLM(max_tokens=8, n_parallel=16, **EXACT) as model:
         prompts: list[Any] = [f"{PROMPT} there were {n} foxes" for n in range(16)]
-        assert len(model.batch(prompts)) == 16
+        assert len(together(model.client, 16, lambda: model.batch(prompts))) == 16
         assert max(len(step.generated) for step in steps) == 16
 
 
 def test_a_batch_may_be_limited(model: CyllamaLLM, steps: list[Step]):
     prompts: list[Any] = [f"{PROMPT} there were {n}" for n in ("one", "two", "three")]
-    results = model.batch(prompts, {"max_concurrency": 2})
+    results = together(model.client, 2, lambda: model.batch(prompts, {"max_concurrency": 2}))
     assert max(len(step.generated) for step in steps) == 2
     assert results == [model.invoke(prompt) for prompt in prompts]
     assert asyncio.run(model.abatch(prompts, {"max_concurrency": 2})) == results

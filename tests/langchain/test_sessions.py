@@ -268,6 +268,7 @@ def test_sessions_that_are_not_langchains_stay(chat: ChatCyllama) -> None:
     assert chat.client.sessions == ["own"]
 
 
+@pytest.mark.usefixtures("lockstep")
 def test_a_conversation_is_reset_while_it_generates(chat: ChatCyllama) -> None:
     stream = chat.stream([HumanMessage("Count from 1 to 100.")], of("ada"), max_tokens=400)
     first = next(stream)
