@@ -116,7 +116,7 @@ std::shared_ptr<ProjectorHandle> load_projector(const std::shared_ptr<ModelHandl
 }
 
 std::map<std::string, size_t> projector_memory(const nb::object & file, bool use_gpu) {
-    static std::mutex measuring; // mtmd keeps the callback of its log in a variable of all threads meanwhile
+    static std::mutex measuring; // mtmd, where it is not edited, replaces the callback of its log for all threads meanwhile
     const std::string path = to_path(file);
     LogDelivery delivery;
     check_gguf(path);

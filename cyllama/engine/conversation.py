@@ -155,6 +155,11 @@ class Conversation(LeaseHolder):
         self.history = History([*prompt, *answer], text, replies, images)
 
 
+def _image_sizes(conversation: Conversation) -> dict[int, int]:
+    """Return the bytes of each image, by its ``id``: one that several conversations hold is in memory once."""
+    return {id(each.image): len(each.image.rgb) for each in conversation.history.images.values()}
+
+
 class Conversations:
     """The conversations that are remembered, by name. The caller holds a lock."""
 
@@ -206,9 +211,8 @@ class Conversations:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of the pixels of all images; one that several conversations hold is in memory once."""
-        images = (each.image for conversation in self for each in conversation.history.images.values())
-        return sum({id(image): len(image.rgb) for image in images}.values())
+        """Bytes of the pixels of all images."""
+        return sum({each: size for conversation in self for each, size in _image_sizes(conversation).items()}.values())
 
     def beyond_image_bytes(self, used: Conversation) -> list[Conversation]:
         """Return the conversations to forget because all hold too many bytes of images: those unused for the longest.
@@ -218,11 +222,10 @@ class Conversations:
         """
         having = [c for c in self._by_name.values() if c.history.images]
         found: list[Conversation] = []
-        counted: set[int] = set()  # an image that several conversations hold is in memory once
+        counted: set[int] = set()
         n_bytes = 0
         for conversation in sorted(having, key=lambda c: (c is used or c.in_use, c.last_used), reverse=True):
-            images = [each.image for each in conversation.history.images.values()]
-            own = {id(image): len(image.rgb) for image in images if id(image) not in counted}
+            own = {each: size for each, size in _image_sizes(conversation).items() if each not in counted}
             n_bytes += sum(own.values())
             if own and n_bytes > self._image_bytes and conversation is not used and not conversation.in_use:
                 found.append(conversation)

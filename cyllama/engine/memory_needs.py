@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from ..config import ModelConfig
 from ..errors import ContextError, ContextMemoryError
@@ -205,7 +204,7 @@ def fit_gpus(
     config: ModelConfig,
     params: LlamaModelParams,
     n_ctx: int | None,
-    reserved: Mapping[str, int] = MappingProxyType({}),
+    reserved: Mapping[str, int],
 ) -> LlamaModelParams:
     """Return parameters with as many layers on GPUs as their free memory allows, beside the context that belongs there.
 

@@ -14,11 +14,8 @@ from langchain_core.runnables import RunnableLambda
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama
 
-from ..support.chats import (
-    ENDLESS,
-    STORY,
-)
-from ..support.harness import settled
+from ..support.chats import STORY
+from ..support.harness import ENDLESS, settled
 
 
 @contextmanager

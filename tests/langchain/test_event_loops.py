@@ -18,14 +18,13 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from cyllama import LLM
 from langchain_cyllama import ChatCyllama, CyllamaLLM
 
-from ..support.harness import settled
+from ..support.harness import ENDLESS, settled
 
 # What holds messages for RunnableWithMessageHistory is deprecated in favour of LangGraph, and used all the same.
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
 
 STORY = {"question": "Tell me a story about a fox."}
 SCHEMA = {"type": "object", "properties": {"story": {"type": "string"}}, "required": ["story"]}
-ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
 text: Runnable[Any, Any] = RunnableLambda(lambda values: values["question"])
 asked = ChatPromptTemplate.from_messages([("human", "{question}")])
 

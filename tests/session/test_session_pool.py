@@ -32,11 +32,10 @@ from cyllama import (
 from cyllama.engine import Request
 from cyllama.session_choice import ConversationKey
 
-from ..support.harness import Reference, in_threads, settled
+from ..support.harness import ENDLESS, Reference, in_threads, settled
 from ..support.pools import ADA, CAPITAL, NAME, Messages, ask, system, user
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
-ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
 JOKE = "Tell me a joke about cats."
 STORY = "Tell me a story about a fox."
-ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
 
 
 @tool

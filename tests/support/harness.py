@@ -51,7 +51,7 @@ ANIMALS = [
     "a deer", "a duck", "a frog", "a goose", "a horse", "a koala", "a lamb", "a lynx", "a moose", "a mouse",
 ]
 # fmt: on
-ENDLESS = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
+ENDLESS: dict[str, Any] = {"max_tokens": None, "ignore_eos": True, "n_ctx": 20_000}
 """An answer takes half a minute or more on any machine: a test leaves it before its end, however late its thread is."""
 
 
