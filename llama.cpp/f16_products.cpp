@@ -1,4 +1,4 @@
-// Products of matrices of 16-bit floats with a few rows (tokens), for processors with AVX2 or more. They are compiled into
+// Products of matrices of 16-bit floats with two rows (tokens) or more, for processors with AVX2 or more. They are compiled into
 // ggml-cpu, and called by quantized_products.cpp. Other types and shapes go on to ggml's functions.
 //
 // ggml multiplies four columns of the matrix with up to six rows, as here, but waits for memory meanwhile: the processor does
@@ -176,27 +176,31 @@ template <class Type> Function<Type> function_for(int64_t n_rows) {
     }
 }
 
-// Multiplies the columns from `begin` to `end`, of which there are four or more, with all rows: in passes of about equal size,
-// the first of which fetches what follows.
+// Multiplies the columns from `begin` to `end`, of which there are four or more, with all rows, in passes of about equal size.
+// A few passes go over all columns before the next ones do, so that their rows stay in the second cache. The first pass fetches
+// what follows.
 template <class Type> void multiply(const Product & p, int64_t n_rows, int64_t begin, int64_t end) {
+    constexpr int64_t kTogether = 32 / kMostRows; // passes
     const int64_t n_passes = (n_rows + kMostRows - 1) / kMostRows, least = n_rows / n_passes, n_longer = n_rows % n_passes;
     const Function<Type> function = function_for<Type>(least), longer = function_for<Type>(least + 1);
-    for (int64_t first = begin; first < end; first += kColumns) {
-        const int64_t column = std::min(first, end - kColumns); // the last four may be computed twice
-        for (int64_t pass = 0; pass < n_passes; ++pass) {
-            const int64_t row = pass * least + std::min(pass, n_longer);
-            (pass < n_longer ? longer : function)(p, column, row, pass == 0);
+    for (int64_t next = 0; next < n_passes; next += kTogether) {
+        const int64_t last = std::min(next + kTogether, n_passes);
+        for (int64_t first = begin; first < end; first += kColumns) {
+            const int64_t column = std::min(first, end - kColumns); // the last four may be computed twice
+            for (int64_t pass = next; pass < last; ++pass) {
+                const int64_t row = pass * least + std::min(pass, n_longer);
+                (pass < n_longer ? longer : function)(p, column, row, pass == 0);
+            }
         }
     }
 }
 
 template <class Type> bool multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     constexpr size_t kChunk = 512 * 1024; // bytes of columns that a thread multiplies before it takes others
-    constexpr int64_t kMaxRows = 32;      // of more, the products take so long that memory is read meanwhile
     const ggml_tensor * matrix = dst->src[0];
     const ggml_tensor * rows = dst->src[1];
     const int64_t n = matrix->ne[0], n_columns = matrix->ne[1], n_rows = rows->ne[1], n_groups = n_columns / kColumns;
-    if (rows->type != GGML_TYPE_F32 || n % Type::kLanes || n_groups == 0 || n_rows < 2 || n_rows > kMaxRows ||
+    if (rows->type != GGML_TYPE_F32 || n % Type::kLanes || n_groups == 0 || n_rows < 2 ||
         matrix->ne[2] * matrix->ne[3] != 1 || rows->ne[2] * rows->ne[3] != 1) {
         return false;
     }
