@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cases.agents import measure_agents
 from cases.embedding import measure_embeddings
-from cases.kernels import kernel_table, measure_kernels
+from cases.kernels import kernel_table, measure_kernels, models
 from cases.scaling import measure_callers, measure_idle, measure_length, measure_stream
 from cases.scenario import Run
 from cases.start import measure_energy, measure_start
@@ -51,6 +51,18 @@ SCENARIOS: dict[str, Callable[[Run], Iterator[Measurement]]] = {
 ROUNDS = 3
 
 
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Return what reads a number of this kind that is more than 0."""
+
+    def read(text: str) -> float:
+        if not (value := kind(text)) > 0:  # nor "nan"
+            raise argparse.ArgumentTypeError(f"expected more than 0, not {text}")
+        return value
+
+    read.__name__ = kind.__name__  # what argparse calls it in its message about other texts
+    return read
+
+
 def main() -> None:
     """Measure, print, and write the results."""
     suffix = f"-{variant}" if (variant := os.environ.get("CYLLAMA_CPU")) else ""
@@ -59,19 +71,22 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="show in seconds that everything runs; the figures mean nothing"
     )
-    parser.add_argument("--rounds", type=int, help=f"of every contender; {ROUNDS} by default")
-    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument("--rounds", type=positive(int), help=f"of every contender; {ROUNDS} by default")
+    parser.add_argument("--threads", type=positive(int), default=physical_cores())
     parser.add_argument("--peer", choices=EVERYONE[1:], action="append", help="compare with this only; may be repeated")
     parser.add_argument("--skip-peers", action="store_true", help="measure cyllama alone")
     parser.add_argument("--out", type=Path, default=BUILD / "bench" / f"results{suffix}", help="folder for the results")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of kernels: cpu is on one thread")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="for the models of kernels, all together")
+    parser.add_argument(
+        "--minutes", type=positive(float), default=float("inf"), help="for the models of kernels, all together"
+    )
     parser.add_argument("--model", action="append", help='of kernels, such as "0.5b Q4_0"; may be repeated')
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else ROUNDS)
     peers = () if args.skip_peers else tuple(args.peer or EVERYONE[1:])
     threads = 1 if args.clock == "cpu" else args.threads
     run = Run(threads, rounds, args.quick, peers, args.clock, args.minutes, tuple(args.model or ()))
+    models(run)  # now, and not after the other scenarios, an unknown name is an error
 
     print(describe_run(threads, rounds), flush=True)
     measurements: list[Measurement] = []

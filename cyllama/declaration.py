@@ -136,7 +136,8 @@ def describe_errors(owner: str, error: ValidationError) -> str:
     lines: dict[str, tuple[list[str], Any]] = {}
     items = error.errors(include_url=False, include_context=False)
     unions = {item["loc"][0] for item in items if str(item["loc"][-1]).startswith("literal[")}
-    unions |= {item["loc"][0] for item in items if item["loc"][1:] == ("constrained-str",)}  # a switch, or a name
+    names = (("constrained-str",), ("str",))
+    unions |= {item["loc"][0] for item in items if item["loc"][1:] in names}  # a switch, or a name
     for item in items:
         loc = item["loc"][:1] if item["loc"][0] in unions else item["loc"]
         messages, _ = lines.setdefault(".".join(str(part) for part in loc), ([], item["input"]))

@@ -8,11 +8,14 @@ _PATH = "the path or name of the model is the first argument, model_path"
 _LOAD_MODE = "load_mode says how the file is read"
 _FORMAT = "response_format takes a JSON schema, a pydantic model or 'json'"
 _ADAPTER = "load_lora() loads an adapter, and the option lora says which ones a generation uses"
+_DRAFTS = "speculation='lookup' drafts tokens from the text itself, and draft_model is a model that drafts them"
 _HISTORY = "a chat takes all messages in its first argument"
 
 #: What to do instead, by names that are options of other programs and none of ours.
 HINTS = {
+    "assistant_model": "did you mean 'draft_model'?",
     "best_of": "n=8 makes several answers",
+    "cache_prompt": "did you mean 'prefix_cache'?",
     "cache_type_k": "did you mean 'type_k'?",
     "cache_type_v": "did you mean 'type_v'?",
     "chat_format": "calls of chat() take a chat_template, also by its name",
@@ -55,9 +58,13 @@ HINTS = {
     "num_predict": "did you mean 'max_tokens'?",
     "num_thread": "did you mean 'n_threads'?",
     "path": _PATH,
+    "prompt_lookup": _DRAFTS,
+    "prompt_lookup_num_tokens": _DRAFTS,
     "repeat_last_n": "did you mean 'penalty_last_n'?",
     "repetition_penalty": "did you mean 'repeat_penalty'?",
     "schema": _FORMAT,
+    "speculative_config": _DRAFTS,
+    "speculative_model": "did you mean 'draft_model'?",
     "stop_token_ids": "stop takes texts",
     "stopping_criteria": "an exception in on_token, or cancel() of a stream, ends a generation",
     "stream_options": "the response of a stream always has its usage",

@@ -252,7 +252,7 @@ class SessionLease:
 
         It does two things that a call with `session=lease.name` does not: where all `max_sessions` are in use, the call
         is answered without a session; and exclusive pools do not wait for the end of this lease, but for the end of the
-        generation only.
+        generation only. A call without a session is of no tenant: where `prefix_cache` is on, pass a key of the tenant.
 
         >>> from cyllama import LLM, SessionPool
         >>> llm = LLM(temperature=0)

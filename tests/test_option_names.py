@@ -61,6 +61,9 @@ def test_other_numbers_are_out_of_range(name: str, value: float):
         ("threads", "did you mean 'n_threads'"),
         ("use_mmap", "load_mode"),
         ("lora_path", "load_lora"),
+        ("prompt_lookup", "speculation='lookup'"),
+        ("assistant_model", "did you mean 'draft_model'"),
+        ("cache_prompt", "did you mean 'prefix_cache'"),
     ],
 )
 def test_other_programs_names_get_a_hint_of_ours(name: str, hint: str):

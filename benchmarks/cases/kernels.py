@@ -47,7 +47,11 @@ def sizes_of(path: Path) -> Sizes:
 
 
 def models(run: Run) -> dict[str, Callable[[], Path]]:
-    """Return the models by name, written when they are needed."""
+    """Return the models by name, written when they are needed.
+
+    Raises:
+        SystemExit: One of the names that were asked for is of no model.
+    """
     if run.quick:
         return {"tiny-chat": lambda: TINY_CHAT}
     found: dict[str, Callable[[], Path]] = {
@@ -58,6 +62,9 @@ def models(run: Run) -> dict[str, Callable[[], Path]]:
     for name, path in {"SmolLM2 Q4_1": "smollm2", "Gemma 3 270M Q4_K_M": "gemma3-270m"}.items():
         if (REAL / f"{path}.gguf").exists():
             found[name] = lambda path=path: REAL / f"{path}.gguf"
+    unknown = next((name for name in run.models if name not in found), None)
+    if unknown is not None:
+        raise SystemExit(f"--model: there is no model {unknown!r}: there are {', '.join(found)}")
     return {name: path for name, path in found.items() if not run.models or name in run.models}
 
 

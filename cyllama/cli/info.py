@@ -13,7 +13,8 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import GenerationConfig, ModelConfig, as_config
-from ..draft_model import draft_config
+from ..draft_model import check_draft_model, draft_config
+from ..engine import DraftModel
 from ..engine.hardware import available_memory, total_memory
 from ..engine.memory_needs import Needs, free_memory, gpus, largest_n_ctx, measure, token_bytes
 from ..errors import ConfigError, ContextMemoryError, ModelNotFoundError
@@ -61,7 +62,7 @@ def info(
     found = None if projector is None else _find_projector(projector, path)
     with simulate_model(str(path), config, given, found) as simulated:
         _print(_of_model(path, simulated))
-        draft = None if draft_model is None else _measure_draft(_find(draft_model), config, _shown(simulated, given))
+        draft = None if draft_model is None else _measure_draft(draft_model, config, simulated, given)
         others = _Others(draft, {} if found is None else projector_needs(found, config))
         _print(_of_memory(simulated, config, given, others))
         _print((key, _shorten(value)) for key, value in sorted(simulated.metadata.items()))
@@ -146,11 +147,20 @@ def _shown(model: LlamaModel, n_ctx: int | None) -> int:
     return n_ctx or min(model.n_ctx_train, _DEFAULT_N_CTX)
 
 
-def _measure_draft(path: Path, config: ModelConfig, n_ctx: int) -> Needs:
-    """Return what a draft model needs, with a context of as many tokens as the model that it drafts for."""
-    own = draft_config(config)
-    with simulate_model(str(path), own, n_ctx) as simulated:
-        return measure(simulated, own, n_ctx)
+def _measure_draft(name: str, config: ModelConfig, model: LlamaModel, n_ctx: int | None) -> Needs:
+    """Return what a draft model needs, with a context of as many tokens as the model that it drafts for.
+
+    Raises:
+        ConfigError: It cannot draft for that model.
+    """
+    own, shown = draft_config(config), _shown(model, n_ctx)
+    with simulate_model(str(_find(name)), own, shown) as simulated:
+        check_draft_model(DraftModel(simulated, own, _name(simulated)), model.vocab, _name(model))
+        return measure(simulated, own, shown)
+
+
+def _name(model: LlamaModel) -> str:
+    return model.metadata.get("general.name") or model.desc
 
 
 def _of_memory(model: LlamaModel, config: ModelConfig, n_ctx: int | None, others: _Others) -> Iterator[tuple[str, str]]:

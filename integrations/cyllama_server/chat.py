@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,10 +52,10 @@ async def _plan(
     messages, compared = await server.images.read(body.history, model)
     asked = Asked(tenant, conversation, compared, body.prompt_options())
 
-    def start(index: int, session: str | None) -> AsyncChatStream:
+    def start(index: int, cached_in: Mapping[str, Any]) -> AsyncChatStream:
         seed = options.get("seed")
         each = options if not index or seed is None else options | {"seed": seed + index}
-        return llm.astream_chat(messages, session=session, **each)
+        return llm.astream_chat(messages, **cached_in, **each)
 
     return Call(asked, [partial(start, i) for i in range(body.n or 1)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,10 +102,10 @@ async def _plan(
     prompts = [prompt for prompt in body.prompts for _ in range(body.n or 1)]
     first = prompts[0] if isinstance(prompts[0], str) else llm.detokenize(prompts[0])
 
-    def start(index: int, session: str | None) -> AsyncStream:
+    def start(index: int, cached_in: Mapping[str, Any]) -> AsyncStream:
         seed = options.get("seed")
         each = options if seed is None else options | {"seed": seed + index % (body.n or 1)}
-        return llm.astream(prompts[index], session=session, **each)
+        return llm.astream(prompts[index], **cached_in, **each)
 
     return Call(Asked(tenant, conversation, first, {}), [partial(start, i) for i in range(len(prompts))])
 

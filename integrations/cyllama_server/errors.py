@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -139,8 +140,8 @@ def explain(error: Exception) -> ApiError:
 
 def _param(message: str) -> str | None:
     """Return the field that a message begins with, if it does."""
-    name, colon, _ = message.partition(":")
-    return name if colon and name.isidentifier() else None
+    found = re.match(r"([^\W\d]\w*)[:=]", message)  # "top_k: ...", or "speculation='draft' ..."
+    return None if found is None else found[1]
 
 
 def _invalid(error: ValidationError) -> ApiError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
@@ -29,7 +29,7 @@ from .tenants import Tenant
 
 DeltaT = TypeVar("DeltaT", ChatDelta, TextChunk)
 ResponseT = TypeVar("ResponseT", ChatResponse, Response)
-Start = Callable[[str | None], "AsyncChatStream | AsyncStream"]
+Start = Callable[[Mapping[str, Any]], "AsyncChatStream | AsyncStream"]
 
 
 class Answers(Generic[DeltaT, ResponseT]):
@@ -77,7 +77,7 @@ class Answers(Generic[DeltaT, ResponseT]):
 
     async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
         await self._in_use.enter_async_context(lease)
-        stream = await start_in_thread(lambda: lease.hand_over(start))
+        stream = await start_in_thread(lambda: lease.hand_over(lambda session: start(self._cached_in(session))))
         self._in_use.push_async_callback(stream.aclose)
         if lease.name is not None:
             self.model.sessions.note(lease.name, asked)  # now that the model knows it
@@ -87,6 +87,15 @@ class Answers(Generic[DeltaT, ResponseT]):
         reader = asyncio.ensure_future(self._read(index, stream))
         self._stack.callback(reader.cancel)
         self._readers.append(reader)
+
+    def _cached_in(self, session: str | None) -> dict[str, Any]:
+        """Return the option that says what an answer shares: its session, or what is kept of its tenant's prefixes.
+
+        An answer has no session where all are in use.
+        """
+        if session is None and self.model.llm.config.prefix_cache:
+            return {"prefix_cache": self._tenant.id or True}
+        return {"session": session}
 
     async def _read(self, index: int, stream: Any) -> None:
         try:

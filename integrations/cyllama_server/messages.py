@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -64,8 +64,8 @@ async def _plan(
     options = body.call_options(limit=server.settings.max_tokens)
     history, compared = await server.images.read(body.history, model)
 
-    def start(session: str | None) -> AsyncChatStream:
-        return model.llm.astream_chat(history, session=session, **options)
+    def start(cached_in: Mapping[str, Any]) -> AsyncChatStream:
+        return model.llm.astream_chat(history, **cached_in, **options)
 
     return Call(Asked(tenant, conversation, compared, body.prompt_options()), [start])
 

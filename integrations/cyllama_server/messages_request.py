@@ -96,6 +96,7 @@ class MessagesRequest(CountRequest):
     temperature: float | None = Field(None, ge=0)
     top_p: float | None = None
     top_k: int | None = None
+    speculation: str | None = None
     output_config: dict[str, Any] | None = None
     output_format: dict[str, Any] | None = None
 
@@ -107,7 +108,7 @@ class MessagesRequest(CountRequest):
         """
         found = self.prompt_options()
         found["max_tokens"] = self.max_tokens if limit is None else min(limit, self.max_tokens)
-        for name in ("temperature", "top_p", "top_k"):
+        for name in ("temperature", "top_p", "top_k", "speculation"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
         if self.thinking is not None and self.thinking.budget_tokens is not None:

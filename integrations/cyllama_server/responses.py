@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,8 @@ class _Turn:
         history, compared = await self.server.images.read(self.body.history(self.before), model)
         options = self.body.call_options(limit=self.server.settings.max_tokens)
 
-        def start(session: str | None) -> AsyncChatStream:
-            return model.llm.astream_chat(history, session=session, **options)
+        def start(cached_in: Mapping[str, Any]) -> AsyncChatStream:
+            return model.llm.astream_chat(history, **cached_in, **options)
 
         return Call(Asked(self.tenant, self.conversation, compared, self.body.prompt_options()), [start])
 

@@ -45,6 +45,7 @@ class ResponsesRequest(NamesConversation):
     max_output_tokens: int | None = Field(None, ge=1)
     temperature: float | None = None
     top_p: float | None = None
+    speculation: str | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -98,7 +99,7 @@ class ResponsesRequest(NamesConversation):
         found = self.prompt_options()
         wanted = (self.max_output_tokens, limit)
         found["max_tokens"] = min((each for each in wanted if each is not None), default=None)
-        for name in ("temperature", "top_p"):
+        for name in ("temperature", "top_p", "speculation"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
         found["parallel_tool_calls"] = self.parallel_tool_calls is not False

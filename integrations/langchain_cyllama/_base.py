@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationE
 from typing_extensions import Self
 
 from cyllama import LLM, ConfigError, ConfigTypeError, GenerationConfig, ModelConfig
+from cyllama.declaration import describe_errors
 from cyllama.models import expand_user
 
 from ._arguments import ARGUMENTS, CALL_OPTIONS, LOADING, absolute_paths, translate
@@ -82,7 +83,7 @@ class CyllamaModel(LoadingFields):
         try:
             super().__init__(*args, **given)
         except ValidationError as error:
-            raise ConfigError(_describe(owner, error)) from None
+            raise ConfigError(describe_errors(owner, error)) from None
         self._check_options()
         _ = self.client
 
@@ -211,12 +212,3 @@ class CyllamaModel(LoadingFields):
 
 def _same_file(one: str, other: str) -> bool:
     return os.path.realpath(expand_user(one)) == os.path.realpath(other)
-
-
-def _describe(owner: str, error: ValidationError) -> str:
-    """One line for each wrong value, with the value itself."""
-    lines = []
-    for item in error.errors(include_url=False, include_context=False):
-        path = ".".join(str(part) for part in item["loc"])
-        lines.append(f"{owner}.{path}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r:.80}")
-    return "\n".join(lines)

@@ -103,6 +103,13 @@ def test_a_draft_model_takes_memory_beside_the_model(tiny_chat: Path):
     assert shown["fits"] == alone["fits"]
 
 
+def test_a_draft_model_of_another_vocabulary_is_refused(tiny_chat: Path, tmp_path: Path):
+    path = write_random_model(tmp_path / "other.gguf", "llama", sentencepiece=True, name="other words")
+    refused = run("info", str(tiny_chat), "--draft-model", str(path))
+    assert refused.returncode == 2
+    assert "draft_model 'other words' has another vocabulary than 'tiny-chat': the type is 'SPM'" in refused.stderr
+
+
 def test_a_projector_takes_memory_beside_the_model(tiny_chat: Path, tmp_path: Path):
     path = write_projector(tmp_path / "mmproj.gguf")
     shown = rows(str(tiny_chat), "--projector", str(path), "--draft-model", str(tiny_chat), "--n-gpu-layers", "0")

@@ -61,6 +61,10 @@ def test_every_option_of_cyllama_is_an_argument(kind: type[ChatCyllama | Cyllama
     ("arguments", "why"),
     [
         ({"temperature": -1}, "temperature: input should be greater than or equal to 0, not -1.0"),
+        (
+            {"prefix_cache": 3},
+            r"prefix_cache: input should be a valid boolean.*, or input should be a valid string, not 3$",
+        ),
         ({"temperature": "hot"}, "temperature: input should be a valid number.*, not 'hot'"),
         ({"n_threads": 10_000}, "n_threads: input should be less than or equal to 512, not 10000"),
         ({"split_mode": 7}, r"split_mode is one of 0 \(none\), 1 \(layer\), .*, not 7"),

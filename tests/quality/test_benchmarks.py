@@ -210,3 +210,20 @@ def test_random_weights_have_their_standard_deviation(
     assert np.std(weights) == pytest.approx(0.02, rel=0.1)
     assert abs(np.mean(weights)) < 0.15 * 0.02  # values of Q4_0 are from -8 to 7
     assert stored_as is None or stored_as.name in {"Q4_0", "Q8_0", "Q4_K", "Q5_0", "Q6_K"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "argument --rounds: expected more than 0, not 0"),
+        (["--threads=-1"], "argument --threads: expected more than 0, not -1"),
+        (["--minutes", "nan"], "argument --minutes: expected more than 0, not nan"),
+        (["--model", "0.5b Q4", "--scenario", "stream"], "there is no model '0.5b Q4': there are 0.5b Q4_0, "),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_measured(arguments: list[str], message: str):
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "run.py"), *arguments], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from cyllama_server.tenants import Tenant
 def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_free(llm: LLM, n: int) -> None:
     model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
     messages: list[Any] = [{"role": "user", "content": "My name is Ada."}]
-    starts = [partial(lambda session: llm.astream_chat(messages, session=session, max_tokens=8))] * n
+    starts = [lambda cached_in: llm.astream_chat(messages, max_tokens=8, **cached_in)] * n
 
     async def choice_at_the_end() -> tuple[str, list[str]]:
         answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
@@ -40,3 +39,26 @@ def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_free(llm: LLM
     choice, sessions = asyncio.run(choice_at_the_end())
     assert choice == "continue"
     assert len(sessions) == n, "each answer has a session of its own"
+
+
+@pytest.mark.parametrize("tenants", [("ada", "ben"), ("",)])
+def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alone(tenants: tuple[str, ...]) -> None:
+    messages: list[Any] = [
+        {"role": "user", "content": "The name of my first dog was Rex, and the password is that. " * 3}
+    ]
+    with LLM(temperature=0, prefix_cache=True, max_sessions=1) as llm, llm.session():  # no other session is possible
+        model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+
+        async def cached(tenant: str) -> int:
+            answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
+            start = lambda cached_in: llm.astream_chat(messages, max_tokens=2, **cached_in)  # noqa: E731
+            await answers.start(Asked(Tenant(tenant), None, messages, {}), [start])
+            [answer] = await answers.read()
+            await answers.aclose()
+            return answer.usage.cached_tokens
+
+        n_tokens = llm.count_tokens(messages)
+        for tenant in tenants:
+            assert asyncio.run(cached(tenant)) == 0
+        for tenant in tenants:
+            assert asyncio.run(cached(tenant)) == n_tokens - 1

@@ -145,6 +145,6 @@ BAD: list[dict[str, Any]] = [
     {"tools": [{}]}, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, {"tools": "x"},
     {"tool_choice": {"type": "nope"}}, {"tool_choice": {"type": "any"}}, {"tool_choice": {"type": "tool", "name": "x"}},
     {"thinking": {"type": "maybe"}}, {"stop_sequences": "x"}, {"stop_sequences": [5]}, {"top_k": 1.5},
-    {"output_config": {"format": {"type": "json_schema"}}},
+    {"output_config": {"format": {"type": "json_schema"}}}, {"speculation": 5}, {"speculation": "nope"},
     {"output_config": {"format": {"schema": {"type": "colour"}}}},
 ]  # fmt: skip

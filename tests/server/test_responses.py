@@ -122,6 +122,7 @@ BAD: list[dict[str, Any]] = [
     {"tool_choice": "required"}, {"tool_choice": {"type": "function", "name": "x"}}, {"reasoning": {"effort": "huge"}},
     {"text": {"format": {"type": "json_schema"}}}, {"text": {"format": {"type": "json_schema", "schema": {"type": 5}}}},
     {"top_logprobs": 50}, {"metadata": {"a": 5}}, {"previous_response_id": 5}, {"temperature": "hot"},
+    {"speculation": 5}, {"speculation": "nope"},
 ]  # fmt: skip
 
 
