@@ -1,5 +1,7 @@
 #include "adapter_registry.hpp"
 
+#include "huge_pages.hpp"
+
 static thread_local int uses_of_this_thread = 0;
 
 llama_adapter_lora * AdapterRegistry::load(llama_model * model, const std::string & path) {
@@ -10,6 +12,7 @@ llama_adapter_lora * AdapterRegistry::load(llama_model * model, const std::strin
     loading_ = true;
     lock.unlock();
     llama_adapter_lora * adapter = llama_adapter_lora_init(model, path.c_str());
+    cyllama_enlarge_pages();
     lock.lock();
     loading_ = false;
     free_unused();

@@ -11,6 +11,7 @@
 #include "context_limits.hpp"
 #include "conversion.hpp"
 #include "errors.hpp"
+#include "huge_pages.hpp"
 #include "model_internals.hpp"
 #include "params.hpp"
 #include "sampler.hpp"
@@ -257,6 +258,7 @@ llama_context * init_from_model(const ModelUse & model, AdapterRegistry & regist
         AdaptersUse adapters(registry);
         check_threads_available(params.n_threads, params.n_threads_batch);
         context = llama_init_from_model(model.get(), params);
+        cyllama_enlarge_pages();
     }
     if (!context) {
         throw std::runtime_error("cannot create a context of n_ctx=" + std::to_string(params.n_ctx) + ": " +

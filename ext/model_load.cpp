@@ -10,6 +10,7 @@
 #include "errors.hpp"
 #include "files.hpp"
 #include "guard.hpp"
+#include "huge_pages.hpp"
 #include "metadata.hpp"
 #include "weights_hash.hpp"
 
@@ -173,6 +174,7 @@ std::shared_ptr<ModelHandle> load_model(const std::string & path, const LlamaMod
         WithoutGil release;
         check_metadata(path, params.get());
         model = llama_model_load_from_file(path.c_str(), params.get());
+        cyllama_enlarge_pages();
         weights = model && !source.vocab_only ? hash_weights(path) : 0;
     }
     if (!model) {

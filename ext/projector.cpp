@@ -18,6 +18,7 @@
 #include "errors.hpp"
 #include "files.hpp"
 #include "guard.hpp"
+#include "huge_pages.hpp"
 #include "modules.hpp"
 #include "projector_file.hpp"
 
@@ -69,6 +70,7 @@ ProjectorPtr load(const ModelUse & model, const std::string & path, int32_t n_th
     params.warmup = false;
     clear_logged_errors();
     ProjectorPtr context(mtmd_init_from_file(path.c_str(), model.get(), params), mtmd_free);
+    cyllama_enlarge_pages();
     if (!context) {
         throw std::runtime_error(logged_errors("llama.cpp gave no reason"));
     }
