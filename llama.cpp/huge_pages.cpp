@@ -3,7 +3,7 @@
 // Weights and keys and values are read from end to end in every step, and with pages of 4 KiB a part of that time is spent on
 // looking up addresses. To fill new memory of 2 MiB pages takes long, though, where memory is fragmented, or where a virtual
 // machine gives free blocks of this size back to its host. So buffers are filled in small pages, and Linux copies them to
-// large ones afterwards, while everybody reads and writes them.
+// large ones afterwards, while other threads read and write them.
 #include "huge_pages.hpp"
 
 #include <algorithm>
@@ -44,7 +44,7 @@ constexpr uintptr_t kBlock = 2 * 1024 * 1024;
 uintptr_t round_up(uintptr_t address, uintptr_t unit) { return (address + unit - 1) / unit * unit; }
 
 struct Blocks {
-    std::mutex mutex;          // held while a block is copied: nobody frees it meanwhile
+    std::mutex mutex;          // held while a block is copied, which must not be freed meanwhile
     std::set<uintptr_t> small; // addresses of the blocks of all large buffers that are not known to be large pages
     uintptr_t next = 0;        // for the thread
     bool has_thread = false;
@@ -61,7 +61,7 @@ const int forgets_in_child = pthread_atfork([] { blocks.mutex.lock(); }, [] { bl
                                                 blocks.mutex.unlock();
                                             });
 
-// Whether all pages of a block are in memory (63), and in no other process (56), as after fork(): copies of what nobody has used
+// Whether all pages of a block are in memory (63), and in no other process (56), as after fork(): copies of unused memory
 // or of what several share would take memory that was free (see the kernel's admin-guide/mm/pagemap).
 bool is_resident_here(uintptr_t block) {
     constexpr uint64_t kResidentHere = uint64_t{1} << 63 | uint64_t{1} << 56;

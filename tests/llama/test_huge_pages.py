@@ -1,4 +1,4 @@
-"""Once large buffers on the CPU are filled, a thread puts them into large pages, while everybody uses them."""
+"""Once large buffers on the CPU are filled, a thread puts them into large pages, while they are in use."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ print(in_large_pages() // MIB)
     assert int(run(code)) >= 24
 
 
-def test_memory_that_nobody_has_used_stays_unused(run: Callable[[str], str]):
+def test_unused_memory_stays_unused(run: Callable[[str], str]):
     """llama.cpp reserves compute buffers for the largest step."""
     code = """
 context = LlamaContext(model, params(n_ctx=8192, n_batch=8192, n_ubatch=8192))
