@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cyllama.llama.llama_cpp import supports_gpu_offload
+
 MADV_COLLAPSE = 25
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -19,9 +21,15 @@ def has_large_pages() -> bool:
     return os.sysconf("SC_PAGESIZE") == 4096 and ctypes.CDLL(None).madvise(None, ctypes.c_size_t(0), MADV_COLLAPSE) == 0
 
 
-pytestmark = pytest.mark.skipif(
-    not has_large_pages(), reason="this system has no large pages, or cannot copy small ones to them (before Linux 6.1)"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not has_large_pages(),
+        reason="this system has no large pages, or cannot copy small ones to them (before Linux 6.1)",
+    ),
+    pytest.mark.skipif(
+        supports_gpu_offload(), reason="`make gpu` builds llama.cpp's tools too, which keep small pages"
+    ),
+]
 
 HELPERS = """
 import re, signal, warnings
