@@ -25,6 +25,8 @@ from peers.contender import SERVER, Field
 from peers.protocol import Ask, Outcome, Settings
 from peers.tools import Tool, batched_bench, bench
 
+#: Seconds after a model was loaded in which cyllama puts its weights into large pages (llama.cpp/huge_pages.cpp).
+ENLARGING = 15
 FILE_TYPES = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 N_CALLERS = (8, 32)
 
@@ -111,10 +113,11 @@ class Cell:
     def measure_round(
         self, round_: object, decode: Measurement, prefill: Measurement, callers: dict[int, Measurement]
     ) -> None:
-        """Measure everything once, cyllama and the tools in turn; a warm-up is not noted."""
+        """Measure everything once, cyllama and the tools in turn; a warm-up is not noted, and waits for large pages."""
         sizes = self._sizes
         if round_ == "warm-up":
             self._ask(OURS, [self._request(8, 4, round_)])
+            time.sleep(0 if self._run.quick else ENLARGING)
             return
         bound = self._loop.bytes_per_second() / self._n_bytes
         decode.add(BOUND, bound, self._name)
