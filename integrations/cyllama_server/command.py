@@ -22,6 +22,9 @@ from .errors import ApiError
 from .settings import ServerSettings, read_settings
 
 _FAILED = "lifespan.startup.failed"
+_IDLE_S = (
+    75  # seconds that a connection may rest: httpx and proxies rest theirs 5 to 60, and must be the ones to close it
+)
 _SECRETS = ("api_key", "admin_key")  # what is in no message
 
 
@@ -90,6 +93,7 @@ def _run(app: Any, settings: ServerSettings) -> None:
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key and str(settings.tls_key),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
+        timeout_keep_alive=_IDLE_S,
         ws="none",
         http="h11",  # httptools, where it is installed, has no limit for the size of headers
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,3 +111,14 @@ def _finish_reasons(lines: Iterator[str]) -> Iterator[str]:
                     yield reason
     except httpx.TransportError:  # the connection was cut
         return
+
+
+@pytest.mark.slow
+def test_a_connection_may_rest_between_two_requests(server: ServerProcess):
+    url = urlsplit(server.url)
+    with closing(http.client.HTTPConnection(str(url.hostname), url.port, timeout=120)) as connection:
+        for seconds in (7, 0):  # longer than httpx rests a connection, which may be about to send just then
+            connection.request("GET", "/v1/models")
+            response = connection.getresponse()
+            assert (response.status, bool(response.read())) == (200, True)
+            time.sleep(seconds)
