@@ -12,6 +12,7 @@
 #include "errors.hpp"
 #include "grammar_sampler.hpp"
 #include "guard.hpp"
+#include "mirostat_sampler.hpp"
 #include "modules.hpp"
 #include "reasoning_sampler.hpp"
 #include "sampler.hpp"
@@ -104,7 +105,7 @@ LlamaSampler mirostat(int32_t n_vocab, uint32_t seed, float tau, float eta, int3
     if (m < 2) {
         throw_value_error("m must be at least 2, not " + std::to_string(m));
     }
-    LlamaSampler result = own_sampler(llama_sampler_init_mirostat(n_vocab, seed, tau, eta, m));
+    LlamaSampler result = own_sampler(make_mirostat_sampler(n_vocab, seed, tau, eta, m));
     result.handle->n_vocab = n_vocab;
     return result;
 }

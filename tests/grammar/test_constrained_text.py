@@ -68,6 +68,12 @@ def test_however_it_is_sampled(llm: LLM, options: dict[str, Any], extra: dict[st
         assert llm(START, config, grammar="root ::= [0-9]{3} [a-f]+ [.]") == response
 
 
+@pytest.mark.parametrize("mirostat", [1, 2])
+def test_mirostat_chooses_among_what_fits(llm: LLM, mirostat: int):
+    config = {"mirostat": mirostat, "temperature": 5.0}
+    assert len({llm("A letter: ", config, grammar="root ::= [a-z]", seed=seed) for seed in range(30)}) > 1
+
+
 def test_in_streams_sessions_and_event_loops(llm: LLM):
     with llm(START, grammar=YES_OR_NO, stream=True) as stream:
         assert "".join(stream) in ("yes", "no")

@@ -147,6 +147,41 @@ def test_samplers_that_select_by_themselves(make: Callable[[], LlamaSampler], to
     assert [again.sample(told) for _ in range(30)] == drawn
 
 
+def zipf_k(probabilities: np.ndarray, surprise: float, n: int, m: int = 100) -> float:
+    """Return how many tokens Mirostat 1.0 keeps: Basu et al. 2020, algorithm 1."""
+    p = np.sort(probabilities[probabilities > 0])[::-1][:m]
+    t = np.log(np.arange(2, len(p) + 1) / np.arange(1, len(p)))
+    s = (t * np.log(p[:-1] / p[1:])).sum() / (t * t).sum()
+    return ((s - 1) * 2**surprise / (1 - float(n) ** (1 - s))) ** (1 / s)
+
+
+@pytest.mark.parametrize(("temperature", "tau"), [(3.0, 2.0), (3.0, 3.5), (0.7, 3.0)])
+def test_mirostat_keeps_what_the_paper_says(temperature: float, tau: float, told: LlamaContext, logits: np.ndarray):
+    probabilities = softmax(logits / temperature)
+    k = int(zipf_k(probabilities, 2 * tau, N_VOCAB) + 0.01)
+    smallest = np.sort(probabilities)[-max(k, 1)]
+    chain = LlamaSampler.chain([LlamaSampler.temp(temperature), LlamaSampler.mirostat(N_VOCAB, 1, tau, 0.0)])
+    drawn = Counter(chain.sample(told) for _ in range(400))
+    assert_drawn_from(drawn, kept(probabilities, probabilities >= smallest))
+
+
+@pytest.mark.parametrize("flatness", [10.0, 100.0])
+def test_mirostat_draws_from_the_few_that_are_possible(flatness: float, told: LlamaContext, logits: np.ndarray):
+    possible = np.arange(N_VOCAB) % (N_VOCAB // 4) == 1
+    biases = [(int(token), -np.inf) for token in np.flatnonzero(~possible)]
+    samplers = [LlamaSampler.logit_bias(N_VOCAB, biases), LlamaSampler.temp(flatness)]
+    chain = LlamaSampler.chain([*samplers, LlamaSampler.mirostat(N_VOCAB, 1, 20.0, 0.0)])
+    drawn = Counter(chain.sample(told) for _ in range(400))
+    assert len(drawn) > 1
+    assert_drawn_from(drawn, kept(softmax(logits / flatness), possible))
+
+
+def test_mirostat_has_a_seed():
+    sampler = LlamaSampler.mirostat(N_VOCAB, 7, 5.0, 0.1)
+    assert (sampler.seed, LlamaSampler.chain([sampler]).seed) == (7, 7)
+    assert LlamaSampler.mirostat(N_VOCAB, LLAMA_DEFAULT_SEED, 5.0, 0.1).seed != LLAMA_DEFAULT_SEED
+
+
 def test_the_seed_decides(told: LlamaContext):
     def sequence(seed: int) -> list[int]:
         sampler = LlamaSampler.chain([LlamaSampler.temp(3.0), LlamaSampler.dist(seed)])
