@@ -229,7 +229,7 @@ class GenerationConfig(Config):
         unit="logits",
         source="llama_sampler_init_logit_bias",
     )
-    ignore_eos: bool = option(False, "Never end by an end-of-generation token.")
+    ignore_eos: bool = option(False, "Never end by an end-of-generation token, except where a grammar can only end.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = option(
         None,
         "Report the log probability of every token, and those of this many of the most likely ones in its place.",

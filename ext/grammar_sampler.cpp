@@ -323,3 +323,23 @@ bool grammar_allows(const llama_sampler * sampler, llama_token token) {
     apply(const_cast<llama_sampler *>(sampler), &array);
     return candidate.logit != -INFINITY;
 }
+
+llama_token only_end(const llama_sampler * sampler, const float * logits) {
+    Grammar & grammar = grammar_of(sampler);
+    check_working(grammar);
+    if (!grammar.machine || grammar.waiting || grammar.partial.n_remain > 0 || !grammar.machine->may_end(grammar.state)) {
+        return LLAMA_TOKEN_NULL;
+    }
+    const std::vector<unsigned char> & allowed = mask_of(grammar);
+    llama_token end = LLAMA_TOKEN_NULL;
+    for (size_t i = 0; i < allowed.size(); ++i) {
+        const auto token = static_cast<llama_token>(i);
+        if (allowed[i] && !llama_vocab_is_eog(grammar.vocab, token)) {
+            return LLAMA_TOKEN_NULL;
+        }
+        if (allowed[i] && (end == LLAMA_TOKEN_NULL || logits[i] > logits[end])) {
+            end = token;
+        }
+    }
+    return end;
+}

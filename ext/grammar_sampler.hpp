@@ -17,3 +17,7 @@ bool is_grammar_sampler(const llama_sampler * sampler);
 
 /// Whether the grammar allows `token` as the next one.
 bool grammar_allows(const llama_sampler * sampler, llama_token token);
+
+/// The token to end with, the likeliest one, if the grammar allows nothing but an end; LLAMA_TOKEN_NULL otherwise. Logits have
+/// shape (n_vocab,).
+llama_token only_end(const llama_sampler * sampler, const float * logits);

@@ -74,12 +74,25 @@ llama_token select_from(SamplerHandle & handle, const float * logits, int32_t n_
     return select(handle, handle.needed.collect(logits, n_vocab, first, handle.candidates));
 }
 
+// The number of samplers in a chain that begins with a grammar; 0 for any other sampler.
+int n_from_grammar(llama_sampler * sampler) {
+    const int n = llama_sampler_chain_get(sampler, -1) ? llama_sampler_chain_n(sampler) : 0;
+    return n > 0 && is_grammar_sampler(llama_sampler_chain_get(sampler, 0)) ? n : 0;
+}
+
+// Applies the whole chain. A grammar that can only end does so where biases forbid every end.
+llama_token select_that_fits(SamplerHandle & handle, const float * logits, int32_t n_vocab) {
+    const llama_token token = select_from(handle, logits, n_vocab);
+    if (n_from_grammar(handle.sampler) == 0 || grammar_allows(llama_sampler_chain_get(handle.sampler, 0), token)) {
+        return token;
+    }
+    const llama_token end = only_end(llama_sampler_chain_get(handle.sampler, 0), logits);
+    return end == LLAMA_TOKEN_NULL ? token : end;
+}
+
 // Whether a chain begins with a grammar, and its other samplers may be applied twice for one token.
 bool can_ask_afterwards(llama_sampler * chain) {
-    const int n = llama_sampler_chain_get(chain, -1) ? llama_sampler_chain_n(chain) : 0;
-    if (n < 2 || !is_grammar_sampler(llama_sampler_chain_get(chain, 0))) {
-        return false;
-    }
+    const int n = n_from_grammar(chain);
     for (int i = 1; i < n; ++i) {
         const std::string name = llama_sampler_name(llama_sampler_chain_get(chain, i));
         if (name == "mirostat" || name == "mirostat-v2" ||
@@ -87,7 +100,7 @@ bool can_ask_afterwards(llama_sampler * chain) {
             return false;
         }
     }
-    return true;
+    return n > 1;
 }
 
 // Samples without the grammar, and again with it if the grammar does not allow the token, as common_sampler_sample does: to
@@ -96,7 +109,7 @@ llama_token sample_before_grammar(SamplerHandle & handle, const float * logits, 
     const bool greedy = llama_sampler_chain_n(handle.sampler) == 2 && is_greedy(llama_sampler_chain_get(handle.sampler, 1));
     const llama_token token = greedy ? most_likely(logits, n_vocab) : select_from(handle, logits, n_vocab, 1);
     const bool fits = grammar_allows(llama_sampler_chain_get(handle.sampler, 0), token);
-    return fits ? token : select_from(handle, logits, n_vocab);
+    return fits ? token : select_that_fits(handle, logits, n_vocab);
 }
 
 // Completes the work of samplers in the graph: applies the rest of the chain, if there is one, to the candidates they kept.
@@ -135,7 +148,7 @@ llama_token select_token(SamplerHandle & handle, const float * logits, int32_t n
         return forced;
     }
     return can_ask_afterwards(handle.sampler) ? sample_before_grammar(handle, logits, n_vocab)
-                                              : select_from(handle, logits, n_vocab);
+                                              : select_that_fits(handle, logits, n_vocab);
 }
 
 class SamplerLock {

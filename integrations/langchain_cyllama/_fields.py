@@ -220,7 +220,7 @@ class GenerationFields(BaseModel):
     """Added to the logits of tokens, by token id; `-inf` forbids a token. (Default: `{}`)"""
 
     ignore_eos: bool | None = None
-    """Never end by an end-of-generation token. (Default: `False`)"""
+    """Never end by an end-of-generation token, except where a grammar can only end. (Default: `False`)"""
 
     logprobs: int | bool | None = None
     """Report the log probability of every token, and those of this many of the most likely ones in its place. `None`:

@@ -68,6 +68,27 @@ def test_however_it_is_sampled(llm: LLM, options: dict[str, Any], extra: dict[st
         assert llm(START, config, grammar="root ::= [0-9]{3} [a-f]+ [.]") == response
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"temperature": 1.0},
+        {"mirostat": 1, "temperature": 1.0},
+        {"mirostat": 2, "temperature": 1.0},
+        {"temperature": 1.0, "top_n_sigma": 1.0, "typical_p": 0.9, "xtc_probability": 0.5, "dry_multiplier": 0.8},
+    ],
+)
+def test_without_an_end_a_text_goes_on_as_far_as_its_grammar(llm: LLM, extra: dict[str, Any]):
+    config = {"ignore_eos": True, "max_tokens": 30, "seed": 1, **extra}
+    response = llm("Is the sky blue? Answer: ", config, grammar=YES_OR_NO)
+    assert (response in ("yes", "no"), response.finish_reason) == (True, "stop")
+    schema = {"type": "object", "properties": {"sunny": {"type": "boolean"}}, "required": ["sunny"]}
+    response = llm("The weather as JSON: ", config, response_format=schema)
+    assert (set(response.parsed), response.finish_reason) == ({"sunny"}, "stop")
+    response = llm("A word: ", config, grammar="root ::= [a-z]+")
+    assert (response.finish_reason, response.usage.completion_tokens) == ("length", 30)
+
+
 @pytest.mark.parametrize("mirostat", [1, 2])
 def test_mirostat_chooses_among_what_fits(llm: LLM, mirostat: int):
     config = {"mirostat": mirostat, "temperature": 5.0}
