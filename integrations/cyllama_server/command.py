@@ -22,9 +22,7 @@ from .errors import ApiError
 from .settings import ServerSettings, read_settings
 
 _FAILED = "lifespan.startup.failed"
-_IDLE_S = (
-    75  # seconds that a connection may rest: httpx and proxies rest theirs 5 to 60, and must be the ones to close it
-)
+_IDLE_S = 75  # a connection may rest: httpx and proxies rest theirs for 5 to 60 seconds, and have to be who closes it
 _SECRETS = ("api_key", "admin_key")  # what is in no message
 
 
