@@ -6,14 +6,13 @@ generated from it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
-from .declaration import describe_errors, documented, none_values, option, other_names
+from .declaration import as_draft_name, describe_errors, documented, none_values, option, other_names
 from .errors import ConfigError, ConfigTypeError
 from .option_names import hint_for
 
@@ -425,8 +424,8 @@ class ModelConfig(Config):
 
     @field_validator("draft_model", mode="before")
     @classmethod
-    def _path_to_text(cls, value: Any) -> Any:
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
+    def _draft_to_text(cls, value: Any) -> Any:
+        return as_draft_name(value)
 
     @field_validator("tensor_split", "devices", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ LangChain's classes and the table of `docs/options.md` are made of these declara
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterable
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -129,6 +131,18 @@ def attribute_list(options: Iterable[tuple[str, Option]]) -> str:
 def _entry(name: str, option: Option) -> str:
     facts = [f"default {option.default!r}", option.unit, option.source]
     return f"{name}: {option.description} ({'; '.join(fact for fact in facts if fact)})".replace("`", "``")
+
+
+def as_draft_name(value: Any) -> Any:
+    """Return the name or path of a model that drafts as a text, and ``None`` as it is.
+
+    Raises:
+        PydanticCustomError: It is something else.
+    """
+    if value is None or isinstance(value, (str, os.PathLike)):
+        return value if value is None else os.fspath(value)
+    accepted = "the path or the name of a model; a loaded LLM is passed by its keyword, as in LLM(..., draft_model=llm)"
+    raise PydanticCustomError("draft_model", "input should be {accepted}", {"accepted": accepted})
 
 
 def describe_errors(owner: str, error: ValidationError) -> str:

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama import LLM, ConfigError, ContextMemoryError, ForkedError, Response
+from cyllama import LLM, ConfigError, ContextMemoryError, ForkedError, ModelConfig, Response
+from cyllama.config import as_config
 from cyllama.engine import Request, draft_context
 from cyllama.engine.draft_context import DraftContext
 from cyllama.engine.drafting import Credit, StepTimes
@@ -141,6 +142,21 @@ def test_drafts_of_a_model_that_is_not_there_are_refused():
         LLM(speculation="draft")
     with LLM(n_threads=1) as llm, pytest.raises(ConfigError, match="load the LLM with draft_model"):
         llm("Hello", speculation="draft")
+
+
+def test_what_cannot_be_a_draft_model_is_told_what_can():
+    accepted = (
+        r"draft_model: input should be the path or the name of a model; a loaded LLM .*LLM\(..., draft_model=llm\)"
+    )
+    with LLM(n_threads=1) as llm:
+        for make in (
+            lambda: LLM(draft_model=3),
+            lambda: as_config(ModelConfig, {"draft_model": llm}),
+            lambda: LLM(model_config={"draft_model": llm}),
+        ):
+            with pytest.raises(ConfigError, match=accepted):
+                make()
+    assert as_config(ModelConfig, {"draft_model": Path("small.gguf")}).draft_model == "small.gguf"
 
 
 # --- conversations, callers
