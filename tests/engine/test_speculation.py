@@ -7,6 +7,7 @@ compared then is equal to the last bit, on every processor. Other answers are th
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import warnings
 from collections.abc import Iterator
@@ -150,10 +151,13 @@ def test_an_answer_in_an_event_loop_is_the_same(tiny: LLM):
 
 
 def test_a_sampler_that_fails_after_drafts_leaves_the_same_text(tiny: LLM):
-    """A grammar that is at its end allows only the end of the answer, which is forbidden here."""
+    """Behind the foxes, the grammar allows only tokens that are forbidden here."""
+    sevens = {token: -math.inf for token in range(tiny.model.vocab.n_tokens) if "7" in tiny.detokenize([token])}
     for seed in range(3):
-        options: dict[str, Any] = {"grammar": 'root ::= "fox fox fox fox fox fox fox fox"', "seed": seed}
-        assert both_ways(tiny, turn("Write fox fox fox."), temperature=1, ignore_eos=True, **options).model == "failed"
+        options: dict[str, Any] = {"grammar": 'root ::= "fox fox fox fox fox fox fox fox7"', "seed": seed}
+        assert (
+            both_ways(tiny, turn("Write fox fox fox."), temperature=1, logit_bias=sevens, **options).model == "failed"
+        )
 
 
 def test_few_cells_are_not_taken_for_drafts(requests: list[Request]):
