@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self
 
-from .declaration import as_draft_name, describe_errors, documented, none_values, option, other_names
+from .declaration import as_draft_name, as_path_text, describe_errors, documented, none_values, option, other_names
 from .errors import ConfigError, ConfigTypeError
 from .option_names import hint_for
 
@@ -422,10 +422,8 @@ class ModelConfig(Config):
         0, "Context size that the model was trained with before YaRN; 0 as the model says.", unit="tokens", source=_YARN
     )
 
-    @field_validator("draft_model", mode="before")
-    @classmethod
-    def _draft_to_text(cls, value: Any) -> Any:
-        return as_draft_name(value)
+    _draft_to_text = field_validator("draft_model", mode="before")(as_draft_name)
+    _path_to_text = field_validator("projector", mode="before")(as_path_text)
 
     @field_validator("tensor_split", "devices", mode="before")
     @classmethod

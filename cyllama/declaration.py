@@ -133,6 +133,11 @@ def _entry(name: str, option: Option) -> str:
     return f"{name}: {option.description} ({'; '.join(fact for fact in facts if fact)})".replace("`", "``")
 
 
+def as_path_text(value: Any) -> Any:
+    """Return a path as a text, and everything else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def as_draft_name(value: Any) -> Any:
     """Return the name or path of a model that drafts as a text, and ``None`` as it is.
 
@@ -140,7 +145,7 @@ def as_draft_name(value: Any) -> Any:
         PydanticCustomError: It is something else.
     """
     if value is None or isinstance(value, (str, os.PathLike)):
-        return value if value is None else os.fspath(value)
+        return as_path_text(value)
     accepted = "the path or the name of a model; a loaded LLM is passed by its keyword, as in LLM(..., draft_model=llm)"
     raise PydanticCustomError("draft_model", "input should be {accepted}", {"accepted": accepted})
 

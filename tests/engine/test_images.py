@@ -273,7 +273,7 @@ def test_an_image_that_cannot_be_encoded_ends_its_request_only(files: Files, tmp
     reader = gguf.GGUFReader(path, "r+")
     next(tensor for tensor in reader.tensors if tensor.name == "v.patch_embd.weight").data[:] = np.nan
     del reader
-    with LLM(files.model, projector=str(path), n_parallel=2, max_tokens=12, **EXACT) as llm:
+    with LLM(files.model, projector=path, n_parallel=2, max_tokens=12, **EXACT) as llm:
         stream = llm("No image.", stream=True)
         with pytest.raises(DecodeError, match="not finite numbers: the projector is damaged"):
             llm(seen("Look: ", CAT))
