@@ -62,9 +62,9 @@ def test_all_that_it_names_is_there():
         _ = langchain_cyllama.ChatLlama
 
 
-#: Packages whose own faces it uses besides: what a schema allows, how an answer that is not valid is tried again, where
-#: a warning belongs, and which file the name of a model stands for.
-MORE_FACES = {"cyllama.attempts", "cyllama.callers", "cyllama.grammar", "cyllama.models"}
+#: Modules whose own faces it uses besides: what a schema allows, how an answer that is not valid is tried again, where
+#: a warning belongs, how a wrong option is described, and which file the name of a model stands for.
+MORE_FACES = {"cyllama.attempts", "cyllama.callers", "cyllama.declaration", "cyllama.grammar", "cyllama.models"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
