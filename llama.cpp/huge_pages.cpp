@@ -98,16 +98,25 @@ void remove(uintptr_t begin, uintptr_t end) {
     blocks.small.erase(blocks.small.lower_bound(begin), blocks.small.lower_bound(end));
 }
 
-std::chrono::nanoseconds time_of_thread() {
+std::chrono::nanoseconds time_on(clockid_t clock) {
     timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    clock_gettime(clock, &time);
     return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+// Sleeps as long as `worked`, and nine times as long if other threads of this process compute.
+void rest(std::chrono::nanoseconds worked) {
+    const auto begin = time_on(CLOCK_PROCESS_CPUTIME_ID);
+    std::this_thread::sleep_for(worked);
+    if (time_on(CLOCK_PROCESS_CPUTIME_ID) - begin > worked / 2) {
+        std::this_thread::sleep_for(8 * worked);
+    }
 }
 
 void enlarge() {
     std::this_thread::sleep_for(std::chrono::seconds(1)); // a short program ends before
     for (;;) {
-        const auto begin = time_of_thread();
+        const auto begin = time_on(CLOCK_THREAD_CPUTIME_ID);
         {
             std::lock_guard<std::mutex> lock(blocks.mutex);
             const auto block = blocks.small.lower_bound(blocks.next);
@@ -120,7 +129,7 @@ void enlarge() {
                 blocks.small.erase(block);
             } // others are tried again after the next load
         }
-        std::this_thread::sleep_for(9 * (time_of_thread() - begin));
+        rest(time_on(CLOCK_THREAD_CPUTIME_ID) - begin);
     }
 }
 

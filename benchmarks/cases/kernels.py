@@ -26,7 +26,7 @@ from peers.protocol import Ask, Outcome, Settings
 from peers.tools import Tool, batched_bench, bench
 
 #: Seconds after a model was loaded in which cyllama puts its weights into large pages (llama.cpp/huge_pages.cpp).
-ENLARGING = 15
+ENLARGING = 8
 FILE_TYPES = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 N_CALLERS = (8, 32)
 
