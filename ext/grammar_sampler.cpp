@@ -6,11 +6,13 @@
 #include <memory>
 #include <regex>
 #include <tuple>
+#include <utility>
 
 #include "big_stack.hpp"
 #include "errors.hpp"
 #include "grammar_machine.hpp"
 #include "guard.hpp"
+#include "sampler_state.hpp"
 #include "text.hpp"
 #include "token_trie.hpp"
 
@@ -259,12 +261,7 @@ llama_sampler_i & interface() {
     return instance;
 }
 
-llama_sampler * wrap(Grammar && grammar) {
-    auto owned = std::make_unique<Grammar>(std::move(grammar));
-    llama_sampler * sampler = llama_sampler_init(&interface(), owned.get());
-    owned.release();
-    return sampler;
-}
+llama_sampler * wrap(Grammar && grammar) { return make_sampler(interface(), std::move(grammar)); }
 
 // Compiles patterns on a stack that the compiler's recursion does not overflow.
 std::shared_ptr<const Triggers> make_triggers(const std::vector<std::string> & patterns,

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
+
+#include "sampler_state.hpp"
 
 namespace {
 
@@ -102,12 +103,7 @@ llama_sampler_i & mirostat_interface() {
     return instance;
 }
 
-llama_sampler * wrap(Mirostat && mirostat) {
-    auto owned = std::make_unique<Mirostat>(std::move(mirostat));
-    llama_sampler * sampler = llama_sampler_init(&mirostat_interface(), owned.get());
-    owned.release();
-    return sampler;
-}
+llama_sampler * wrap(Mirostat && mirostat) { return make_sampler(mirostat_interface(), std::move(mirostat)); }
 
 } // namespace
 

@@ -1,11 +1,12 @@
 #include "reasoning_sampler.hpp"
 
 #include <algorithm>
-#include <memory>
+#include <utility>
 
 #include "common.h"
 #include "errors.hpp"
 #include "grammar_sampler.hpp"
+#include "sampler_state.hpp"
 #include "unicode.h"
 
 namespace {
@@ -146,12 +147,7 @@ llama_sampler_i & interface() {
     return instance;
 }
 
-llama_sampler * wrap(Reasoning && reasoning) {
-    auto owned = std::make_unique<Reasoning>(std::move(reasoning));
-    llama_sampler * sampler = llama_sampler_init(&interface(), owned.get());
-    owned.release();
-    return sampler;
-}
+llama_sampler * wrap(Reasoning && reasoning) { return make_sampler(interface(), std::move(reasoning)); }
 
 } // namespace
 

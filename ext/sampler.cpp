@@ -161,22 +161,15 @@ LlamaSampler clone_sampler(const LlamaSampler & self) {
     return result;
 }
 
-// llama_sampler_get_seed knows llama.cpp's samplers only.
-uint32_t seed_in_use(llama_sampler * sampler) {
-    for (int i = llama_sampler_chain_get(sampler, -1) ? llama_sampler_chain_n(sampler) : 0; i > 0; --i) {
-        const uint32_t seed = mirostat_seed(llama_sampler_chain_get(sampler, i - 1));
-        if (seed != LLAMA_DEFAULT_SEED) {
-            return seed;
-        }
-    }
-    const uint32_t seed = mirostat_seed(sampler);
-    return seed != LLAMA_DEFAULT_SEED ? seed : llama_sampler_get_seed(sampler);
-}
-
 uint32_t seed_of(const LlamaSampler & self) {
     Guard guard(*self.handle, "sampler");
     self.handle->check_usable();
-    return seed_in_use(self.handle->sampler);
+    uint32_t seed = llama_sampler_get_seed(self.handle->sampler); // it knows llama.cpp's samplers only
+    self.handle->for_each([&](llama_sampler * sampler) {
+        const uint32_t own = mirostat_seed(sampler);
+        seed = own == LLAMA_DEFAULT_SEED ? seed : own;
+    });
+    return seed;
 }
 
 std::string sampler_repr(const LlamaSampler & self) {

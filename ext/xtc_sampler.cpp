@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <random>
 #include <utility>
 
+#include "sampler_state.hpp"
 #include "truncation.hpp"
 
 namespace {
@@ -56,10 +56,7 @@ llama_sampler * wrap(Xtc && xtc) {
         i.free = [](llama_sampler * sampler) { delete &xtc_of(sampler); };
         return i;
     }();
-    auto owned = std::make_unique<Xtc>(std::move(xtc));
-    llama_sampler * sampler = llama_sampler_init(&interface, owned.get());
-    owned.release();
-    return sampler;
+    return make_sampler(interface, std::move(xtc));
 }
 
 } // namespace

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from cyllama import LLM, SessionPool
+from cyllama import LLM, AsyncChatStream, SessionPool
 from cyllama_server.activity import Activity
 from cyllama_server.generation import Answers
 from cyllama_server.metrics import Metrics
@@ -51,7 +52,10 @@ def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alo
 
         async def cached(tenant: str) -> int:
             answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
-            start = lambda cached_in: llm.astream_chat(messages, max_tokens=2, **cached_in)  # noqa: E731
+
+            def start(cached_in: Mapping[str, Any]) -> AsyncChatStream:
+                return llm.astream_chat(messages, max_tokens=2, **cached_in)
+
             await answers.start(Asked(Tenant(tenant), None, messages, {}), [start])
             [answer] = await answers.read()
             await answers.aclose()
