@@ -328,7 +328,9 @@ class ModelConfig(Config):
         (), "Names of the devices to use, as `cyllama info` shows them; empty for all.", source=_MODEL
     )
     load_mode: Literal["auto", "none", "mmap", "mlock", "mmap_mlock", "direct_io"] = option(
-        "auto", 'How the file is read; "auto" maps it into memory where that is possible.', source=_MODEL
+        "auto",
+        'How the file is read; "auto" maps it into memory if possible, and copies it to large pages if there is room.',
+        source=_MODEL,
     )
     check_tensors: bool = option(False, "Validate the weights while the model is loaded.", source=_MODEL)
     kv_overrides: dict[MetadataText, bool | int | float | MetadataText] = option(

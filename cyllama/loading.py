@@ -12,7 +12,7 @@ from typing import Any
 from .callers import levels_to_the_program
 from .config import GenerationConfig, ModelConfig, by_own_names, check_option_names
 from .engine import Adapter, check_kv_memory
-from .engine.hardware import total_memory
+from .engine.hardware import available_memory, total_memory
 from .engine.memory_needs import fit_gpus, gpus
 from .errors import (
     AdapterAccessError,
@@ -91,7 +91,15 @@ def load_model(
     model = _open(path, params)
     if config.kv_cells is not None:
         check_kv_memory(model, config, config.kv_cells)
+    if config.load_mode == "auto" and _has_room_for_copy(model):
+        model.copy_mapped_weights()
     return model
+
+
+def _has_room_for_copy(model: LlamaModel) -> bool:
+    """Return whether a copy of the mapped weights would leave half of the available memory to others."""
+    available = available_memory()
+    return available is not None and model.n_mapped_bytes <= available // 2
 
 
 def simulate_model(

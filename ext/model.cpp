@@ -7,6 +7,7 @@
 ModelHandle::~ModelHandle() {
     delete trie.load();
     if (!forked()) {
+        mapped_.reset();
         llama_model_free(model_);
     }
 }
@@ -53,6 +54,7 @@ void ModelHandle::close() {
     }
     std::lock_guard<std::mutex> lock(mutex_);
     adapters.forget(); // the model frees them
+    mapped_.reset();
     llama_model_free(model_);
     model_ = nullptr;
 }

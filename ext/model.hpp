@@ -11,6 +11,7 @@
 #include "adapter_registry.hpp"
 #include "llama.h"
 #include "lock.hpp"
+#include "mapped_weights.hpp"
 
 class TokenTrie;
 
@@ -27,7 +28,7 @@ class ModelHandle {
   public:
     ModelHandle(llama_model * model, std::string path, uint64_t weights, bool has_weights, bool simulated, bool causal)
         : weights(weights), has_weights(has_weights), simulated(simulated), causal(causal), model_(model),
-          path_(std::move(path)) {}
+          path_(std::move(path)), mapped_(std::make_unique<MappedWeights>(model)) {}
     ~ModelHandle();
     ModelHandle(const ModelHandle &) = delete;
     ModelHandle & operator=(const ModelHandle &) = delete;
@@ -60,6 +61,7 @@ class ModelHandle {
     const long process_ = current_process();
     llama_model * model_;
     const std::string path_;
+    std::unique_ptr<MappedWeights> mapped_; // freed before the model is
     std::mutex mutex_;       // held for a few instructions only, so that a wait for it with the GIL held is harmless
     std::mutex close_mutex_; // held while the model closes
     std::condition_variable unused_;
@@ -78,6 +80,7 @@ class ModelUse {
 
     llama_model * get() const { return handle_->model_; }
     const llama_vocab * vocab() const { return llama_model_get_vocab(get()); }
+    const MappedWeights & mapped() const { return *handle_->mapped_; }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
     /// Throws unless the model has a vocabulary of text, which llama.cpp asserts.
     void check_vocab() const;

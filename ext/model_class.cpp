@@ -64,6 +64,11 @@ bool is_causal(const LlamaModel & self) {
     return self.handle->causal;
 }
 
+void copy_mapped_weights(const LlamaModel & self) {
+    WithoutGil release(false); // a block may just be copied
+    ModelUse(self.handle).mapped().copy();
+}
+
 nb::str model_repr(nb::object self) {
     return nb::cast<LlamaModel &>(self).handle->closed()
                ? nb::str("<LlamaModel (closed)>")
@@ -168,6 +173,17 @@ void init_content(nb::class_<LlamaModel> & model) {
             The name of the device that each layer is on, the output as the last one.
 
             Empty with vocab_only.
+            )doc")
+        .def_prop_ro(
+            "n_mapped_bytes", [](const LlamaModel & self) { return ModelUse(self.handle).mapped().n_bytes(); },
+            "Size of the weights that every token reads where the file is mapped into memory, in bytes. The others have\n"
+            "buffers of their own.")
+        .def("copy_mapped_weights", &copy_mapped_weights, R"doc(
+            Have a thread copy the weights that every token reads where the file is mapped into memory to large pages.
+
+            They are read faster there, and no longer shared with other processes. The thread begins a second later, and
+            replaces 2 MiB at a time, while others compute. What another mapping of the file shares at that time stays, as
+            does everything on systems without such pages.
             )doc")
         .def_prop_ro("size", model_value<llama_model_size>(), "Size of all tensors, in bytes.")
         .def_prop_ro("n_params", model_value<llama_model_n_params>(), "Number of parameters.");

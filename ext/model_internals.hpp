@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "llama.h"
 
@@ -30,3 +32,6 @@ int32_t n_layers(const llama_model * model);
 
 /// Bytes of the weights by the kind of buffer that they are in.
 std::map<ggml_backend_buffer_type_t, size_t> weights_by_buffer(const llama_model * model);
+
+/// Where the weights are that are mapped from the file and that every token reads: data and bytes, in the order of memory.
+std::vector<std::pair<const char *, size_t>> mapped_weights(const llama_model * model);

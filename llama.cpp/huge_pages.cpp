@@ -3,7 +3,7 @@
 // Weights and keys and values are read from end to end in every step, and with pages of 4 KiB a part of that time is spent on
 // looking up addresses. To fill new memory of 2 MiB pages takes long, though, where memory is fragmented, or where a virtual
 // machine gives free blocks of this size back to its host. So buffers are filled in small pages, and Linux copies them to
-// large ones afterwards, while other threads read and write them.
+// large ones afterwards, while other threads read and write them. Memory that is mapped from a file is replaced by a copy.
 #include "huge_pages.hpp"
 
 #include <algorithm>
@@ -19,12 +19,13 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
-#include <set>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -44,9 +45,9 @@ constexpr uintptr_t kBlock = 2 * 1024 * 1024;
 uintptr_t round_up(uintptr_t address, uintptr_t unit) { return (address + unit - 1) / unit * unit; }
 
 struct Blocks {
-    std::mutex mutex;          // held while a block is copied, which must not be freed meanwhile
-    std::set<uintptr_t> small; // addresses of the blocks of all large buffers that are not known to be large pages
-    uintptr_t next = 0;        // for the thread
+    std::mutex mutex;                // held while a block is copied, which must not be freed meanwhile
+    std::map<uintptr_t, bool> small; // blocks that are not known to be large pages, and whether a file is mapped there
+    uintptr_t next = 0;              // for the thread
     bool has_thread = false;
 };
 
@@ -83,11 +84,11 @@ bool can_collapse() {
 
 const bool collapses = can_collapse();
 
-void add(uintptr_t begin, uintptr_t end) {
+void add(uintptr_t begin, uintptr_t end, bool mapped) {
     std::lock_guard<std::mutex> lock(blocks.mutex);
     try {
         for (uintptr_t block = round_up(begin, kBlock); block + kBlock <= end; block += kBlock) {
-            blocks.small.insert(block);
+            blocks.small.emplace(block, mapped);
         }
     } catch (const std::bad_alloc &) { // these stay small
     }
@@ -113,6 +114,42 @@ void rest(std::chrono::nanoseconds worked) {
     }
 }
 
+// Returns an empty block in one large page, or null.
+void * new_large_page() {
+    void * memory = mmap(nullptr, 2 * kBlock, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return nullptr;
+    }
+    const auto begin = reinterpret_cast<uintptr_t>(memory), block = round_up(begin, kBlock), end = begin + 2 * kBlock;
+    void * page = reinterpret_cast<void *>(block);
+    if (block > begin) {
+        munmap(memory, block - begin);
+    }
+    munmap(reinterpret_cast<void *>(block + kBlock), end - block - kBlock);
+    *static_cast<volatile char *>(page) = 0; // what has no page at all cannot be enlarged
+    if (madvise(page, kBlock, MADV_COLLAPSE) == 0) {
+        return page;
+    }
+    munmap(page, kBlock);
+    return nullptr;
+}
+
+// Replaces a block that is mapped from a file by a copy in a large page, at once for threads that read it meanwhile.
+bool replace(uintptr_t block) {
+    void * page = new_large_page();
+    if (!page) {
+        return false;
+    }
+    void * mapped = reinterpret_cast<void *>(block);
+    std::memcpy(page, mapped, kBlock);
+    if (mprotect(page, kBlock, PROT_READ) == 0 &&
+        mremap(page, kBlock, kBlock, MREMAP_MAYMOVE | MREMAP_FIXED, mapped) == mapped) {
+        return true;
+    }
+    munmap(page, kBlock);
+    return false;
+}
+
 void enlarge() {
     std::this_thread::sleep_for(std::chrono::seconds(1)); // a short program ends before
     for (;;) {
@@ -124,8 +161,10 @@ void enlarge() {
                 blocks.has_thread = false;
                 return;
             }
-            blocks.next = *block + 1;
-            if (is_resident_here(*block) && madvise(reinterpret_cast<void *>(*block), kBlock, MADV_COLLAPSE) == 0) {
+            const auto [address, mapped] = *block;
+            blocks.next = address + 1;
+            if (is_resident_here(address) &&
+                (mapped ? replace(address) : madvise(reinterpret_cast<void *>(address), kBlock, MADV_COLLAPSE) == 0)) {
                 blocks.small.erase(block);
             } // others are tried again after the next load
         }
@@ -153,8 +192,20 @@ void cyllama_enlarge_pages() {
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
+
+void cyllama_copy_mapped(const void * data, size_t size) {
+    if (collapses) {
+        add(reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(data) + size, true);
+    }
+}
+
+void cyllama_keep_mapped(const void * data, size_t size) {
+    remove(reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(data) + size);
+}
 #else
 void cyllama_enlarge_pages() {}
+void cyllama_copy_mapped(const void *, size_t) {}
+void cyllama_keep_mapped(const void *, size_t) {}
 #endif
 
 extern "C" void * cyllama_aligned_malloc(size_t size);
@@ -166,7 +217,7 @@ void * cyllama_aligned_malloc(size_t size) {
     if (data && size >= kLarge) {
         const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + size;
         if (collapses) {
-            add(begin, end);
+            add(begin, end, false);
         } else {
             const uintptr_t first = round_up(begin, kPage);
             madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);

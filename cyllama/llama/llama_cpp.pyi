@@ -936,6 +936,22 @@ class LlamaModel:
         """
 
     @property
+    def n_mapped_bytes(self) -> int:
+        """
+        Size of the weights that every token reads where the file is mapped into memory, in bytes. The others have
+        buffers of their own.
+        """
+
+    def copy_mapped_weights(self) -> None:
+        """
+        Have a thread copy the weights that every token reads where the file is mapped into memory to large pages.
+
+        They are read faster there, and no longer shared with other processes. The thread begins a second later, and
+        replaces 2 MiB at a time, while others compute. What another mapping of the file shares at that time stays, as
+        does everything on systems without such pages.
+        """
+
+    @property
     def size(self) -> int:
         """Size of all tensors, in bytes."""
 

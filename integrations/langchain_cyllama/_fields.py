@@ -35,7 +35,8 @@ class LoadingFields(BaseModel):
     """Names of the devices to use, as `cyllama info` shows them; empty for all. (Default: `()`)"""
 
     load_mode: str | None = None
-    """How the file is read; "auto" maps it into memory where that is possible. (Default: `"auto"`)"""
+    """How the file is read; "auto" maps it into memory if possible, and copies it to large pages if there is room.
+    (Default: `"auto"`)"""
 
     check_tensors: bool | None = None
     """Validate the weights while the model is loaded. (Default: `False`)"""

@@ -11,6 +11,8 @@ import pytest
 
 from cyllama.llama.llama_cpp import supports_gpu_offload
 
+from ..support.random_models import write_one_layer
+
 MADV_COLLAPSE = 25
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -189,3 +191,126 @@ print(in_large_pages() // MIB)
 @pytest.mark.parametrize("end", ["sys.exit()", "del context, model; gc.collect()", "context.close(); model.close()"])
 def test_a_process_ends_while_the_thread_works(end: str, run: Callable[[str], str]):
     assert run(f"context = large_context(2 * 49152); wait_for_progress(); print('end', flush=True); {end}") == "end\n"
+
+
+# ----------------------------------------------------------------------------- weights that are mapped from a file
+
+OWN_MODEL = """
+import mmap
+
+def open_model(path=PATH):
+    options = LlamaModelParams()
+    options.n_gpu_layers = 0
+    return LlamaModel(path, options)
+
+def logits_of(model):
+    with LlamaContext(model, params()) as context:
+        context.decode(batch_of([1, 2, 3]))
+        return bytes(memoryview(context.get_logits_ith(-1)))
+"""
+
+
+@pytest.fixture(scope="module")
+def large_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with 64 MiB of weights, of which each token reads all."""
+    path = tmp_path_factory.mktemp("mapped") / "large.gguf"
+    return write_one_layer(path, n_vocab=64, n_head=16, n_head_kv=16, head_width=64, n_ff=4096)
+
+
+@pytest.fixture
+def run_with_model(run: Callable[[str], str], large_model: Path) -> Callable[[str], str]:
+    return lambda code: run(f"PATH = {str(large_model)!r}" + OWN_MODEL + code)
+
+
+def test_mapped_weights_are_replaced_while_they_are_read(run_with_model: Callable[[str], str]):
+    code = """
+own = open_model()
+assert 60 * MIB < own.n_mapped_bytes <= own.size
+expected = logits_of(own)
+own.copy_mapped_weights()
+own.copy_mapped_weights()  # as good as once
+see_thread()
+while thread_status():
+    assert logits_of(own) == expected
+print(in_large_pages() // MIB)
+assert logits_of(own) == expected
+own.close()
+assert in_large_pages() < 8 * MIB
+"""
+    assert int(run_with_model(code)) >= 30  # of 64
+
+
+def test_what_another_process_maps_stays_shared(run_with_model: Callable[[str], str]):
+    code = """
+reading, writing = os.pipe()
+ready, tell = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.close(writing)
+    with open(PATH, "rb") as file:
+        shared = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ)
+    os.write(tell, b"!")
+    os.read(reading, 1)  # until the parent closes it
+    os._exit(7)
+os.read(ready, 1)
+own = open_model()
+before = in_large_pages()
+own.copy_mapped_weights()
+see_thread()
+wait_for_end()
+assert in_large_pages() - before < 8 * MIB
+os.close(writing)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+own.copy_mapped_weights()
+wait_for_end()
+print(in_large_pages() // MIB)
+"""
+    assert int(run_with_model(code)) >= 30
+
+
+def test_models_come_and_go_while_their_weights_are_copied(run_with_model: Callable[[str], str]):
+    code = """
+own = open_model()
+expected = logits_of(own)
+own.copy_mapped_weights()
+wait_for_progress()
+for i in range(20):
+    other = open_model()
+    other.copy_mapped_weights()
+    assert logits_of(other) == expected
+    if i % 2:
+        other.close()
+    del other
+    pid = os.fork()
+    if pid == 0:
+        assert own.n_mapped_bytes > 0
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+wait_for_end()
+assert logits_of(own) == expected
+own.close()
+try:
+    own.copy_mapped_weights()
+except RuntimeError as error:
+    print(error)
+"""
+    assert run_with_model(code) == "the model is closed\n"
+
+
+def test_an_llm_copies_mapped_weights_if_there_is_room(large_model: Path, run: Callable[[str], str]):
+    code = f"""
+import cyllama.loading
+from cyllama.config import ModelConfig
+
+def copied(available=None, **options):
+    if available is not None:
+        cyllama.loading.available_memory = lambda: available
+    model = cyllama.loading.load_model({str(large_model)!r}, ModelConfig(n_gpu_layers=0, **options), None)
+    wait_for_end()  # of the thread, if the load has started one
+    large = in_large_pages() // MIB
+    model.close()
+    return large >= 30
+
+print(copied(), copied(load_mode="mmap"), copied(2**62), copied(100 * MIB))
+"""
+    assert run(code) == "True False True False\n"
