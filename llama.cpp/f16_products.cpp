@@ -1,8 +1,8 @@
 // Products of matrices of 16-bit floats with two rows (tokens) or more, for processors with AVX2 or more. They are compiled into
 // ggml-cpu, and called by quantized_products.cpp. Other types and shapes go on to ggml's functions.
 //
-// ggml multiplies four columns of the matrix with up to six rows, as here, but waits for memory meanwhile: the processor does
-// not read far enough ahead of four streams. Here, the columns behind them are fetched in the order of memory.
+// ggml multiplies four columns of the matrix with up to six rows, but waits for memory meanwhile: the processor does not read
+// far enough ahead of four streams. Here, the columns behind them are fetched in the order of memory.
 
 #include <algorithm>
 #include <cstddef>
@@ -20,7 +20,6 @@ namespace {
 #if defined(__AVX512F__)
 
 using Floats = __m512;
-constexpr int kMostRows = 6; // of a pass over four columns: about as many as there are registers
 
 inline Floats zero() { return _mm512_setzero_ps(); }
 inline __m256i load_16(const uint16_t * p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
@@ -54,7 +53,6 @@ struct BF16 : F16 {
 #else
 
 using Floats = __m256;
-constexpr int kMostRows = 3;
 
 inline Floats zero() { return _mm256_setzero_ps(); }
 inline __m128i load_8(const uint16_t * p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
@@ -76,9 +74,8 @@ struct BF16 : F16 {
 
 // ---- products
 
-constexpr int kColumns = 4;
 constexpr int kLine = 32;            // numbers of a line of the cache
-constexpr size_t kAhead = 16 * 1024; // how many numbers ahead memory is fetched, or four columns if they are longer
+constexpr size_t kAhead = 16 * 1024; // how many numbers ahead memory is fetched, or the next columns if they are longer
 
 inline __m256 add_pairs(Floats a, Floats b) {
     const __m256 low = _mm256_unpacklo_ps(fold(a), fold(b)), high = _mm256_unpackhi_ps(fold(a), fold(b));
@@ -101,11 +98,13 @@ struct Product {
     const uint16_t * rows;
     float * s;
     size_t next;
+    const uint16_t * end;   // of the columns that a thread multiplies,
+    const uint16_t * after; // and those that it multiplies afterwards
 };
 
-// Adds the products of kLanes numbers of four columns and some rows. The columns or the rows, whichever are fewer, are kept in
+// Adds the products of kLanes numbers of some columns and rows. The columns or the rows, whichever are fewer, are kept in
 // registers.
-template <class Type, int kRows>
+template <class Type, int kColumns, int kRows>
 inline void add_products(Floats (&sums)[kRows][kColumns], const Product & p, const uint16_t * x, const uint16_t * rows) {
     using Vector = decltype(Type::load(x));
     constexpr bool kKeepsRows = kRows < kColumns;
@@ -126,11 +125,24 @@ inline void add_products(Floats (&sums)[kRows][kColumns], const Product & p, con
     }
 }
 
-// Multiplies four columns with kRows rows from `row` on.
-template <class Type, int kRows> void multiply_rows(const Product & p, int64_t column, int64_t row, bool fetches) {
+// Stores the sums of the lanes of three or four vectors.
+inline void store_sums(float * s, const Floats (&sums)[4]) { _mm_storeu_ps(s, sums_of(sums)); }
+inline void store_sums(float * s, const Floats (&sums)[3]) {
+    const Floats four[4] = {sums[0], sums[1], sums[2], zero()};
+    const __m128 three = sums_of(four);
+    _mm_storel_pi(reinterpret_cast<__m64 *>(s), three);
+    _mm_store_ss(s + 2, _mm_movehl_ps(three, three));
+}
+
+// Multiplies kColumns columns with kRows rows from `row` on.
+template <class Type, int kColumns, int kRows>
+void multiply_rows(const Product & p, int64_t column, int64_t row, bool fetches) {
     const uint16_t * x = p.x + column * p.stride;
     const uint16_t * rows = p.rows + row * p.n;
     const uint16_t * ahead = x + std::max(kAhead, kColumns * p.stride);
+    if (ahead >= p.end) {
+        ahead = p.after + (ahead - p.end);
+    }
     Floats sums[kRows][kColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
@@ -149,44 +161,42 @@ template <class Type, int kRows> void multiply_rows(const Product & p, int64_t c
         }
 #pragma GCC unroll 1 // else the compiler mixes several steps, which need more registers than there are
         for (int i = 0; i < kLine; i += Type::kLanes) {
-            add_products<Type, kRows>(sums, p, x + k + i, rows + k + i);
+            add_products<Type, kColumns, kRows>(sums, p, x + k + i, rows + k + i);
         }
     }
     for (; k < p.n; k += Type::kLanes) {
-        add_products<Type, kRows>(sums, p, x + k, rows + k);
+        add_products<Type, kColumns, kRows>(sums, p, x + k, rows + k);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-        _mm_storeu_ps(p.s + (row + i) * p.next + column, sums_of(sums[i]));
+        store_sums(p.s + (row + i) * p.next + column, sums[i]);
     }
 }
 
-template <class Type> using Function = decltype(&multiply_rows<Type, 1>);
+using Function = void (*)(const Product &, int64_t column, int64_t row, bool fetches);
 
-template <class Type> Function<Type> function_for(int64_t n_rows) {
-    switch (n_rows) {
-#if defined(__AVX512F__)
-        case 6: return multiply_rows<Type, 6>;
-        case 5: return multiply_rows<Type, 5>;
-        case 4: return multiply_rows<Type, 4>;
-#endif
-        case 3: return multiply_rows<Type, 3>;
-        case 2: return multiply_rows<Type, 2>;
-        default: return multiply_rows<Type, 1>;
+template <class Type, int kColumns, int kMostRows> Function function_for(int64_t n_rows) {
+    if constexpr (kMostRows > 1) {
+        if (n_rows < kMostRows) {
+            return function_for<Type, kColumns, kMostRows - 1>(n_rows);
+        }
     }
+    return multiply_rows<Type, kColumns, kMostRows>;
 }
 
-// Multiplies the columns from `begin` to `end`, of which there are four or more, with all rows, in passes of about equal size.
-// A few passes go over all columns before the next ones do, so that their rows stay in the second cache. The first pass fetches
-// what follows.
-template <class Type> void multiply(const Product & p, int64_t n_rows, int64_t begin, int64_t end) {
+// Multiplies the columns from `begin` to `end`, of which there are kColumns or more, with all rows, in passes of about equal
+// size. A few passes go over all columns before the next ones do, so that their rows stay in the second cache. The first pass
+// fetches what follows.
+template <class Type, int kColumns, int kMostRows>
+void multiply(const Product & p, int64_t n_rows, int64_t begin, int64_t end) {
     constexpr int64_t kTogether = 32 / kMostRows; // passes
     const int64_t n_passes = (n_rows + kMostRows - 1) / kMostRows, least = n_rows / n_passes, n_longer = n_rows % n_passes;
-    const Function<Type> function = function_for<Type>(least), longer = function_for<Type>(least + 1);
+    const Function function = function_for<Type, kColumns, kMostRows>(least);
+    const Function longer = function_for<Type, kColumns, kMostRows>(least + 1);
     for (int64_t next = 0; next < n_passes; next += kTogether) {
         const int64_t last = std::min(next + kTogether, n_passes);
         for (int64_t first = begin; first < end; first += kColumns) {
-            const int64_t column = std::min(first, end - kColumns); // the last four may be computed twice
+            const int64_t column = std::min(first, end - kColumns); // the last ones may be computed twice
             for (int64_t pass = next; pass < last; ++pass) {
                 const int64_t row = pass * least + std::min(pass, n_longer);
                 (pass < n_longer ? longer : function)(p, column, row, pass == 0);
@@ -195,8 +205,9 @@ template <class Type> void multiply(const Product & p, int64_t n_rows, int64_t b
     }
 }
 
-template <class Type> bool multiply(const ggml_compute_params * params, ggml_tensor * dst) {
-    constexpr size_t kChunk = 512 * 1024; // bytes of columns that a thread multiplies before it takes others
+// Of the columns, each thread takes some after the others. It knows the next ones before it multiplies these, and fetches them.
+template <class Type, int kColumns, int kMostRows> bool multiply(const ggml_compute_params * params, ggml_tensor * dst) {
+    constexpr size_t kChunk = 256 * 1024; // bytes of columns that a thread multiplies before it takes others
     const ggml_tensor * matrix = dst->src[0];
     const ggml_tensor * rows = dst->src[1];
     const int64_t n = matrix->ne[0], n_columns = matrix->ne[1], n_rows = rows->ne[1], n_groups = n_columns / kColumns;
@@ -205,16 +216,37 @@ template <class Type> bool multiply(const ggml_compute_params * params, ggml_ten
         return false;
     }
     const auto * x = static_cast<const uint16_t *>(matrix->data);
-    const auto * numbers = static_cast<const uint16_t *>(params->wdata);
-    const size_t stride = matrix->nb[1] / sizeof(*x), next = dst->nb[1] / sizeof(float);
-    const Product product{n, x, stride, numbers, static_cast<float *>(dst->data), next};
+    const size_t stride = matrix->nb[1] / sizeof(*x);
     const int64_t n_chunks = std::min<int64_t>(n_groups, std::max<int64_t>(4 * params->nth, ggml_nbytes(matrix) / kChunk));
-    for (int64_t chunk = params->ith; chunk < n_chunks; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t begin = n_groups * chunk / n_chunks * kColumns;
-        const int64_t end = chunk + 1 < n_chunks ? n_groups * (chunk + 1) / n_chunks * kColumns : n_columns;
-        multiply<Type>(product, n_rows, begin, end);
+    const auto begin_of = [&](int64_t chunk) {
+        return chunk < n_chunks ? n_groups * chunk / n_chunks * kColumns : n_columns;
+    };
+    Product product{n,
+                    x,
+                    stride,
+                    static_cast<const uint16_t *>(params->wdata),
+                    static_cast<float *>(dst->data),
+                    dst->nb[1] / sizeof(float),
+                    nullptr,
+                    nullptr};
+    for (int64_t chunk = params->ith, next; chunk < n_chunks; chunk = next) {
+        next = ggml_threadpool_chunk_add(params->threadpool, 1);
+        const int64_t begin = begin_of(chunk), end = begin_of(chunk + 1);
+        product.end = x + end * stride;
+        product.after = x + begin_of(next) * stride;
+        multiply<Type, kColumns, kMostRows>(product, n_rows, begin, end);
     }
     return true;
+}
+
+// Takes as many columns and rows in a pass as there are registers for their sums.
+template <class Type> bool multiply(const ggml_compute_params * params, ggml_tensor * dst) {
+#if defined(__AVX512F__)
+    const int64_t n_rows = dst->src[1]->ne[1]; // up to 8 are multiplied in one pass, more are faster with four columns
+    return n_rows > 4 && n_rows <= 8 ? multiply<Type, 3, 8>(params, dst) : multiply<Type, 4, 6>(params, dst);
+#else
+    return multiply<Type, 3, 4>(params, dst);
+#endif
 }
 
 } // namespace

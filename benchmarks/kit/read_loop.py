@@ -39,6 +39,7 @@ extern "C" uint64_t read_all(const uint64_t * words, size_t n) {
 }
 """
 BYTES = 512 * 2**20
+PASSES = 8
 
 
 @cache
@@ -69,7 +70,10 @@ class ReadLoop:
         self._pool = ThreadPoolExecutor(n_threads)
 
     def bytes_per_second(self) -> float:
-        """Read all of it once."""
+        """Return the rate of the fastest of some passes: the first one, on a processor that has rested, is slow."""
+        return max(self._pass() for _ in range(PASSES))
+
+    def _pass(self) -> float:
         start = time.perf_counter()
         sums = list(self._pool.map(self._read, self._parts))
         seconds = time.perf_counter() - start
