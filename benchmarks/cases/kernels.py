@@ -25,8 +25,8 @@ from peers.contender import SERVER, Field
 from peers.protocol import Ask, Outcome, Settings
 from peers.tools import Tool, batched_bench, bench
 
-#: Seconds after a model was loaded in which cyllama puts its weights into large pages (llama.cpp/huge_pages.cpp).
-ENLARGING = 8
+#: Seconds after a GiB was loaded in which cyllama puts it into large pages (llama.cpp/huge_pages.cpp).
+ENLARGING = 12
 FILE_TYPES = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 N_CALLERS = (8, 32)
 
@@ -117,7 +117,7 @@ class Cell:
         sizes = self._sizes
         if round_ == "warm-up":
             self._ask(OURS, [self._request(8, 4, round_)])
-            time.sleep(0 if self._run.quick else ENLARGING)
+            time.sleep(0 if self._run.quick else 2 + ENLARGING * self._path.stat().st_size / 2**30)
             return
         bound = self._loop.bytes_per_second() / self._n_bytes
         decode.add(BOUND, bound, self._name)
