@@ -62,11 +62,11 @@ def page_of(
 
 
 def _machine_line(machine: dict[str, Any]) -> str:
-    peers = ", ".join(f"{name} {peer.get('version', 'not installed')}" for name, peer in machine["peers"].items())
+    peers = ", ".join(f"{name} {peer['version']}" for name, peer in machine["peers"].items() if "version" in peer)
     flags = " ".join(flag for flag in machine["flags"] if re.match(r"avx|fma|f16c|bmi2|amx|sve|asimddp|i8mm", flag))
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; flags {flags}; "
-        f"commit {machine['commit'][:10]}, {machine['llama.cpp']}; {peers}."
+        f"commit {machine['commit'][:10]}, {machine['llama.cpp']}{peers and '; '}{peers}."
     )
 
 
