@@ -29,11 +29,11 @@ def params(**fields):
         setattr(result, name, value)
     return result
 
-def load(**fields):
+def load(path=TINY_CHAT, **fields):
     result = LlamaModelParams()
     for name, value in fields.items():
         setattr(result, name, value)
-    return LlamaModel(str(TINY_CHAT), result)
+    return LlamaModel(str(path), result)
 
 def batch_of(tokens=(1, 2, 3), pos=0, seq_id=0, logits_last=True):
     batch = LlamaBatch(max(len(tokens), 1))

@@ -198,11 +198,6 @@ def test_a_process_ends_while_the_thread_works(end: str, run: Callable[[str], st
 OWN_MODEL = """
 import mmap
 
-def open_model(path=PATH):
-    options = LlamaModelParams()
-    options.n_gpu_layers = 0
-    return LlamaModel(path, options)
-
 def logits_of(model):
     with LlamaContext(model, params()) as context:
         context.decode(batch_of([1, 2, 3]))
@@ -224,7 +219,7 @@ def run_with_model(run: Callable[[str], str], large_model: Path) -> Callable[[st
 
 def test_mapped_weights_are_replaced_while_they_are_read(run_with_model: Callable[[str], str]):
     code = """
-own = open_model()
+own = load(PATH, n_gpu_layers=0)
 assert 60 * MIB < own.n_mapped_bytes <= own.size
 expected = logits_of(own)
 own.copy_mapped_weights()
@@ -253,7 +248,7 @@ if pid == 0:
     os.read(reading, 1)  # until the parent closes it
     os._exit(7)
 os.read(ready, 1)
-own = open_model()
+own = load(PATH, n_gpu_layers=0)
 before = in_large_pages()
 own.copy_mapped_weights()
 see_thread()
@@ -270,12 +265,12 @@ print(in_large_pages() // MIB)
 
 def test_models_come_and_go_while_their_weights_are_copied(run_with_model: Callable[[str], str]):
     code = """
-own = open_model()
+own = load(PATH, n_gpu_layers=0)
 expected = logits_of(own)
 own.copy_mapped_weights()
 wait_for_progress()
 for i in range(20):
-    other = open_model()
+    other = load(PATH, n_gpu_layers=0)
     other.copy_mapped_weights()
     assert logits_of(other) == expected
     if i % 2:
