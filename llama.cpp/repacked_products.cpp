@@ -137,6 +137,117 @@ void multiply_repacked(int n_blocks, float * s, size_t bs, const uint8_t * x, co
     }
 }
 
+// ---- one row of Q4_K. Unpacking columns for a single row takes longer than ggml's function, which rearranges their values and
+// those of the row. Here, values are multiplied in the order of memory: eight of each column with the same eight of the row. The
+// products are ggml's to the last bit: sums of a block are whole numbers, and blocks are added in the same order.
+
+// For shuffle_bytes, which picks the byte of each of eight columns four times, as numbers of 16 bits.
+constexpr uint64_t place_of(int column) { return 0x8000800080008000 + 0x0001000100010001 * column; }
+alignas(64) constexpr uint64_t kPlaces[] = {place_of(0), place_of(1), place_of(2), place_of(3),
+                                            place_of(4), place_of(5), place_of(6), place_of(7)};
+
+// Vectors with 64 bits for each column: kVectors of them have eight columns.
+#ifdef CYLLAMA_AVX512
+
+constexpr int kVectors = 1;
+inline Ints load(const void * p) { return _mm512_loadu_si512(p); }
+inline Ints for_each_column(uint64_t bits) { return _mm512_set1_epi64(static_cast<long long>(bits)); }
+inline Ints multiply_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
+inline Ints multiply_shorts(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
+inline Ints add_shorts(Ints a, Ints b) { return _mm512_add_epi16(a, b); }
+inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+
+// Returns the sum of the two numbers of each column.
+inline __m256i sums_of(const Ints * x) { return _mm512_cvtepi64_epi32(add(x[0], _mm512_srli_epi64(x[0], 32))); }
+
+#else
+
+constexpr int kVectors = 2;
+inline Ints load(const void * p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
+inline Ints for_each_column(uint64_t bits) { return _mm256_set1_epi64x(static_cast<long long>(bits)); }
+inline Ints multiply_bytes(Ints a, Ints b) { return _mm256_maddubs_epi16(a, b); }
+inline Ints multiply_shorts(Ints a, Ints b) { return _mm256_madd_epi16(a, b); }
+inline Ints add_shorts(Ints a, Ints b) { return _mm256_add_epi16(a, b); }
+inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+
+// Returns the sum of the two numbers of each column.
+inline __m256i sums_of(const Ints * x) { return _mm256_permute4x64_epi64(_mm256_hadd_epi32(x[0], x[1]), 0xD8); }
+
+#endif
+
+inline Ints eight_values(const int8_t * values) {
+    uint64_t eight;
+    std::memcpy(&eight, values, sizeof(eight));
+    return for_each_column(eight);
+}
+
+// Adds the products of 64 values of eight columns with those of a row to `sums`. The second 32 have other scales than the first.
+inline void add_products(Ints * sums, const uint8_t * values, const int8_t * row, Ints first_scales, Ints second_scales) {
+    constexpr int kBytes = sizeof(Ints);
+    Ints first[kVectors] = {}, second[kVectors] = {};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+        const Ints row_first = eight_values(row + 8 * j), row_second = eight_values(row + 32 + 8 * j);
+#pragma GCC unroll 2
+        for (int i = 0; i < kVectors; ++i) {
+            const Ints packed = load(values + 64 * j + kBytes * i);
+            first[i] = add_shorts(first[i], multiply_bytes(low_nibbles(packed), row_first));
+            second[i] = add_shorts(second[i], multiply_bytes(high_nibbles(packed), row_second));
+        }
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < kVectors; ++i) {
+        const Ints places = load(kPlaces + kBytes / 8 * i);
+        sums[i] = add(sums[i], multiply_shorts(first[i], shuffle_bytes(first_scales, places)));
+        sums[i] = add(sums[i], multiply_shorts(second[i], shuffle_bytes(second_scales, places)));
+    }
+}
+
+// Returns what is subtracted from the products of 64 values of eight columns: the first numbers times the first of two sums of
+// the row's values, and the second ones times the second.
+inline __m256i least_products(uint64_t first, uint64_t second, int32_t row_sums) {
+    const __m128i pairs =
+        _mm_unpacklo_epi8(_mm_cvtsi64_si128(static_cast<int64_t>(first)), _mm_cvtsi64_si128(static_cast<int64_t>(second)));
+    return _mm256_madd_epi16(_mm256_cvtepu8_epi16(pairs), _mm256_set1_epi32(row_sums));
+}
+
+// Stores eight sums of 32 values of a block, two of 16 bits in each number.
+inline void store_sums(int32_t * pairs, const block_q8_K & row) {
+    const auto * sums = reinterpret_cast<const __m128i *>(row.bsums);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(pairs), _mm_hadd_epi16(_mm_loadu_si128(sums), _mm_loadu_si128(sums + 1)));
+}
+
+inline __m256 eight_halves(const ggml_half * p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+}
+
+// Multiplies a row with columns, of which there are a multiple of eight.
+void multiply_row(int n_blocks, float * s, const block_q4_Kx8 * x, const block_q8_K * row, int n_columns) {
+    for (int column = 0; column < n_columns; column += 8) {
+        __m256 sum = _mm256_setzero_ps(), least_sum = _mm256_setzero_ps();
+        for (int b = 0; b < n_blocks; ++b, ++x) {
+            Ints products[kVectors] = {};
+            __m256i least_of_block = _mm256_setzero_si256();
+            int32_t row_sums[4];
+            store_sums(row_sums, row[b]);
+#pragma GCC unroll 1
+            for (int i = 0; i < 4; ++i) {
+                uint64_t scales, next_scales, least, next_least;
+                RepackedQ4_K::read_scales(x->scales + 24 * i, scales, least);
+                RepackedQ4_K::read_scales(x->scales + 24 * i + 12, next_scales, next_least);
+                add_products(products, x->qs + 256 * i, row[b].qs + 64 * i, for_each_column(scales),
+                             for_each_column(next_scales));
+                least_of_block = _mm256_add_epi32(least_of_block, least_products(least, next_least, row_sums[i]));
+            }
+            const __m256 scale = _mm256_set1_ps(row[b].d);
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums_of(products)), _mm256_mul_ps(eight_halves(x->d), scale), sum);
+            least_sum =
+                _mm256_fmadd_ps(_mm256_cvtepi32_ps(least_of_block), _mm256_mul_ps(eight_halves(x->dmin), scale), least_sum);
+        }
+        _mm256_storeu_ps(s + column, _mm256_sub_ps(sum, least_sum));
+    }
+}
+
 } // namespace
 
 #endif
@@ -158,11 +269,16 @@ bool cyllama_multiply_repacked_q4_0(int n, float * s, size_t bs, const void * vx
 #endif
 }
 
-// The same for Q4_K. One row, and columns that are left over, go to ggml's functions.
+// The same for Q4_K. Columns that are left over go to ggml's functions.
 void cyllama_multiply_q4_K_8x8_q8_K(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
     const size_t n_blocks = static_cast<size_t>(n / QK_K);
     int n_done = 0;
 #ifdef CYLLAMA_PRODUCTS
+    if (nr == 1) {
+        multiply_row(static_cast<int>(n_blocks), s, static_cast<const block_q4_Kx8 *>(vx),
+                     static_cast<const block_q8_K *>(vy), nc);
+        return;
+    }
     if (nr > 1) {
         n_done = nc / kColumns * kColumns;
         multiply_repacked<RepackedQ4_K, block_q8_Kx4>(static_cast<int>(n_blocks), s, bs, static_cast<const uint8_t *>(vx),
