@@ -27,6 +27,9 @@ from peers.tools import Tool, batched_bench, bench
 
 #: Seconds after a GiB was loaded in which cyllama puts it into large pages (llama.cpp/huge_pages.cpp).
 ENLARGING = 12
+#: How often a round measures one caller and llama-bench in turn: both depend on the speed of memory, which changes with
+#: what the machine's neighbours do.
+DECODE_TURNS = 3
 FILE_TYPES = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 N_CALLERS = (8, 32)
 
@@ -119,16 +122,18 @@ class Cell:
             self._ask(OURS, [self._request(8, 4, round_)])
             time.sleep(0 if self._run.quick else 2 + ENLARGING * self._path.stat().st_size / 2**30)
             return
-        bound = self._loop.bytes_per_second() / self._n_bytes
-        decode.add(BOUND, bound, self._name)
-        decode.add(OURS, self._decode_rate(round_), self._name)
+        tool = self._tool
+        for turn in range(DECODE_TURNS):
+            decode.add(BOUND, self._bound(), self._name)
+            decode.add(OURS, self._decode_rate(round_, turn), self._name)
+            if tool is not None:
+                self._limit("llama-bench", decode, lambda: bench(tool, n_tokens=sizes.decode))
         outcome = self._ask(OURS, [self._request(sizes.prefill, 1, round_)])
         prefill.add(OURS, sizes.prefill / self._seconds(outcome), self._name)
-        if (tool := self._tool) is not None:
-            self._limit("llama-bench", decode, lambda: bench(tool, n_tokens=sizes.decode))
+        if tool is not None:
             self._limit("llama-bench", prefill, lambda: bench(tool, n_prompt=sizes.prefill))
         for n, measurement in callers.items():
-            measurement.add(BOUND, n * bound, self._name)
+            measurement.add(BOUND, n * self._bound(), self._name)
             for who in list(self._field.running):
                 asks = [self._request(sizes.prompt, sizes.answer, round_, n, i) for i in range(n)]
                 try:
@@ -148,8 +153,12 @@ class Cell:
             except Exception as error:  # likewise
                 self._field.fail(name, error)
 
-    def _decode_rate(self, round_: object) -> float:
-        outcome = self._ask(OURS, [self._request(1, self._sizes.decode, round_)])
+    def _bound(self) -> float:
+        """Return how often a second all weights can be read."""
+        return self._loop.bytes_per_second() / self._n_bytes
+
+    def _decode_rate(self, *seed: object) -> float:
+        outcome = self._ask(OURS, [self._request(1, self._sizes.decode, *seed)])
         if self._run.clock == "cpu":
             return outcome.n_tokens / outcome.cpu
         (answer,) = outcome.answers
