@@ -80,14 +80,18 @@ int n_from_grammar(llama_sampler * sampler) {
     return n > 0 && is_grammar_sampler(llama_sampler_chain_get(sampler, 0)) ? n : 0;
 }
 
-// Applies the whole chain. A grammar that can only end does so where biases forbid every end.
+// Applies the whole chain. A grammar that can only end does so where biases forbid every end. Throws where no other token is left.
 llama_token select_that_fits(SamplerHandle & handle, const float * logits, int32_t n_vocab) {
     const llama_token token = select_from(handle, logits, n_vocab);
     if (n_from_grammar(handle.sampler) == 0 || grammar_allows(llama_sampler_chain_get(handle.sampler, 0), token)) {
         return token;
     }
     const llama_token end = only_end(llama_sampler_chain_get(handle.sampler, 0), logits);
-    return end == LLAMA_TOKEN_NULL ? token : end;
+    if (end == LLAMA_TOKEN_NULL) {
+        throw std::runtime_error(
+            "no token is left: logit biases forbid every one that the grammar allows here, or it allows none");
+    }
+    return end;
 }
 
 // Whether a chain begins with a grammar, and its other samplers may be applied twice for one token.

@@ -45,6 +45,8 @@ class Metrics:
         self._prompt = Counter("cyllama_prompt_tokens", "Tokens of prompts.", labels, registry=r)
         self._cached = Counter("cyllama_cached_tokens", "Tokens of prompts in the KV cache.", labels, registry=r)
         self._completion = Counter("cyllama_completion_tokens", "Tokens that were generated.", labels, registry=r)
+        self._drafted = Counter("cyllama_drafted_tokens", "Tokens that were drafted and evaluated.", labels, registry=r)
+        self._accepted = Counter("cyllama_accepted_tokens", "Drafted tokens that were right.", labels, registry=r)
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         """Count a request that has ended. The status is 499 where the client went away before it had an answer."""
@@ -56,6 +58,8 @@ class Metrics:
         self._prompt.labels(model).inc(usage.prompt_tokens)
         self._cached.labels(model).inc(usage.cached_tokens)
         self._completion.labels(model).inc(usage.completion_tokens)
+        self._drafted.labels(model).inc(timings.tokens_drafted)
+        self._accepted.labels(model).inc(timings.tokens_accepted)
         self._queued.labels(model).observe(timings.queued)
         self._first.labels(model).observe(timings.queued + timings.prompt)
 

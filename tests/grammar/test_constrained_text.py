@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from cyllama import LLM, ConfigError, GrammarError, OutputError, SchemaError
+from cyllama import LLM, ConfigError, DecodeError, GrammarError, OutputError, SchemaError
 
 START = "Once upon a time"
 YES_OR_NO = 'root ::= "yes" | "no"'
@@ -87,6 +88,14 @@ def test_without_an_end_a_text_goes_on_as_far_as_its_grammar(llm: LLM, extra: di
     assert (set(response.parsed), response.finish_reason) == ({"sunny"}, "stop")
     response = llm("A word: ", config, grammar="root ::= [a-z]+")
     assert (response.finish_reason, response.usage.completion_tokens) == ("length", 30)
+
+
+def test_biases_that_forbid_all_that_fits_are_named(llm: LLM):
+    letters = [token for text in ("a", " a") for token in llm.tokenize(text, add_bos=False)]
+    forbidden = dict.fromkeys(letters, -math.inf)
+    with pytest.raises(DecodeError, match="logit biases forbid every one that the grammar allows"):
+        llm("A letter: ", grammar='root ::= "a"', logit_bias=forbidden)
+    assert llm("A letter: ", grammar='root ::= "a" | "b"', logit_bias=forbidden) == "b"
 
 
 @pytest.mark.parametrize("mirostat", [1, 2])
