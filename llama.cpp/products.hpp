@@ -48,6 +48,10 @@ inline Ints zip_low(Ints a, Ints b) { return _mm512_unpacklo_epi32(a, b); }
 inline Ints zip_high(Ints a, Ints b) { return _mm512_unpackhi_epi32(a, b); }
 inline Ints zip_low_pairs(Ints a, Ints b) { return _mm512_unpacklo_epi64(a, b); }
 inline Ints zip_high_pairs(Ints a, Ints b) { return _mm512_unpackhi_epi64(a, b); }
+inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+inline Ints add_shorts(Ints a, Ints b) { return _mm512_add_epi16(a, b); }
+inline Ints multiply_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
+inline Ints multiply_shorts(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
 
 // Returns 16 where all bits of `mask` in a byte are set, else 0: one bit of `mask` is set in each.
 inline Ints sixteen_where(Ints a, Ints mask) { return _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(a, mask), 16); }
@@ -109,6 +113,10 @@ inline Ints zip_low(Ints a, Ints b) { return _mm256_unpacklo_epi32(a, b); }
 inline Ints zip_high(Ints a, Ints b) { return _mm256_unpackhi_epi32(a, b); }
 inline Ints zip_low_pairs(Ints a, Ints b) { return _mm256_unpacklo_epi64(a, b); }
 inline Ints zip_high_pairs(Ints a, Ints b) { return _mm256_unpackhi_epi64(a, b); }
+inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+inline Ints add_shorts(Ints a, Ints b) { return _mm256_add_epi16(a, b); }
+inline Ints multiply_bytes(Ints a, Ints b) { return _mm256_maddubs_epi16(a, b); }
+inline Ints multiply_shorts(Ints a, Ints b) { return _mm256_madd_epi16(a, b); }
 
 // Returns 16 where all bits of `mask` in a byte are set, else 0: one bit of `mask` is set in each.
 inline Ints sixteen_where(Ints a, Ints mask) {
@@ -246,11 +254,9 @@ template <class Type, int kRows> inline void add_dots(Ints * sums, const Part & 
 
 constexpr int kTogether = 4; // rows that are multiplied with values while these are in a register
 
-inline Ints multiply_pairs(Ints values, Ints row) { return _mm256_maddubs_epi16(values, row); }
-
 // Adds products now: GCC 12 would multiply all values before it adds any products, for which there are too few registers.
 inline void add_pairs(Ints & sums, Ints products) {
-    sums = _mm256_add_epi16(sums, products);
+    sums = add_shorts(sums, products);
 #ifdef __GNUC__
     __asm__ volatile("" : "+x"(sums));
 #endif
@@ -268,18 +274,18 @@ template <class Type, int kRows> inline void add_dots(Ints * sums, const Part & 
 #pragma GCC unroll 8
             for (int row = 0; row < kRows; ++row) {
                 const Ints four = four_values(rows[row] + 4 * i);
-                const Ints products = multiply_pairs(part.values[i], four);
+                const Ints products = multiply_bytes(part.values[i], four);
                 if constexpr (kHalves) {
-                    add_pairs(high[row], multiply_pairs(part.high[i], four));
+                    add_pairs(high[row], multiply_bytes(part.high[i], four));
                 }
                 add_pairs(pairs[row], products);
             }
         }
 #pragma GCC unroll 8
         for (int row = 0; row < kRows; ++row) {
-            sums[row] = _mm256_add_epi32(sums[row], _mm256_madd_epi16(pairs[row], _mm256_set1_epi16(1)));
+            sums[row] = add(sums[row], multiply_shorts(pairs[row], _mm256_set1_epi16(1)));
             if constexpr (kHalves) {
-                sums[row] = _mm256_add_epi32(sums[row], _mm256_madd_epi16(high[row], _mm256_set1_epi16(16)));
+                sums[row] = add(sums[row], multiply_shorts(high[row], _mm256_set1_epi16(16)));
             }
         }
     }

@@ -146,33 +146,16 @@ constexpr uint64_t place_of(int column) { return 0x8000800080008000 + 0x00010001
 alignas(64) constexpr uint64_t kPlaces[] = {place_of(0), place_of(1), place_of(2), place_of(3),
                                             place_of(4), place_of(5), place_of(6), place_of(7)};
 
-// Vectors with 64 bits for each column: kVectors of them have eight columns.
+// Vectors with 64 bits for each column. `sums_of` returns the sum of the two numbers of each column.
+constexpr int kVectors = 64 / sizeof(Ints); // of eight columns
 #ifdef CYLLAMA_AVX512
-
-constexpr int kVectors = 1;
 inline Ints load(const void * p) { return _mm512_loadu_si512(p); }
 inline Ints for_each_column(uint64_t bits) { return _mm512_set1_epi64(static_cast<long long>(bits)); }
-inline Ints multiply_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
-inline Ints multiply_shorts(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
-inline Ints add_shorts(Ints a, Ints b) { return _mm512_add_epi16(a, b); }
-inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
-
-// Returns the sum of the two numbers of each column.
 inline __m256i sums_of(const Ints * x) { return _mm512_cvtepi64_epi32(add(x[0], _mm512_srli_epi64(x[0], 32))); }
-
 #else
-
-constexpr int kVectors = 2;
 inline Ints load(const void * p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
 inline Ints for_each_column(uint64_t bits) { return _mm256_set1_epi64x(static_cast<long long>(bits)); }
-inline Ints multiply_bytes(Ints a, Ints b) { return _mm256_maddubs_epi16(a, b); }
-inline Ints multiply_shorts(Ints a, Ints b) { return _mm256_madd_epi16(a, b); }
-inline Ints add_shorts(Ints a, Ints b) { return _mm256_add_epi16(a, b); }
-inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
-
-// Returns the sum of the two numbers of each column.
 inline __m256i sums_of(const Ints * x) { return _mm256_permute4x64_epi64(_mm256_hadd_epi32(x[0], x[1]), 0xD8); }
-
 #endif
 
 inline Ints eight_values(const int8_t * values) {
@@ -277,9 +260,8 @@ void cyllama_multiply_q4_K_8x8_q8_K(int n, float * s, size_t bs, const void * vx
     if (nr == 1) {
         multiply_row(static_cast<int>(n_blocks), s, static_cast<const block_q4_Kx8 *>(vx),
                      static_cast<const block_q8_K *>(vy), nc);
-        return;
-    }
-    if (nr > 1) {
+        n_done = nc;
+    } else {
         n_done = nc / kColumns * kColumns;
         multiply_repacked<RepackedQ4_K, block_q8_Kx4>(static_cast<int>(n_blocks), s, bs, static_cast<const uint8_t *>(vx),
                                                       static_cast<const uint8_t *>(vy), nr, n_done);
