@@ -116,22 +116,22 @@ class Cell:
     def measure_round(
         self, round_: object, decode: Measurement, prefill: Measurement, callers: dict[int, Measurement]
     ) -> None:
-        """Measure everything once, cyllama and the tools in turn; a warm-up is not noted, and waits for large pages."""
+        """Measure one caller a few times and everything else once, cyllama and the tools in turn.
+
+        A warm-up is not noted, and waits for large pages.
+        """
         sizes = self._sizes
         if round_ == "warm-up":
             self._ask(OURS, [self._request(8, 4, round_)])
             time.sleep(0 if self._run.quick else 2 + ENLARGING * self._path.stat().st_size / 2**30)
             return
-        tool = self._tool
         for turn in range(DECODE_TURNS):
             decode.add(BOUND, self._bound(), self._name)
             decode.add(OURS, self._decode_rate(round_, turn), self._name)
-            if tool is not None:
-                self._limit("llama-bench", decode, lambda: bench(tool, n_tokens=sizes.decode))
+            self._limit("llama-bench", decode, partial(bench, n_tokens=sizes.decode))
         outcome = self._ask(OURS, [self._request(sizes.prefill, 1, round_)])
         prefill.add(OURS, sizes.prefill / self._seconds(outcome), self._name)
-        if tool is not None:
-            self._limit("llama-bench", prefill, lambda: bench(tool, n_prompt=sizes.prefill))
+        self._limit("llama-bench", prefill, partial(bench, n_prompt=sizes.prefill))
         for n, measurement in callers.items():
             measurement.add(BOUND, n * self._bound(), self._name)
             for who in list(self._field.running):
@@ -142,14 +142,13 @@ class Cell:
                     self._field.fail(who, error)
                     continue
                 measurement.add(who, outcome.n_tokens / self._seconds(outcome), self._name)
-            if tool is not None:
-                rate = partial(batched_bench, tool, n, sizes.prompt, sizes.answer)
-                self._limit("llama-batched-bench", measurement, rate)
+            rate = partial(batched_bench, n_parallel=n, n_prompt=sizes.prompt, n_tokens=sizes.answer)
+            self._limit("llama-batched-bench", measurement, rate)
 
-    def _limit(self, name: str, measurement: Measurement, rate: Callable[[], float]) -> None:
-        if name not in self._field.failures:
+    def _limit(self, name: str, measurement: Measurement, rate: Callable[[Tool], float]) -> None:
+        if self._tool is not None and name not in self._field.failures:
             try:
-                measurement.add(name, rate(), self._name)
+                measurement.add(name, rate(self._tool), self._name)
             except Exception as error:  # likewise
                 self._field.fail(name, error)
 
