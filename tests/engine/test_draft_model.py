@@ -28,7 +28,7 @@ from cyllama.engine.model_drafts import DraftTimes
 from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT
-from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, outcome, sampling
+from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, free_drafts, outcome, sampling
 from ..support.harness import ENDLESS, engine_of, held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
@@ -39,9 +39,8 @@ ALONE: dict[str, Any] = {"n_ubatch": 1, "n_threads": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def drafts_cost_nothing() -> Iterator[None]:
-    """A machine on which drafts cost nothing, so that what is drafted does not depend on measured times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepTimes, "costs", lambda self, width: lambda other: 1.0)
+    """As ``free_drafts``, and the draft model's work costs nothing either."""
+    with free_drafts() as patch:
         patch.setattr(StepTimes, "seconds", lambda self, width: 10.0)
         patch.setattr(Credit, "allows", lambda self, seconds: True)
         patch.setattr(DraftTimes, "step", lambda self, plain: 0.0)

@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 
 from cyllama import LLM, Response
 from cyllama.engine import Request
-from cyllama.engine.drafting import StepTimes
 from cyllama.models import TINY_CHAT
 
 from ..support.cold_start import EXACT, NEARLY_TIED_EXACTLY
-from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, outcome, sampling
+from ..support.drafts import IDS, MANY, TEXTS, check_all, check_same, check_turns, free_drafts, outcome, sampling
 from ..support.harness import held, in_threads, settled, turn
 from ..support.random_models import HYBRID, RECURRENT, write_random_adapter, write_random_model
 from ..support.real_models import needs, path_of
@@ -34,9 +33,7 @@ ALONE: dict[str, Any] = {"n_ubatch": 1, "n_threads": 1, "speculation": "lookup"}
 
 @pytest.fixture(scope="module", autouse=True)
 def wide_steps_cost_nothing() -> Iterator[None]:
-    """A machine on which drafts cost nothing, so that what is drafted does not depend on measured times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepTimes, "costs", lambda self, width: lambda other: 1.0)
+    with free_drafts():
         yield
 
 

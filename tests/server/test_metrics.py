@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from cyllama import LLM
-from cyllama.engine.drafting import StepTimes
 from cyllama.models import TINY_CHAT
 from cyllama_server.metrics import Metrics
 
+from ..support.drafts import free_drafts
 from ..support.harness import turn
 
 
-def test_drafted_and_accepted_tokens_are_counted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(StepTimes, "costs", lambda self, width: lambda other: 1.0)  # drafts cost nothing: they are made
-    with LLM(TINY_CHAT, speculation="lookup", temperature=0) as llm:
+def test_drafted_and_accepted_tokens_are_counted():
+    with free_drafts(), LLM(TINY_CHAT, speculation="lookup", temperature=0) as llm:
         metrics = Metrics(lambda: {"tiny": llm})
         answers = [llm(turn("Write fox fox fox."), max_tokens=80) for _ in range(2)]
         for answer in answers:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from cyllama import LLM, DecodeError, Response
 from cyllama.engine import Request
+from cyllama.engine.drafting import StepTimes
 
 from .cold_start import NEARLY_TIED, ColdStart
 from .harness import turn
@@ -33,6 +36,14 @@ sampling = st.fixed_dictionaries(
 )
 MANY = settings(max_examples=40, deadline=None)
 TEXTS = st.sampled_from(["Tell me a story about a fox.", "Count to 20.", "What is my name?", "Write fox fox fox."])
+
+
+@contextmanager
+def free_drafts() -> Iterator[pytest.MonkeyPatch]:
+    """A machine on which drafts cost nothing, so that what is drafted does not depend on measured times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepTimes, "costs", lambda self, width: lambda other: 1.0)
+        yield patch
 
 
 def outcome(call: Callable[..., Response], *arguments: Any, **options: Any) -> Response:
