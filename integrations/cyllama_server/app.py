@@ -47,7 +47,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if settings.preload:
-            async with server.models.use(None):
+            async with server.models.keep_loaded(None):
                 pass
         yield
         await server.close()

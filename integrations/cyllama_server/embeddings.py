@@ -18,7 +18,6 @@ from .connection import read_body, until_gone
 from .errors import ApiError
 from .models import LoadedModel
 from .server import Server, server_of
-from .tenants import Tenant
 
 router = APIRouter()
 
@@ -54,11 +53,12 @@ async def embeddings(request: Request) -> Response:
     server = server_of(request)
     tenant = server.identify(request)
     body = await read_body(request, EmbeddingsRequest)
-    return await until_gone(request.receive, _embed(server, tenant, body))
+    with server.models.place(body.model, tenant):
+        return await until_gone(request.receive, _embed(server, body))
 
 
-async def _embed(server: Server, tenant: Tenant, body: EmbeddingsRequest) -> Response:
-    async with server.models.use(body.model, tenant) as model:
+async def _embed(server: Server, body: EmbeddingsRequest) -> Response:
+    async with server.models.keep_loaded(body.model) as model:
         texts = _texts(model, body.input)
         vectors = await model.llm.aembed(texts)
         n_tokens = sum(map(model.llm.count_tokens, texts))
@@ -82,12 +82,13 @@ async def rerank(request: Request) -> Response:
     server = server_of(request)
     tenant = server.identify(request)
     body = await read_body(request, RerankRequest)
-    return await until_gone(request.receive, _rank(server, tenant, body))
+    with server.models.place(body.model, tenant):
+        return await until_gone(request.receive, _rank(server, body))
 
 
-async def _rank(server: Server, tenant: Tenant, body: RerankRequest) -> Response:
+async def _rank(server: Server, body: RerankRequest) -> Response:
     documents = [_document(each, i) for i, each in enumerate(body.documents)]
-    async with server.models.use(body.model, tenant) as model:
+    async with server.models.keep_loaded(body.model) as model:
         scores = await model.llm.arerank(body.query, documents)
         n_tokens = sum(map(model.llm.count_tokens, [body.query, *documents]))
     order = sorted(range(len(scores)), key=lambda i: scores[i], reverse=True)[: body.top_n]

@@ -38,14 +38,23 @@ class Answers(Generic[DeltaT, ResponseT]):
     Args:
         model: The model, in use until these are closed.
         stack: What is closed with these: the use of the model, among others.
+        until_end: What is given back before the client sees the end, so that its next request finds it free: a place in
+            the queue, and the sessions.
         metrics: What counts the answers.
         seconds: After which the answers end, with what there is of them.
     """
 
-    def __init__(self, model: LoadedModel, stack: AsyncExitStack, metrics: Metrics, seconds: float) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        stack: AsyncExitStack,
+        until_end: AsyncExitStack,
+        metrics: Metrics,
+        seconds: float,
+    ) -> None:
         self.model = model
         self._stack = stack
-        self._in_use = AsyncExitStack()  # the sessions, which are given back before the client sees the end
+        self._until_end = until_end
         self._metrics = metrics
         self._tenant = Tenant("")
         self._streams: list[Any] = []
@@ -66,7 +75,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         """
         self._tenant = asked.tenant
         self._n_reading = len(starts)
-        await self._stack.enter_async_context(self._in_use)
+        await self._stack.enter_async_context(self._until_end)
         for start in starts:
             lease = self.model.pool.lease(
                 asked.history, asked.conversation, tenant=asked.tenant.id, options=asked.options
@@ -76,9 +85,9 @@ class Answers(Generic[DeltaT, ResponseT]):
         self._stack.callback(timer.cancel)
 
     async def _begin(self, asked: Asked, lease: SessionLease, start: Start) -> None:
-        await self._in_use.enter_async_context(lease)
+        await self._until_end.enter_async_context(lease)
         stream = await start_in_thread(lambda: lease.hand_over(lambda session: start(self._cached_in(session))))
-        self._in_use.push_async_callback(stream.aclose)
+        self._until_end.push_async_callback(stream.aclose)
         if lease.name is not None:
             self.model.sessions.note(lease.name, asked)  # now that the model knows it
         index = len(self._streams)
@@ -110,7 +119,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         self._n_reading -= 1
         if not self._n_reading:
             try:
-                await self._in_use.aclose()  # first: the next turn may come as soon as the end is seen
+                await self._until_end.aclose()  # first: the next turn may come as soon as the end is seen
                 self._count()
             finally:
                 self._items.put_nowait(None)

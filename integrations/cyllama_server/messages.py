@@ -51,7 +51,7 @@ async def count_tokens(request: Request) -> Response:
     server = server_of(request)
     server.identify(request)
     body = await read_body(request, CountRequest)
-    async with server.models.use(body.model) as model:
+    async with server.models.keep_loaded(body.model) as model:
         options: dict[str, Any] = body.prompt_options()
         read = await server.images.read(body.history, model)
         n_tokens = await asyncio.to_thread(model.llm.count_tokens, read.messages, **options)

@@ -30,11 +30,14 @@ class Metrics:
 
     Args:
         loaded: Returns the models that are loaded, by name.
+        in_progress: Returns how many requests of each model run or wait, by its name.
     """
 
-    def __init__(self, loaded: Callable[[], Mapping[str, LLM]]) -> None:
+    def __init__(
+        self, loaded: Callable[[], Mapping[str, LLM]], in_progress: Callable[[], Mapping[str, int]] = dict
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Models(loaded))
+        self._registry.register(_Models(loaded, in_progress))
         r, labels = self._registry, ["model"]
         self._requests = Counter("cyllama_requests", "Requests.", ["route", "status"], registry=r)
         self._duration = Histogram("cyllama_request_seconds", "Whole time.", ["route"], buckets=_SECONDS, registry=r)
@@ -71,14 +74,22 @@ class Metrics:
 class _Models(Collector):
     """Reads the state of the loaded models when it is asked for."""
 
-    def __init__(self, loaded: Callable[[], Mapping[str, LLM]]) -> None:
+    def __init__(self, loaded: Callable[[], Mapping[str, LLM]], in_progress: Callable[[], Mapping[str, int]]) -> None:
         self._loaded = loaded
+        self._in_progress = in_progress
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Yield the state of each model."""
+        text = "Requests that run or wait: those that max_queue counts."
+        yield _family("requests_in_progress", text, self._in_progress())
         stats = {name: llm.stats for name, llm in self._loaded().items()}
         for field, text in _GAUGES.items():
-            family = GaugeMetricFamily(f"cyllama_{field}", text, labels=["model"])
-            for name, values in stats.items():
-                family.add_metric([name], getattr(values, field))
-            yield family
+            yield _family(field, text, {name: getattr(values, field) for name, values in stats.items()})
+
+
+def _family(name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    """Return a gauge with a value for each model."""
+    family = GaugeMetricFamily(f"cyllama_{name}", text, labels=["model"])
+    for model, value in values.items():
+        family.add_metric([model], value)
+    return family

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,8 @@ class ServedModel:
         options: What it is loaded with.
         created: When the server began to serve it, in seconds since 1970.
         loaded: The model, while it is loaded.
-        users: How many requests of each tenant use it now.
+        users: How many requests of each tenant run or wait now.
+        n_uses: How many requests need that it stays loaded.
         last_used: When the last request began or ended, on the clock `time.monotonic`.
         n_more: Bytes that it took beside its weights when it was unloaded.
         mean_seconds: How long its requests take, on average; later ones count more.
@@ -83,6 +84,7 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
     loaded: LoadedModel | None = None
     users: Counter[str] = field(default_factory=Counter[str])
+    n_uses: int = 0
     last_used: float = 0.0
     n_more: int = 0
     mean_seconds: float = 1.0
@@ -90,7 +92,7 @@ class ServedModel:
 
     @property
     def n_users(self) -> int:
-        """How many requests use it now."""
+        """How many requests run or wait now."""
         return self.users.total()
 
     @property
@@ -122,6 +124,11 @@ class Models:
         """The models that are loaded, by name."""
         return {name: each.loaded.llm for name, each in self.served.items() if each.loaded is not None}
 
+    @property
+    def in_progress(self) -> dict[str, int]:
+        """How many requests of each model run or wait now, by its name."""
+        return {name: each.n_users for name, each in self.served.items()}
+
     def find(self, name: str | None) -> ServedModel:
         """Return the model of a name; the first one where a request names none.
 
@@ -137,32 +144,50 @@ class Models:
             )
         return found
 
-    @asynccontextmanager
-    async def use(self, name: str | None, tenant: Tenant | None = None) -> AsyncIterator[LoadedModel]:
-        """Load a model if it is not loaded, and keep it loaded until the `async with` block ends.
+    @contextmanager
+    def place(self, name: str | None, tenant: Tenant | None = None) -> Iterator[None]:
+        """Take a place in the queue of a model until the `with` block ends.
 
         Args:
             name: What clients call it; `None` for the first one.
-            tenant: Who uses it. In a full queue, one with less than an equal part of it may still wait.
+            tenant: Who takes it. In a full queue, one with less than an equal part of it may still wait.
 
         Raises:
-            ApiError: There is no such model, too many requests wait for it, or there is no room for it.
-            CyllamaError: It cannot be loaded.
+            ApiError: There is no such model, or too many requests wait for it.
         """
         model, owner = self.find(name), "" if tenant is None else tenant.id
         self._check_queue(model, owner)
         model.users[owner] += 1
-        begin = model.last_used = time.monotonic()
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            model.users[owner] -= 1
+            model.users += Counter()  # without those that have none
+            model.mean_seconds += 0.1 * (time.monotonic() - begin - model.mean_seconds)
+
+    @asynccontextmanager
+    async def keep_loaded(self, name: str | None) -> AsyncIterator[LoadedModel]:
+        """Load a model if it is not loaded, and keep it loaded until the `async with` block ends.
+
+        Args:
+            name: What clients call it; `None` for the first one.
+
+        Raises:
+            ApiError: There is no such model, or there is no room for it.
+            CyllamaError: It cannot be loaded.
+        """
+        model = self.find(name)
+        model.n_uses += 1
+        model.last_used = time.monotonic()
         try:
             async with model.lock:
                 if model.loaded is None:
                     model.loaded = await self._load(model)
             yield model.loaded
         finally:
-            model.users[owner] -= 1
-            model.users += Counter()  # without those that have none
+            model.n_uses -= 1
             model.last_used = time.monotonic()
-            model.mean_seconds += 0.1 * (model.last_used - begin - model.mean_seconds)
             if self._budget is not None and self._used() > self._budget and self._trimming is None:
                 self._trimming = asyncio.ensure_future(self._trim())  # not here: the request may be cancelled
 
@@ -228,7 +253,7 @@ class Models:
 
     def _idle(self) -> list[ServedModel]:
         """Return the loaded models that no request uses, the least recently used one first."""
-        idle = [each for each in self.served.values() if each.loaded is not None and not each.n_users]
+        idle = [each for each in self.served.values() if each.loaded is not None and not each.n_uses]
         return sorted(idle, key=lambda each: each.last_used)
 
     def _used(self) -> int:

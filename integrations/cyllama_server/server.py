@@ -59,7 +59,7 @@ class Server:
         self.tenants = Tenants(settings.keys, admin_key)
         folder = settings.session_dir
         self.responses = StoredResponses(None if folder is None else folder / "responses")
-        self.metrics = Metrics(lambda: self.models.loaded)
+        self.metrics = Metrics(lambda: self.models.loaded, lambda: self.models.in_progress)
         self.images = ImageReader(settings.max_image_mp)
 
     def identify(self, request: Request) -> Tenant:
@@ -107,10 +107,12 @@ class Server:
             ApiError: There is no such model, or too many requests wait for it.
             CyllamaError: The request is not valid.
         """
-        async with AsyncExitStack() as stack:
-            model = await stack.enter_async_context(self.models.use(model_name, tenant))
+        async with AsyncExitStack() as stack, AsyncExitStack() as until_end:
+            until_end.enter_context(self.models.place(model_name, tenant))
+            model = await stack.enter_async_context(self.models.keep_loaded(model_name))
             call = await plan(model)
-            answers = Answers[Any, Any](model, stack.pop_all(), self.metrics, self.settings.max_time_s)
+            seconds = self.settings.max_time_s
+            answers = Answers[Any, Any](model, stack.pop_all(), until_end.pop_all(), self.metrics, seconds)
             stack.push_async_callback(answers.aclose)
             await answers.start(call.asked, call.starts)
             stack.pop_all()

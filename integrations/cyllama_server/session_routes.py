@@ -93,7 +93,7 @@ async def load_session(request: Request) -> Response:
     path = _path(server, tenant, body.file)
     if not path.is_file():
         raise ApiError(404, f"there is no file {body.file!r:.140}", code="file_not_found", param="file")
-    async with server.models.use(body.model) as model, _reserved(model, tenant, body.conversation) as lease:
+    async with server.models.keep_loaded(body.model) as model, _reserved(model, tenant, body.conversation) as lease:
         await asyncio.to_thread(model.llm.load_session, path, lease.name)
         found = _note(model, tenant, body.conversation, lease)
         found.session.saved = body.file
@@ -107,7 +107,7 @@ async def fork_session(request: Request, name: str) -> Response:
     tenant = server.identify(request)
     body = await read_body(request, ForkRequest)
     model, session = _find(server, tenant, name)
-    async with server.models.use(model.name), _reserved(model, tenant, body.conversation) as lease:
+    async with server.models.keep_loaded(model.name), _reserved(model, tenant, body.conversation) as lease:
         model.llm.session(session.name).fork(lease.name)
         return JSONResponse(_describe(_note(model, tenant, body.conversation, lease)))
 
@@ -120,7 +120,7 @@ async def save_session(request: Request, name: str) -> Response:
     body = await read_body(request, SaveRequest)
     path = _path(server, tenant, body.file)
     model, session = _find(server, tenant, name)
-    async with server.models.use(model.name):
+    async with server.models.keep_loaded(model.name):
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(model.llm.session(session.name).save, path)
         session.saved = body.file

@@ -43,7 +43,7 @@ async def tokenize(request: Request) -> Response:
     server = server_of(request)
     server.identify(request)
     body = await read_body(request, TokenizeRequest)
-    async with server.models.use(body.model) as model:
+    async with server.models.keep_loaded(body.model) as model:
         llm = model.llm
         add_bos = None if body.add_special else False
         tokens: list[Any] = await asyncio.to_thread(
@@ -60,5 +60,5 @@ async def detokenize(request: Request) -> Response:
     server = server_of(request)
     server.identify(request)
     body = await read_body(request, DetokenizeRequest)
-    async with server.models.use(body.model) as model:
+    async with server.models.keep_loaded(body.model) as model:
         return JSONResponse({"content": await asyncio.to_thread(model.llm.detokenize, body.tokens)})

@@ -43,7 +43,7 @@ def test_a_client_that_goes_away_ends_its_generation(busy: ServerProcess, stream
     body = LONG | {"stream": stream, "prompt": "Once upon a time"}
     with connect(busy, body, path):
         busy.wait_for("cyllama_running", 1)
-    busy.wait_for("cyllama_running", 0)
+    busy.wait_until_idle()
     assert busy.http.post("/v1/chat/completions", json=LONG | {"max_tokens": 1}).status_code == 200
 
 
@@ -54,7 +54,7 @@ def test_a_client_that_goes_away_while_it_waits_leaves_the_line(busy: ServerProc
             busy.wait_for("cyllama_waiting", 1)
         busy.wait_for("cyllama_waiting", 0)
         busy.wait_for("cyllama_running", 1)
-    busy.wait_for("cyllama_running", 0)
+    busy.wait_until_idle()
 
 
 def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
@@ -64,11 +64,19 @@ def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    counted = busy.http.post("/v1/messages/count_tokens", json={"messages": LONG["messages"]})
+    assert counted.json()["input_tokens"] > 0, "what generates nothing does not wait"
     for connection in connections:
         connection.close()
-    busy.wait_for("cyllama_running", 0)
-    busy.wait_for("cyllama_waiting", 0)
+    busy.wait_until_idle()
     assert busy.http.post("/v1/chat/completions", json=LONG | {"max_tokens": 1}).status_code == 200
+
+
+def test_a_client_that_has_read_a_stream_to_its_end_leaves_no_place_taken():
+    body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 2}
+    with ServerProcess("--option", "n_parallel=1", "--max-queue", "0") as server:
+        answers = [server.http.post("/v1/chat/completions", json=body) for _ in range(200)]
+        assert {answer.status_code for answer in answers} == {200}
 
 
 def test_a_stream_that_is_silent_says_that_it_is_alive():

@@ -43,11 +43,11 @@ def test_a_key_with_many_long_requests_does_not_hold_up_another_one(small: Serve
         assert answer.json()["usage"]["completion_tokens"] == 50
         small.wait_for("cyllama_running", PLACES)  # fewer for a moment, while one is paused for another
         small.wait_for("cyllama_waiting", QUEUE)  # no long one has ended meanwhile
-    small.wait_for("cyllama_running", 0)
+    small.wait_until_idle()
 
 
 def test_a_full_queue_has_a_part_for_every_key(small: ServerProcess):
     with ExitStack() as stack:
         assert [begin(stack, small, "many").status_code for _ in range(PLACES + QUEUE + 1)] == [200] * 6 + [429]
         assert [begin(stack, small, "single").status_code for _ in range(4)] == [200] * 3 + [429]
-    small.wait_for("cyllama_running", 0)
+    small.wait_until_idle()

@@ -19,16 +19,21 @@ from cyllama_server.tenants import Tenant
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_free(llm: LLM, n: int) -> None:
+def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_and_its_place_free(llm: LLM, n: int) -> None:
     model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
     messages: list[Any] = [{"role": "user", "content": "My name is Ada."}]
     starts = [lambda cached_in: llm.astream_chat(messages, max_tokens=8, **cached_in)] * n
+    places = ["one"]
 
     async def choice_at_the_end() -> tuple[str, list[str]]:
-        answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
+        until_end = AsyncExitStack()
+        until_end.callback(places.clear)
+        answers = Answers[Any, Any](model, AsyncExitStack(), until_end, Metrics(dict), 120)
         await answers.start(Asked(Tenant(""), "ada", messages, {}), starts)
+        assert places
         async for _ in answers:
             pass
+        assert not places
         answer, sessions = answers.responses[0].message, llm.sessions
         async with model.pool.lease([*messages, answer, {"role": "user", "content": "Who am I?"}], "ada") as lease:
             choice = lease.choice
@@ -51,7 +56,7 @@ def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alo
         model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
 
         async def cached(tenant: str) -> int:
-            answers = Answers[Any, Any](model, AsyncExitStack(), Metrics(dict), 120)
+            answers = Answers[Any, Any](model, AsyncExitStack(), AsyncExitStack(), Metrics(dict), 120)
 
             def start(cached_in: Mapping[str, Any]) -> AsyncChatStream:
                 return llm.astream_chat(messages, max_tokens=2, **cached_in)

@@ -92,7 +92,7 @@ def test_a_running_request_is_seen_and_its_tokens_grow():
                 if run is not None and run["running"]:
                     seen.append(run["tokens"])
         assert seen == sorted(seen)
-        server.wait_for("cyllama_running", 0)
+        server.wait_until_idle()
         assert sessions(server)["live run"]["running"] == 0
 
 

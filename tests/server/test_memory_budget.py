@@ -26,7 +26,7 @@ def settings(budget_mb: int, names: str = "abc", **options: Any) -> ServerSettin
 
 async def generate(models: Models, name: str, n_prompt: int = 10) -> int:
     """Let a model answer; return the bytes that it takes while its context exists."""
-    async with models.use(name) as model:
+    async with models.keep_loaded(name) as model:
         await model.llm.agenerate([300] * n_prompt, session="one", max_tokens=2)
         return model.n_bytes
 
@@ -43,14 +43,14 @@ def test_a_model_takes_what_its_context_and_its_sessions_take(tmp_path: Path):
 
     async def main() -> None:
         models = Models(settings(10_000))
-        async with models.use("a") as model:
+        async with models.keep_loaded("a") as model:
             assert model.n_bytes == model.n_weights == WEIGHTS
         with_draft = Models(settings(10_000, option=[f"draft_model={TINY_CHAT}"]))
-        async with with_draft.use("a") as model:
+        async with with_draft.keep_loaded("a") as model:
             assert model.n_bytes == 2 * WEIGHTS
         await with_draft.close()
         seeing = Models(settings(10_000, option=[f"projector={projector}"]))
-        async with seeing.use("a") as model:
+        async with seeing.keep_loaded("a") as model:
             assert model.n_bytes == WEIGHTS + projector.stat().st_size
         await seeing.close()
         small = await generate(models, "a")
@@ -68,7 +68,7 @@ def test_images_of_sessions_count(tmp_path: Path):
 
     async def main() -> None:
         models = Models(settings(10_000, "a", option=[f"projector={projector}", "image_cache_mb=0"]))
-        async with models.use("a") as model:
+        async with models.keep_loaded("a") as model:
             await model.llm.agenerate("Hello", session="text", max_tokens=1)
             assert model.llm.stats.image_bytes == 0
             before = model.n_bytes
@@ -81,7 +81,7 @@ def test_images_of_sessions_count(tmp_path: Path):
             assert model.llm.stats.image_bytes == 0
         await models.close()
         models = Models(settings(10_000, "a", option=[f"projector={projector}"]))
-        async with models.use("a") as model:
+        async with models.keep_loaded("a") as model:
             await model.llm.achat([{"role": "user", "content": content}], max_tokens=1)
             assert model.llm.stats.image_bytes > 0, "its embeddings are kept"
         await models.close()
@@ -120,7 +120,7 @@ def test_a_model_that_is_loaded_again_needs_what_it_took_before():
         models = Models(settings(-(-(one + WEIGHTS) // MIB)))
         models.served["b"].n_more = one - WEIGHTS
         await generate(models, "a")
-        async with models.use("b"):
+        async with models.keep_loaded("b"):
             assert set(models.loaded) == {"b"}
         await models.close()
 
@@ -141,9 +141,9 @@ def test_one_model_stays_however_large_it_gets():
 def test_a_model_that_answers_is_not_unloaded():
     async def main() -> None:
         models = Models(settings(-(-WEIGHTS // MIB), "ab"))
-        async with models.use("a"):
+        async with models.keep_loaded("a"):
             with pytest.raises(ApiError, match="no room"):
-                async with models.use("b"):
+                async with models.keep_loaded("b"):
                     pass
         await models.close()
 

@@ -74,8 +74,15 @@ class ServerProcess:
         """Wait until a metric has a value."""
         deadline = time.monotonic() + _SECONDS
         while self.metric(name) != value:
-            assert time.monotonic() < deadline, f"{name} is {self.metric(name)}, and not {value}: {self.log}"
+            if time.monotonic() > deadline:
+                others = "\n".join(line for line in self.log.splitlines() if "GET /metrics" not in line)
+                raise AssertionError(f"{name} is {self.metric(name)}, and not {value}: {others}")
             time.sleep(0.01)
+
+    def wait_until_idle(self) -> None:
+        """Wait until nothing is decoded, and no request has a place in the queue."""
+        self.wait_for("cyllama_running", 0)
+        self.wait_for("cyllama_requests_in_progress", 0)
 
     def stop(self) -> int:
         """Ask it to end, as a service manager does; return its exit code."""
