@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
+import anyio
+
 from cyllama import (
     AsyncChatStream,
     AsyncStream,
@@ -135,12 +137,9 @@ class Answers(Generic[DeltaT, ResponseT]):
         Raises:
             CyllamaError: The generation failed.
         """
-        try:
-            item = await asyncio.wait_for(self._next(), seconds)
-        except asyncio.TimeoutError:
-            return
-        if item is not None:
-            self._first.append(item)
+        with anyio.move_on_after(seconds):  # before Python 3.12, asyncio.wait_for may lose that its task is cancelled
+            if (item := await self._next()) is not None:
+                self._first.append(item)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, DeltaT]]:
         """Yield the pieces of all answers, each with the index of its answer.

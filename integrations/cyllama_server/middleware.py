@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import time
@@ -10,6 +9,7 @@ import uuid
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -104,8 +104,9 @@ class _LimitedBody:
         now = time.monotonic()
         self._deadline = now + self._seconds if self._deadline is None else self._deadline
         try:
-            message = await asyncio.wait_for(self._receive(), self._deadline - now)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(self._deadline - now):
+                message = await self._receive()
+        except TimeoutError:
             raise ApiError(
                 408,
                 f"the body did not arrive in {self._seconds:g} seconds, the limit (max_body_s)",

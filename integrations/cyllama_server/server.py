@@ -83,30 +83,42 @@ class Server:
         events: Callable[[Answers[Any, Any]], Any],
         whole: Callable[[Answers[Any, Any]], Response],
     ) -> Response:
-        """Return the response to a request, which ends when its client goes away: `begin` and `respond` in one.
-
-        Raises:
-            ClientGoneError: The client closed its connection before the response began.
-        """
-
-        async def work() -> Response:
-            answers = await self.begin(model_name, plan, tenant)
-            return await self.respond(answers, stream=stream, events=events, whole=whole)
-
-        return await until_gone(request.receive, work())
-
-    async def begin(self, model_name: str | None, plan: Plan, tenant: Tenant) -> Answers[Any, Any]:
-        """Return the answers of a request, which are being generated. The caller closes them.
+        """Return the response to a request, which ends when its client goes away.
 
         Args:
+            request: The request.
+            tenant: Who asks.
             model_name: The model; `None` for the first one.
             plan: Returns what the request makes of the model.
-            tenant: Who asks.
+            stream: Whether the client wants events.
+            events: Returns the events, as bytes, with an error as the last one.
+            whole: Returns the response after the answers have ended.
 
         Raises:
             ApiError: There is no such model, or too many requests wait for it.
-            CyllamaError: The request is not valid.
+            ClientGoneError: The client closed its connection before the response began.
+            CyllamaError: The request is not valid, or a generation failed before the response began.
         """
+
+        async def work() -> Response:
+            answers = await self._begin(model_name, plan, tenant)
+            stack.push_async_callback(answers.aclose)
+            if not stream:
+                await answers.read()
+                return whole(answers)
+            keep_alive = self.settings.keep_alive_s
+            await answers.wait_for_first(keep_alive)
+            return EventStream(events(answers), answers.aclose, goes_on=answers.goes_on, keep_alive=keep_alive)
+
+        # The answers belong to the stack, and not to the task of `work`, whose result is lost if the client goes away.
+        async with AsyncExitStack() as stack:
+            response = await until_gone(request.receive, work())
+            if stream:
+                stack.pop_all()
+        return response
+
+    async def _begin(self, model_name: str | None, plan: Plan, tenant: Tenant) -> Answers[Any, Any]:
+        """Return the answers of a request, which are being generated. The caller closes them."""
         async with AsyncExitStack() as stack, AsyncExitStack() as until_end:
             until_end.enter_context(self.models.place(model_name, tenant))
             model = await stack.enter_async_context(self.models.keep_loaded(model_name))
@@ -117,35 +129,6 @@ class Server:
             await answers.start(call.asked, call.starts)
             stack.pop_all()
         return answers
-
-    async def respond(
-        self,
-        answers: Answers[Any, Any],
-        *,
-        stream: bool,
-        events: Callable[[Answers[Any, Any]], Any],
-        whole: Callable[[Answers[Any, Any]], Response],
-    ) -> Response:
-        """Return the response with some answers, which close themselves.
-
-        Args:
-            answers: The answers.
-            stream: Whether the client wants events.
-            events: Returns the events, as bytes, with an error as the last one.
-            whole: Returns the response after the answers have ended.
-
-        Raises:
-            CyllamaError: A generation failed before the response began.
-        """
-        keep_alive = self.settings.keep_alive_s
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(answers.aclose)
-            if stream:
-                await answers.wait_for_first(keep_alive)
-                stack.pop_all()
-                return EventStream(events(answers), answers.aclose, goes_on=answers.goes_on, keep_alive=keep_alive)
-            await answers.read()
-            return whole(answers)
 
 
 def server_of(request: Request) -> Server:

@@ -57,6 +57,17 @@ def test_a_client_that_goes_away_while_it_waits_leaves_the_line(busy: ServerProc
     busy.wait_until_idle()
 
 
+def test_clients_that_go_away_together_are_not_missed(busy: ServerProcess):
+    for _ in range(30):  # the first token of one comes as another one leaves
+        n_before = busy.metric("cyllama_completion_tokens_total")
+        connections = [connect(busy, LONG | {"stream": True}) for _ in range(3)]
+        busy.wait_for("cyllama_waiting", 2)
+        for connection in connections:
+            connection.close()
+        busy.wait_until_idle()
+        assert busy.metric("cyllama_completion_tokens_total") - n_before < LONG["max_tokens"], "one went on to its end"
+
+
 def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
     connections = [connect(busy, LONG | {"stream": True}) for _ in range(3)]
     busy.wait_for("cyllama_waiting", 2)

@@ -71,3 +71,27 @@ def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alo
             assert asyncio.run(cached(tenant)) == 0
         for tenant in tenants:
             assert asyncio.run(cached(tenant)) == n_tokens - 1
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_client_that_goes_away_as_the_first_piece_arrives_is_not_missed(llm: LLM, turns: int) -> None:
+    model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+    messages: list[Any] = [{"role": "user", "content": "Hello"}]
+    never = 1000.0
+
+    async def is_missed() -> bool:
+        answers = Answers[Any, Any](model, AsyncExitStack(), AsyncExitStack(), Metrics(dict), never)
+        start = asyncio.ensure_future(answers.wait_for_first(never))
+        await asyncio.sleep(0.01)  # it waits
+        asked = Asked(Tenant(""), None, messages, {})
+        await answers.start(asked, [lambda cached_in: llm.astream_chat(messages, max_tokens=2, **cached_in)])
+        while not answers.goes_on() and not start.done():
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        is_late = not start.cancel()
+        [outcome] = await asyncio.gather(start, return_exceptions=True)
+        await answers.aclose()
+        return not (is_late or isinstance(outcome, asyncio.CancelledError))
+
+    assert not asyncio.run(is_missed())
