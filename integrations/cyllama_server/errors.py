@@ -93,9 +93,9 @@ def too_busy(message: str, seconds: float) -> ApiError:
     return ApiError(429, message, code="rate_limit_exceeded", headers=headers)
 
 
-def shutting_down() -> ApiError:
+def cancelled() -> ApiError:
     """Return the error of a request whose answer was cancelled by the server."""
-    return ApiError(503, "the server ended the answer: it shuts down, or unloads the model", code="cancelled")
+    return ApiError(503, "the server ended the answer: it shuts down, or the session was deleted", code="cancelled")
 
 
 def as_api_error(error: Exception) -> ApiError | None:
@@ -111,7 +111,7 @@ def as_api_error(error: Exception) -> ApiError | None:
     if isinstance(error, BusyError):
         return too_busy(str(error), 1)
     if isinstance(error, EmbeddingCancelledError):
-        return shutting_down()
+        return cancelled()
     if isinstance(error, (ModelLoadError, ModelNotFoundError)):
         return ApiError(503, f"the model cannot be loaded: {error}", code="model_not_available")
     if isinstance(error, UnsupportedModelError):

@@ -23,7 +23,7 @@ from cyllama import (
 )
 from cyllama.stream import start_in_thread
 
-from .errors import shutting_down
+from .errors import cancelled
 from .metrics import Metrics
 from .models import LoadedModel
 from .sessions import Asked
@@ -187,7 +187,7 @@ class Answers(Generic[DeltaT, ResponseT]):
         """
         found = [stream.response for stream in self._streams]
         if not self._late and any(response.finish_reason == "cancelled" for response in found):
-            raise shutting_down()
+            raise cancelled()
         return found
 
     @property

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,6 +72,7 @@ def test_clients_that_go_away_together_are_not_missed(busy: ServerProcess):
 def test_a_full_queue_says_when_to_come_again(busy: ServerProcess):
     connections = [connect(busy, LONG | {"stream": True}) for _ in range(3)]
     busy.wait_for("cyllama_waiting", 2)
+    assert busy.metric("cyllama_requests_in_progress") == 3
     refused = busy.http.post("/v1/chat/completions", json=LONG)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
@@ -106,6 +108,18 @@ def test_an_answer_that_takes_too_long_ends_with_what_there_is():
         [choice] = answer["choices"]
         assert (choice["finish_reason"], bool(choice["message"]["content"])) == ("length", True)
         assert answer["usage"]["completion_tokens"] < LONG["max_tokens"]
+
+
+def test_an_answer_whose_session_is_deleted_ends_and_says_why():
+    with ServerProcess(*ROOM) as server, ThreadPoolExecutor(1) as pool:
+        url = f"{server.url}/v1/chat/completions"
+        asked = pool.submit(httpx.post, url, json=LONG | {"session_id": "ada"}, timeout=None)
+        server.wait_for("cyllama_running", 1)
+        assert server.http.delete("/v1/sessions/ada").json()["deleted"] is True
+        answer = asked.result()
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "cancelled"
+        assert "the session was deleted" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("seconds", "finish"), [("0", None), ("60", "length")])
