@@ -71,7 +71,7 @@ class ServedModel:
         options: What it is loaded with.
         created: When the server began to serve it, in seconds since 1970.
         loaded: The model, while it is loaded.
-        users: How many requests of each tenant run or wait now.
+        places: How many requests of each tenant run or wait now.
         n_uses: How many requests need that it stays loaded.
         last_used: When the last request began or ended, on the clock `time.monotonic`.
         n_more: Bytes that it took beside its weights when it was unloaded.
@@ -83,7 +83,7 @@ class ServedModel:
     options: dict[str, Any]
     created: int = field(default_factory=lambda: int(time.time()))
     loaded: LoadedModel | None = None
-    users: Counter[str] = field(default_factory=Counter[str])
+    places: Counter[str] = field(default_factory=Counter[str])
     n_uses: int = 0
     last_used: float = 0.0
     n_more: int = 0
@@ -91,9 +91,9 @@ class ServedModel:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
-    def n_users(self) -> int:
+    def n_places(self) -> int:
         """How many requests run or wait now."""
-        return self.users.total()
+        return self.places.total()
 
     @property
     def n_parallel(self) -> int:
@@ -127,7 +127,7 @@ class Models:
     @property
     def in_progress(self) -> dict[str, int]:
         """How many requests of each model run or wait now, by its name."""
-        return {name: each.n_users for name, each in self.served.items()}
+        return {name: each.n_places for name, each in self.served.items()}
 
     def find(self, name: str | None) -> ServedModel:
         """Return the model of a name; the first one where a request names none.
@@ -145,7 +145,7 @@ class Models:
         return found
 
     @contextmanager
-    def place(self, name: str | None, tenant: Tenant | None = None) -> Iterator[None]:
+    def place(self, name: str | None, tenant: Tenant) -> Iterator[None]:
         """Take a place in the queue of a model until the `with` block ends.
 
         Args:
@@ -155,15 +155,15 @@ class Models:
         Raises:
             ApiError: There is no such model, or too many requests wait for it.
         """
-        model, owner = self.find(name), "" if tenant is None else tenant.id
-        self._check_queue(model, owner)
-        model.users[owner] += 1
+        model = self.find(name)
+        self._check_queue(model, tenant.id)
+        model.places[tenant.id] += 1
         begin = time.monotonic()
         try:
             yield
         finally:
-            model.users[owner] -= 1
-            model.users += Counter()  # without those that have none
+            model.places[tenant.id] -= 1
+            model.places += Counter()  # without those that have none
             model.mean_seconds += 0.1 * (time.monotonic() - begin - model.mean_seconds)
 
     @asynccontextmanager
@@ -193,9 +193,9 @@ class Models:
 
     def _check_queue(self, model: ServedModel, owner: str) -> None:
         """Refuse a request that finds the queue full, unless others have taken its owner's part of that."""
-        waiting, most = model.n_users - model.n_parallel, model.n_parallel + self._max_queue
-        n_owners = len({*model.users, owner})
-        if waiting >= self._max_queue and (model.users[owner] + 1) * n_owners > most:
+        waiting, most = model.n_places - model.n_parallel, model.n_parallel + self._max_queue
+        n_owners = len({*model.places, owner})
+        if waiting >= self._max_queue and (model.places[owner] + 1) * n_owners > most:
             message = f"{waiting} requests wait for the model {model.name!r}, the limit: try again later"
             raise too_busy(message, model.mean_seconds * (waiting + 1) / model.n_parallel)
 

@@ -18,9 +18,17 @@ from cyllama_server.sessions import Asked, KnownSessions
 from cyllama_server.tenants import Tenant
 
 
+def loaded(llm: LLM) -> LoadedModel:
+    return LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+
+
+def answers_of(model: LoadedModel, until_end: AsyncExitStack | None = None) -> Answers[Any, Any]:
+    return Answers(model, AsyncExitStack(), until_end or AsyncExitStack(), Metrics(dict), 1000)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_and_its_place_free(llm: LLM, n: int) -> None:
-    model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+    model = loaded(llm)
     messages: list[Any] = [{"role": "user", "content": "My name is Ada."}]
     starts = [lambda cached_in: llm.astream_chat(messages, max_tokens=8, **cached_in)] * n
     places = ["one"]
@@ -28,7 +36,7 @@ def test_a_client_that_sees_the_end_of_an_answer_finds_its_session_and_its_place
     async def choice_at_the_end() -> tuple[str, list[str]]:
         until_end = AsyncExitStack()
         until_end.callback(places.clear)
-        answers = Answers[Any, Any](model, AsyncExitStack(), until_end, Metrics(dict), 120)
+        answers = answers_of(model, until_end)
         await answers.start(Asked(Tenant(""), "ada", messages, {}), starts)
         assert places
         async for _ in answers:
@@ -53,10 +61,10 @@ def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alo
         {"role": "user", "content": "The name of my first dog was Rex, and the password is that. " * 3}
     ]
     with LLM(temperature=0, prefix_cache=True, max_sessions=1) as llm, llm.session():  # no other session is possible
-        model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+        model = loaded(llm)
 
         async def cached(tenant: str) -> int:
-            answers = Answers[Any, Any](model, AsyncExitStack(), AsyncExitStack(), Metrics(dict), 120)
+            answers = answers_of(model)
 
             def start(cached_in: Mapping[str, Any]) -> AsyncChatStream:
                 return llm.astream_chat(messages, max_tokens=2, **cached_in)
@@ -75,13 +83,12 @@ def test_answers_without_a_session_share_prefixes_with_those_of_their_tenant_alo
 
 @pytest.mark.parametrize("turns", range(6))
 def test_a_client_that_goes_away_as_the_first_piece_arrives_is_not_missed(llm: LLM, turns: int) -> None:
-    model = LoadedModel("tiny-chat", llm, SessionPool(llm), KnownSessions(llm), Activity(), 0)
+    model = loaded(llm)
     messages: list[Any] = [{"role": "user", "content": "Hello"}]
-    never = 1000.0
 
     async def is_missed() -> bool:
-        answers = Answers[Any, Any](model, AsyncExitStack(), AsyncExitStack(), Metrics(dict), never)
-        start = asyncio.ensure_future(answers.wait_for_first(never))
+        answers = answers_of(model)
+        start = asyncio.ensure_future(answers.wait_for_first(1000))
         await asyncio.sleep(0.01)  # it waits
         asked = Asked(Tenant(""), None, messages, {})
         await answers.start(asked, [lambda cached_in: llm.astream_chat(messages, max_tokens=2, **cached_in)])
